@@ -1,0 +1,54 @@
+"""The data sets by name: what a plan must know of them without loading an image or importing torch."""
+
+from dataclasses import dataclass
+
+from bench.spec import Augmentation
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """Sizes, normalisation (per channel, of images in [0, 1]) and augmentation of a data set of 32x32 RGB images.
+
+    The training set holds train_images + validation_images; the last ones validate (released code, utils.py).
+    """
+
+    classes: int
+    train_images: int
+    validation_images: int
+    test_images: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    augmentation: Augmentation
+    image_size: int = 32
+
+
+DATASETS: dict[str, DatasetFacts] = {
+    "digits": DatasetFacts(
+        classes=10,
+        train_images=1257,
+        validation_images=180,
+        test_images=360,
+        mean=(0.3053, 0.3053, 0.3053),
+        std=(0.3301, 0.3301, 0.3301),
+        # A mirrored digit is another sign; a shift of 4 of the 32 pixels is half a pixel of the 8x8 original.
+        augmentation=Augmentation(padding=4, padding_mode="zero", flip=False),
+    ),
+    "cifar10": DatasetFacts(
+        classes=10,
+        train_images=45_000,
+        validation_images=5_000,
+        test_images=10_000,
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2023, 0.1994, 0.2010),
+        augmentation=Augmentation(padding=4, padding_mode="reflect", flip=True),
+    ),
+    "cifar100": DatasetFacts(
+        classes=100,
+        train_images=45_000,
+        validation_images=5_000,
+        test_images=10_000,
+        mean=(0.5071, 0.4865, 0.4409),
+        std=(0.2673, 0.2564, 0.2762),
+        augmentation=Augmentation(padding=4, padding_mode="zero", flip=True),
+    ),
+}

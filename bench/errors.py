@@ -1,0 +1,16 @@
+"""One exception type for a user's mistake: printed as its message alone, exit code 2, never with a traceback."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in what the user gave; the message says where, what was found, and what is allowed."""
+
+
+def did_you_mean(found: object, allowed: Iterable[str]) -> str:
+    """Return "; did you mean 'x'? allowed: ..." for a message about a value outside a closed set of strings."""
+    options = list(allowed)
+    close = difflib.get_close_matches(str(found), options, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{hint} allowed: {', '.join(options)}"

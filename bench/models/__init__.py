@@ -1,0 +1,1 @@
+"""Networks: what there is (catalog), and how each is built."""

@@ -1,0 +1,45 @@
+"""What a recipe may know of its cell, and the named switches of the protocol (released code against literature)."""
+
+from typing import Literal
+
+from bench.spec import Record
+
+
+class Semantics(Record):
+    """The odd behaviours of the released code as named switches; the defaults are `standard`, the literature's."""
+
+    drop_schedule: Literal["cosine", "constant"] = "cosine"
+    inactive_momentum: Literal["masked", "dense"] = "masked"
+    dense_layers: Literal["exempt", "rewired"] = "exempt"
+    regrow_dropped: bool = False
+    mask_sampling: Literal["exact", "bernoulli"] = "exact"
+    random_growth: Literal["exact", "bernoulli"] = "exact"
+    validation_augmented: bool = False
+    first_ticket: Literal["reset", "not_reset"] = "reset"
+    ties: Literal["lowest_index", "all"] = "lowest_index"
+    update_step: Literal["instead_of_optimizer", "after_optimizer"] = "instead_of_optimizer"
+
+
+STANDARD = Semantics()
+# Each value read from the authors' code, commit e5540d1 (sparselearning/core.py, main_EDST.py).
+RELEASED = Semantics(
+    drop_schedule="constant",
+    inactive_momentum="dense",
+    dense_layers="rewired",
+    regrow_dropped=True,
+    mask_sampling="bernoulli",
+    random_growth="bernoulli",
+    validation_augmented=True,
+    first_ticket="not_reset",
+    ties="all",
+    update_step="after_optimizer",
+)
+PRESETS = {"standard": STANDARD, "released": RELEASED}
+
+
+class Setting(Record):
+    """The part of a cell that every recipe receives: ensemble size, first learning rate, protocol switches."""
+
+    members: int
+    learning_rate: float
+    semantics: Semantics = STANDARD
