@@ -1,0 +1,159 @@
+"""One process a run: a lock file with a heartbeat, safe on file systems that many machines share.
+
+A lock is stale when its heartbeat is old, or when its process is known to be dead (same machine, same process
+namespace). A stale lock is taken over, and the takeover is logged.
+"""
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 15.0
+STALE_SECONDS = 120.0
+
+
+class RunLockedError(Exception):
+    """Another live process works on the run."""
+
+
+class LockLostError(Exception):
+    """This process was thought dead (suspended for minutes?) and another took the run over."""
+
+
+class RunLock:
+    """Context manager that holds `path` and refreshes its heartbeat; RunLockedError if somebody else holds it."""
+
+    def __init__(self, path: Path, heartbeat: float = HEARTBEAT_SECONDS, stale_after: float = STALE_SECONDS) -> None:
+        self.path = path
+        self._heartbeat = heartbeat
+        self._stale_after = stale_after
+        self._token = uuid.uuid4().hex
+        self._stop = threading.Event()
+        self._lost = False
+        self._thread = threading.Thread(target=self._beat, name=f"heartbeat of {path}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._create():
+            self._take_over()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        if _read(self.path).get("token") == self._token:
+            self.path.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Raise LockLostError if another process took the lock over."""
+        if self._lost:
+            raise LockLostError(f"{self.path} now belongs to another process; this one stops")
+
+    def _create(self) -> bool:
+        """Create the lock with its content in one step; False if it exists."""
+        temporary = self._write_temporary()
+        try:
+            os.link(temporary, self.path)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        return True
+
+    def _take_over(self) -> None:
+        """Replace a stale lock; only the holder of the takeover file may, so that two never succeed."""
+        mutex = self.path.with_name(self.path.name + ".takeover")
+        if mutex.exists() and time.time() - mutex.stat().st_mtime > self._stale_after:
+            mutex.unlink(missing_ok=True)
+        try:
+            os.close(os.open(mutex, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            raise RunLockedError(f"{self.path}: another process is taking it over") from None
+        try:
+            holder = _read(self.path)
+            if is_live(self.path, self._stale_after):
+                raise RunLockedError(f"{self.path}: held by process {holder.get('pid')} on {holder.get('host')}")
+            log.warning(
+                "taking over a stale lock: %s of process %s on %s", self.path, holder.get("pid"), holder.get("host")
+            )
+            self._write_temporary().replace(self.path)
+        finally:
+            mutex.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._heartbeat):
+            try:
+                if _read(self.path).get("token") != self._token:
+                    self._lost = True
+                    return
+                self._write_temporary().replace(self.path)
+            except OSError as error:  # a full disk or a file server away for a moment: try again at the next beat
+                log.warning("%s: heartbeat not written: %s", self.path, error)
+
+    def _write_temporary(self) -> Path:
+        temporary = self.path.with_name(f".tmp-{self._token}-{self.path.name}")
+        content = {**_this_process(), "token": self._token, "heartbeat": time.time()}
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+        return temporary
+
+
+def is_live(path: Path, stale_after: float = STALE_SECONDS) -> bool:
+    """Return whether a lock file exists whose holder is, as far as can be known, still at work."""
+    holder = _read(path)
+    if not holder:
+        return False
+    here = _this_process()
+    if (holder.get("host"), holder.get("namespace")) == (here["host"], here["namespace"]):
+        started = _start_time(int(holder["pid"]))
+        if started is None or started != holder.get("started"):
+            return False
+    return time.time() - float(holder.get("heartbeat", 0)) < stale_after
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _this_process() -> dict[str, Any]:
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "namespace": _namespace(), "pid": pid, "started": _start_time(pid)}
+
+
+def _namespace() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # not Linux
+        return ""
+
+
+def _start_time(pid: int) -> str | None:
+    """Return a text that differs between two processes of the same pid, None if there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        return stat.rpartition(")")[2].split()[19]
+    except OSError:
+        pass
+    if Path("/proc/self/stat").exists():
+        return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return "unknown"

@@ -1,0 +1,207 @@
+"""The results directory: a contract that other programs read (README, "The store").
+
+A run is done when its result.json says so, and that file is written last. Nothing read back can run code: safetensors,
+JSON and YAML only. Torch-free, so that analysis and plans need no accelerator stack.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+
+from bench.errors import UserError
+from bench.files import atomic_path, read_json, sha256_of, write_json, write_text
+from bench.lock import is_live
+from bench.spec import RunSpec
+
+Status = Literal["done", "running", "failed", "damaged", "missing"]
+Array = np.ndarray[Any, np.dtype[Any]]
+
+MASK_PREFIX = "mask/"
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """The images that a store's runs of one data set saw: variant, where they were, a sentence for tables."""
+
+    variant: str
+    location: str | None
+    note: str
+
+
+class RunFolder:
+    """One run's folder; see the README for what each file holds."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """Return the state from what is on disk, without hashing: damaged means a listed file is gone or resized."""
+        if (self.path / "result.json").exists():
+            return "damaged" if self.damaged_files(deep=False) else "done"
+        if is_live(self.path / "lock"):
+            return "running"
+        return "failed" if (self.path / "error.json").exists() else "missing"
+
+    def damaged_files(self, *, deep: bool) -> list[Path]:
+        """Return the files of a finished run that are gone or differ from result.json; `deep` compares SHA-256 too."""
+        damaged = []
+        try:
+            files = self.result()["files"]
+        except (UserError, KeyError):
+            return [self.path / "result.json"]
+        for name, recorded in files.items():
+            file = self.path / name
+            intact = file.is_file() and file.stat().st_size == recorded["bytes"]
+            if not intact or (deep and sha256_of(file) != recorded["sha256"]):
+                damaged.append(file)
+        return damaged
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def result(self) -> dict[str, Any]:
+        """Return result.json."""
+        return dict(read_json(self.path / "result.json"))
+
+    def error(self) -> dict[str, Any] | None:
+        """Return error.json of a failed run: type, message, traceback tail, host, attempt."""
+        path = self.path / "error.json"
+        return dict(read_json(path)) if path.exists() else None
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the epochs so far, oldest first; a last line cut short by a kill is left out."""
+        path = self.path / "history.jsonl"
+        if not path.exists():
+            return []
+        epochs = []
+        for line in path.read_text(encoding="utf-8").split("\n"):
+            try:
+                epochs.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return epochs
+
+    def spec(self) -> RunSpec:
+        """Return the spec the run was made from."""
+        return RunSpec.model_validate_json(json.dumps(yaml.safe_load((self.path / "spec.yaml").read_text("utf-8"))))
+
+    def logits(self, evaluation_set: str) -> tuple[Array, Array]:
+        """Return logits float32 [tickets, images, classes] and labels int64 [images] of a finished run.
+
+        UserError that names the file if it is missing or its SHA-256 is not the recorded one.
+        """
+        tensors = self._verified(f"logits/{evaluation_set}.safetensors")
+        return tensors["logits"].astype(np.float32, copy=False), tensors["labels"].astype(np.int64, copy=False)
+
+    def ticket(self, index: int) -> dict[str, Array]:
+        """Return all tensors of ticket `index` of a finished run, masks under "mask/<parameter>"; errors as logits."""
+        return self._verified(f"tickets/{index}.safetensors")
+
+    def masks(self, index: int) -> dict[str, Array]:
+        """Return the boolean masks of ticket `index` by parameter name; empty for a dense ticket."""
+        tensors = self.ticket(index)
+        return {name.removeprefix(MASK_PREFIX): t for name, t in tensors.items() if name.startswith(MASK_PREFIX)}
+
+    def _verified(self, name: str) -> dict[str, Array]:
+        from safetensors.numpy import load
+
+        recorded = self.result()["files"].get(name)
+        file = self.path / name
+        if recorded is None or not file.is_file():
+            raise UserError(f"{file}: missing from the store; train or evaluate the run again with `bench run --retry`")
+        if file.stat().st_size != recorded["bytes"] or sha256_of(file) != recorded["sha256"]:
+            raise UserError(
+                f"{file}: its SHA-256 is not the one in result.json, so it was truncated or altered; restore it, or "
+                "make the run again with `bench run --retry`"
+            )
+        return dict(load(file.read_bytes()))
+
+    # -- writing (only while holding the run's lock) -------------------------------------------------------------------
+
+    def write_spec(self, spec: RunSpec) -> None:
+        """Write the resolved spec; the run id is its hash."""
+        text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120)
+        write_text(
+            self.path / "spec.yaml", f"# the SHA-256 of this spec as canonical JSON begins {spec.run_id}\n{text}"
+        )
+
+    def write_history(self, epochs: Sequence[Mapping[str, Any]]) -> None:
+        """Replace the history, as a resumed run does with what its checkpoint knows."""
+        write_text(self.path / "history.jsonl", "".join(json.dumps(epoch) + "\n" for epoch in epochs))
+
+    def append_history(self, epoch: Mapping[str, Any]) -> None:
+        """Add one epoch."""
+        with (self.path / "history.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(epoch) + "\n")
+
+    def write_ticket(self, index: int, tensors: Mapping[str, Array], metadata: Mapping[str, object]) -> None:
+        """Write weights (and masks, under "mask/<parameter>") of a ticket."""
+        self._write_tensors(f"tickets/{index}.safetensors", tensors, {k: json.dumps(v) for k, v in metadata.items()})
+
+    def write_logits(self, evaluation_set: str, logits: Array, labels: Array) -> None:
+        """Write logits [tickets, images, classes] and labels [images]."""
+        self._write_tensors(f"logits/{evaluation_set}.safetensors", {"logits": logits, "labels": labels}, None)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write result.json with the checksums of everything else, then remove what only an unfinished run needs."""
+        names = ["spec.yaml", "provenance.json", "history.jsonl"]
+        for folder in ("tickets", "logits"):
+            names += sorted(str(f.relative_to(self.path)) for f in (self.path / folder).rglob("*.safetensors"))
+        files = {n: {"bytes": (self.path / n).stat().st_size, "sha256": sha256_of(self.path / n)} for n in names}
+        write_json(self.path / "result.json", {"status": "done", **result, "files": files})
+        (self.path / "error.json").unlink(missing_ok=True)
+        (self.path / "checkpoint.pt").unlink(missing_ok=True)
+
+    def _write_tensors(self, name: str, tensors: Mapping[str, Array], metadata: dict[str, str] | None) -> None:
+        from safetensors.numpy import save_file
+
+        with atomic_path(self.path / name) as temporary:
+            save_file({key: np.ascontiguousarray(t) for key, t in tensors.items()}, temporary, metadata=metadata)
+
+
+class Store:
+    """A results directory; nothing is created until something is written."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def run(self, run_id: str) -> RunFolder:
+        """Return the folder of a run, which need not exist yet."""
+        return RunFolder(self.root / "runs" / run_id)
+
+    def data_records(self) -> dict[str, DataRecord]:
+        """Return which images this store's runs saw, by data set: a store never mixes two variants of one."""
+        path = self.root / "data.json"
+        return {name: DataRecord(**record) for name, record in read_json(path).items()} if path.exists() else {}
+
+    def record_data(self, name: str, record: DataRecord) -> None:
+        """Remember the images of a data set; UserError if the store was made from others."""
+        records = self.data_records()
+        known = records.get(name)
+        if known is not None and known.variant != record.variant:
+            raise UserError(
+                f"{self.root}: its {name} runs were made from {known.variant} images, not {record.variant}; mixing "
+                "them would make tables that compare unlike things: give another --store, or --data as before"
+            )
+        if known != record:
+            self.root.mkdir(parents=True, exist_ok=True)
+            everything = {key: asdict(value) for key, value in {**records, name: record}.items()}
+            write_json(self.root / "data.json", everything)
+
+    def throughputs(self) -> list[dict[str, Any]]:
+        """Return model, execution, device and images_per_second of every finished run, for estimates of hours."""
+        measured = []
+        for path in sorted(self.root.glob("runs/*/result.json")):
+            try:
+                result = read_json(path)
+                measured.append({key: result[key] for key in ("model", "execution", "device", "device_name")})
+                measured[-1]["images_per_second"] = float(result["images_per_second"])
+            except (UserError, KeyError):
+                continue
+        return measured
