@@ -1,0 +1,135 @@
+"""A network's sparse weights: which tensors are masked, their masks, and updates over all layers at once.
+
+Masked tensors are the weights of every convolution and linear layer, the first and last included; biases and batch
+norm stay dense (released code, Masking.add_module).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from bench.seeds import derived_seed
+from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
+from bench.sparsity.rewire import rewire_layer
+from bench.sparsity.select import largest
+from bench.spec import RewireRule, Topology
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one topology update did, over all layers: weights dropped and grown, density afterwards."""
+
+    dropped: int
+    grown: int
+    density: float
+
+
+class SparseWeights:
+    """The maskable weights of a model with one boolean mask each; inactive weights are exactly zero after apply()."""
+
+    def __init__(self, model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+        self.weights = maskable_weights(model)
+        if self.weights.keys() != masks.keys():
+            raise ValueError(f"masks for {sorted(masks)} do not fit the weights {sorted(self.weights)}")
+        # Masks share their weight's strides, and apply() wants their complement at every step.
+        self.masks: dict[str, Tensor] = {}
+        self._inactive: dict[str, Tensor] = {}
+        for name, mask in masks.items():
+            self._set(name, torch.empty_like(self.weights[name].data, dtype=torch.bool).copy_(mask))
+        self.apply()
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Set inactive weights to exactly zero."""
+        for name, weight in self.weights.items():
+            weight.data.masked_fill_(self._inactive[name], 0.0)
+
+    @torch.no_grad()
+    def mask_gradients(self) -> None:
+        """Set the gradients of inactive weights to zero, so that momentum knows active weights only."""
+        for name, weight in self.weights.items():
+            _gradient(weight).masked_fill_(self._inactive[name], 0.0)
+
+    def gradients(self) -> dict[str, Tensor]:
+        """Return copies of the dense gradients."""
+        return {name: _gradient(weight).clone() for name, weight in self.weights.items()}
+
+    @torch.no_grad()
+    def update(
+        self,
+        fraction: float,
+        rule: RewireRule,
+        seed: int,
+        gradients: Mapping[str, Tensor] | None = None,
+        momenta: Mapping[str, Tensor] | None = None,
+    ) -> Update:
+        """Drop and grow in every layer; grown and dropped weights are zero afterwards.
+
+        gradients default to the parameters' own .grad; momenta (by name), where given, are zeroed wherever a weight
+        was dropped or grown. seed names the random draws of this update.
+        """
+        dropped = grown = 0
+        for name, weight in self.weights.items():
+            generator = torch.Generator(weight.device).manual_seed(derived_seed(seed, name))
+            gradient = gradients[name] if gradients is not None else weight.grad
+            if gradient is not None and gradient.stride() != weight.stride():
+                gradient = torch.empty_like(weight.data).copy_(gradient)
+            change = rewire_layer(weight.data, self.masks[name], gradient, fraction, rule, generator)
+            dropped += change.dropped
+            grown += change.grown
+            if change.dropped:
+                lost = ~change.kept
+                weight.data.masked_fill_(lost, 0.0)
+                if momenta is not None:
+                    momenta[name].masked_fill_(lost, 0.0)
+                self._set(name, change.mask)
+        return Update(dropped, grown, self.density())
+
+    def nonzeros(self) -> dict[str, int]:
+        """Return the number of active weights of each layer."""
+        return {name: int(mask.count_nonzero()) for name, mask in self.masks.items()}
+
+    def density(self) -> float:
+        """Return the achieved share of active weights over all maskable weights."""
+        return sum(self.nonzeros().values()) / sum(mask.numel() for mask in self.masks.values())
+
+    def _set(self, name: str, mask: Tensor) -> None:
+        self.masks[name] = mask
+        self._inactive[name] = ~mask
+
+
+def maskable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the weights of all convolutions and linear layers by parameter name, in the model's order."""
+    weights = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
+            weights[f"{name}.weight" if name else "weight"] = cast(nn.Parameter, module.weight)
+    return weights
+
+
+def random_masks(shapes: Mapping[str, tuple[int, ...]], topology: Topology, seed: int) -> dict[str, Tensor]:
+    """Draw the masks a run starts with (bool): exact counts a layer and in total, or Bernoulli as released.
+
+    The draw happens on the CPU and depends on (seed, layer name) alone.
+    """
+    densities = DISTRIBUTIONS[topology.distribution](shapes, topology.density)
+    counts = exact_counts(shapes, densities)
+    masks = {}
+    for name, shape in shapes.items():
+        generator = torch.Generator().manual_seed(derived_seed(seed, "mask", name))
+        scores = torch.rand(shape, generator=generator)
+        masks[name] = (
+            scores < densities[name]
+            if topology.sampling == "bernoulli"
+            else largest(scores, torch.ones_like(scores, dtype=torch.bool), counts[name])
+        )
+    return masks
+
+
+def _gradient(weight: nn.Parameter) -> Tensor:
+    if weight.grad is None:
+        raise ValueError("a maskable weight has no gradient: it takes no part in the loss")
+    return weight.grad

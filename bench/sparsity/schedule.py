@@ -1,0 +1,11 @@
+"""The drop fraction over a run: constant as released, or cosine-annealed to zero (Dettmers & Zettlemoyer 2019)."""
+
+import math
+from typing import Literal
+
+
+def drop_fraction(initial: float, schedule: Literal["constant", "cosine"], step: int, steps: int) -> float:
+    """Return the share of active weights to drop after optimiser step `step` of `steps` (1-based)."""
+    if schedule == "constant":
+        return initial
+    return initial / 2 * (1 + math.cos(math.pi * step / steps))
