@@ -8,13 +8,15 @@ spec share the run, and a stored run never changes meaning. Every one-network me
 
 import hashlib
 import json
-from functools import cached_property
+from collections.abc import Iterable
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Raised on purpose when the meaning of a spec changes, so that stored results of the old meaning are not reused.
 SPEC_VERSION = 1
+# A number that no spec holds, to find the place of the seed in its JSON.
+_NO_SEED = -(10**40) - 20_210_614_568
 
 
 class Record(BaseModel):
@@ -88,6 +90,7 @@ class RewireRule(Record):
     dense_layers      layers of density 1: exempt, or their smallest weights set to 0 with the mask kept at ones
     regrow_dropped    may a weight dropped in this update be grown again at once (its value is lost)?
     ties              of weights tied at the drop threshold, those of lowest index go (exact count), or all of them
+    inactive_momentum "masked": gradients and momentum of inactive weights are zero; "dense": they keep accumulating
     """
 
     growth: Literal["gradient", "random"] = "gradient"
@@ -95,19 +98,18 @@ class RewireRule(Record):
     dense_layers: Literal["exempt", "rewired"] = "exempt"
     regrow_dropped: bool = False
     ties: Literal["lowest_index", "all"] = "lowest_index"
+    inactive_momentum: Literal["masked", "dense"] = "masked"
 
 
 class Rewire(Record):
     """Drop and grow every `every` optimiser steps (counted over the run): the topology search of DST.
 
-    inactive_momentum   "masked": gradients and momentum of inactive weights are zero; "dense": they keep accumulating
-    update_step         topology changes "instead_of_optimizer" step (RigL) or "after_optimizer" step (released code)
+    update_step: topology changes "instead_of_optimizer" step (RigL) or "after_optimizer" step (released code)
     """
 
     every: int = Field(ge=1)
     drop_fraction: float = Field(gt=0, lt=1)
     schedule: Literal["constant", "cosine"] = "cosine"
-    inactive_momentum: Literal["masked", "dense"] = "masked"
     update_step: Literal["instead_of_optimizer", "after_optimizer"] = "instead_of_optimizer"
     rule: RewireRule = RewireRule()
 
@@ -208,7 +210,7 @@ class RunSpec(Record):
         """Optimiser steps an epoch, a last partial batch included."""
         return -(-self.data.train_images // self.batch_size)
 
-    @cached_property
+    @property  # not a cached one, which model_copy would hand on to a spec of another seed
     def run_id(self) -> str:
         """First 16 hex digits of the SHA-256 of the canonical JSON of the spec."""
         return identity(self)
@@ -222,3 +224,15 @@ def canonical_json(spec: RunSpec) -> str:
 def identity(spec: RunSpec) -> str:
     """Return the run id: 16 hex digits."""
     return hashlib.sha256(canonical_json(spec).encode()).hexdigest()[:16]
+
+
+def identities(spec: RunSpec, seeds: Iterable[int]) -> list[str]:
+    """Return the run ids of a spec under other seeds, as identity() would, without writing the JSON for each."""
+    before, after = canonical_json(spec.model_copy(update={"seed": _NO_SEED})).split(str(_NO_SEED))
+    prefix = hashlib.sha256(before.encode())
+    ids = []
+    for seed in seeds:
+        digest = prefix.copy()
+        digest.update(f"{seed}{after}".encode())
+        ids.append(digest.hexdigest()[:16])
+    return ids

@@ -80,12 +80,12 @@ def rewiring(setting: Setting, update_every: int, drop_fraction: float, growth: 
         dense_layers=semantics.dense_layers,
         regrow_dropped=semantics.regrow_dropped,
         ties=semantics.ties,
+        inactive_momentum=semantics.inactive_momentum,
     )
     return Rewire(
         every=update_every,
         drop_fraction=drop_fraction,
         schedule=semantics.drop_schedule,
-        inactive_momentum=semantics.inactive_momentum,
         update_step=semantics.update_step,
         rule=rule,
     )

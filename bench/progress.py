@@ -1,0 +1,65 @@
+"""What a person sees while runs train: a progress bar on a terminal, plain log lines everywhere else."""
+
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from bench.spec import RunSpec
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class RunProgress:
+    """Progress of one run; a context manager, since a bar must give the terminal back."""
+
+    def __init__(self, title: str, spec: RunSpec, steps_done: int) -> None:
+        self._title = title
+        self._epochs = spec.epochs
+        self._steps = spec.epochs * spec.steps_per_epoch
+        self._steps_done = steps_done
+        self._bar: Any = None
+        self._last_line = 0.0
+
+    def __enter__(self) -> "RunProgress":
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f}% {task.fields[note]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task(self._title, total=self._steps, completed=self._steps_done, note="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def step(self) -> None:
+        """Count one optimiser step."""
+        if self._bar is not None:
+            self._bar.advance(self._task)
+
+    def epoch(self, line: Mapping[str, Any], steps_done: int) -> None:
+        """Report an epoch by its history line."""
+        note = (
+            f"epoch {line['epoch']}/{self._epochs} ({line['phase']}): loss {line['train_loss']:.3f}, "
+            f"validation {100 * line['validation_accuracy']:.1f}%, {line['images_per_second']:.0f} images/s"
+        )
+        if self._bar is not None:
+            self._bar.update(self._task, completed=steps_done, note=note)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= SECONDS_BETWEEN_LINES or line["epoch"] == self._epochs:
+            self._last_line = now
+            log.info("%s: %s", self._title, note)

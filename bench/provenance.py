@@ -1,0 +1,57 @@
+"""Where numbers come from: code, versions, machine and times of every process that worked on a run."""
+
+import os
+import platform
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "torchvision", "numpy", "safetensors", "pydantic")
+
+
+def session(device: torch.device, *, deterministic: bool) -> dict[str, Any]:
+    """Return a description of this process, to which the runner adds how the session ended."""
+    return {
+        "started": now(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "command": sys.argv,
+        "git": _git(),
+        "python": platform.python_version(),
+        "versions": {name: distribution(name).version for name in PACKAGES},
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
+        "device": device.type,
+        "device_name": device_name(device),
+        "cpu_threads": torch.get_num_threads(),
+        "deterministic": deterministic,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of the GPU, or the processor architecture."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _git() -> dict[str, Any] | None:
+    """Return commit and dirtiness of the checkout this code runs from, None outside one."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,118 @@
+"""Execute runs one after another: an error ends its run and not the others, a signal ends the process politely.
+
+After a signal the exit code is 75 (bench.signals): a checkpoint is written, and the same command continues.
+"""
+
+import errno
+import logging
+import socket
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from bench import provenance
+from bench.errors import UserError
+from bench.executor import CHECKPOINT_SECONDS, Executor
+from bench.files import write_json
+from bench.lock import LockLostError, RunLockedError
+from bench.signals import EXIT_INTERRUPTED, InterruptedRunError, StopRequest
+from bench.spec import RunSpec
+from bench.store import RunFolder, Store
+
+log = logging.getLogger(__name__)
+
+TRACEBACK_LINES = 30
+
+
+class PlannedRun(Protocol):
+    """What the runner needs of a plan's entry (bench.plan.RunPlan)."""
+
+    @property
+    def spec(self) -> RunSpec: ...
+
+    @property
+    def cells(self) -> tuple[str, ...]: ...
+
+
+def run_plan(
+    runs: Sequence[PlannedRun],
+    store: Store,
+    *,
+    data: Path | None = None,
+    device: str = "auto",
+    limit: int | None = None,
+    retry: bool = False,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    deterministic: bool = False,
+) -> int:
+    """Execute what is missing of `runs` in order; return 0 if all are done, 1 if not, 75 after a signal.
+
+    Failed and damaged runs are executed again only with `retry`; at most `limit` runs are executed.
+    """
+    with StopRequest() as stop:
+        executor = Executor(
+            store,
+            data=data,
+            device=device,
+            checkpoint_seconds=checkpoint_seconds,
+            deterministic=deterministic,
+            stop=stop,
+        )
+        todo = [run for run in runs if _wanted(store.run(run.spec.run_id), retry=retry)][:limit]
+        for position, run in enumerate(todo, start=1):
+            title = f"[{position}/{len(todo)}] {run.spec.run_id} ({run.cells[0]})"
+            _attempt(executor, run.spec, title)
+            if stop.received is not None:
+                log.warning("stopped by %s; the same command continues", stop.received.name)
+                return EXIT_INTERRUPTED
+    statuses = [store.run(run.spec.run_id).status() for run in runs]
+    counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
+    log.info("%d runs: %s", len(runs), ", ".join(f"{count} {status}" for status, count in counts.items()))
+    return 0 if all(status == "done" for status in statuses) else 1
+
+
+def _attempt(executor: Executor, spec: RunSpec, title: str) -> None:
+    """Execute one run and record how it ended; UserError if no run could do better."""
+    folder = executor.store.run(spec.run_id)
+    started = time.monotonic()
+    try:
+        executor.execute(spec, title)
+        log.info("%s: done in %.0f s", title, time.monotonic() - started)
+    except InterruptedRunError:
+        log.warning("%s: interrupted, checkpoint written", title)
+    except (RunLockedError, LockLostError) as locked:
+        log.warning("%s: left to another process: %s", title, locked)
+    except UserError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise UserError(
+                f"{folder.path}: the disk is full; free some space, then run the same command"
+            ) from None
+        log.error("%s: failed: %s: %s", title, type(error).__name__, error)
+        previous = folder.error() or {"attempt": 0}
+        report = {
+            "status": "failed",
+            "type": type(error).__name__,
+            "message": str(error),
+            "traceback": traceback.format_exc().splitlines()[-TRACEBACK_LINES:],
+            "host": socket.gethostname(),
+            "attempt": previous["attempt"] + 1,
+            "time": provenance.now(),
+        }
+        write_json(folder.path / "error.json", report)
+
+
+def _wanted(folder: RunFolder, *, retry: bool) -> bool:
+    status = folder.status()
+    if status == "damaged" and not retry:
+        names = ", ".join(str(file) for file in folder.damaged_files(deep=False))
+        log.error("%s is gone, truncated or altered; --retry makes it again", names)
+    if status == "failed" and not retry:
+        error = folder.error() or {}
+        log.error(
+            "%s failed before (%s: %s); --retry tries again", folder.path, error.get("type"), error.get("message")
+        )
+    return status == "missing" or (retry and status in ("failed", "damaged"))

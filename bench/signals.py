@@ -1,0 +1,43 @@
+"""Polite interruption: a signal asks, the training loop stops at the next step with a checkpoint.
+
+SIGTERM and SIGINT come from people and batch systems, SIGUSR1 and SIGUSR2 ahead of a SLURM time limit.
+"""
+
+import signal
+from types import FrameType
+from typing import Self
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+# sysexits.h EX_TEMPFAIL: nothing is wrong, the same command continues.
+EXIT_INTERRUPTED = 75
+
+
+class InterruptedRunError(Exception):
+    """A signal asked this process to end; the work so far is saved."""
+
+
+class StopRequest:
+    """While entered, turns the signals into a flag; a second SIGINT acts at once, as people expect of Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._previous: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Self:
+        for number in SIGNALS:
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def check(self) -> None:
+        """Raise InterruptedRunError if a signal came."""
+        if self.received is not None:
+            raise InterruptedRunError(f"stopped by {self.received.name}")
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number)

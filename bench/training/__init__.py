@@ -1,0 +1,1 @@
+"""The one training loop: it follows the phases of a recipe and knows no method by name."""
