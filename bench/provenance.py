@@ -5,6 +5,7 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import distribution
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 import torch
 
+# Annotated here because torch leaves it untyped.
+CUDNN_VERSION: Callable[[], int | None] = torch.backends.cudnn.version
 PACKAGES = ("torch", "torchvision", "numpy", "safetensors", "pydantic")
 
 
@@ -26,7 +29,7 @@ def session(device: torch.device, *, deterministic: bool) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: distribution(name).version for name in PACKAGES},
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
+        "cudnn": CUDNN_VERSION() if device.type == "cuda" else None,
         "device": device.type,
         "device_name": device_name(device),
         "cpu_threads": torch.get_num_threads(),

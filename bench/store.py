@@ -141,8 +141,9 @@ class RunFolder:
             stream.write(json.dumps(epoch) + "\n")
 
     def write_ticket(self, index: int, tensors: Mapping[str, Array], metadata: Mapping[str, object]) -> None:
-        """Write weights (and masks, under "mask/<parameter>") of a ticket."""
-        self._write_tensors(f"tickets/{index}.safetensors", tensors, {k: json.dumps(v) for k, v in metadata.items()})
+        """Write weights (and masks, under "mask/<parameter>") of a ticket; metadata go into the header as JSON."""
+        # One entry, because safetensors writes several in no fixed order and equal tickets should be equal bytes.
+        self._write_tensors(f"tickets/{index}.safetensors", tensors, {"ticket": json.dumps(metadata)})
 
     def write_logits(self, evaluation_set: str, logits: Array, labels: Array) -> None:
         """Write logits [tickets, images, classes] and labels [images]."""

@@ -1,0 +1,104 @@
+"""Small runs for the tests: real digits, a WRN-10-1, four steps an epoch, every kind of phase."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.data.augment import DeviceImages
+from bench.data.catalog import DATASETS
+from bench.data.dataset import Split, cut
+from bench.data.digits import load_digits
+from bench.recipes import RELEASED, STANDARD, Semantics, Setting
+from bench.recipes.dynamic import edst
+from bench.recipes.fixed import step_decay
+from bench.spec import Augmentation, DataSpec, Execution, ModelSpec, Optimizer, Phase, RunSpec, Topology
+from bench.store import Store
+from bench.training.trainer import Ticket, Trainer
+
+DATA = DataSpec(name="digits", train_images=120, validation_images=60, test_images=60)
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """As bench.plan.RunPlan, as far as the runner looks."""
+
+    spec: RunSpec
+    cells: tuple[str, ...] = ("a cell",)
+
+
+def run_spec(phases: tuple[Phase, ...], *, density: float | None, sampling: str = "exact", **changes: Any) -> RunSpec:
+    topology = None if density is None else Topology.model_validate({"density": density, "sampling": sampling})
+    values: dict[str, Any] = {
+        "data": DATA,
+        "model": ModelSpec(name="wide_resnet", arguments={"depth": 10, "width": 1}),
+        "topology": topology,
+        "phases": phases,
+        "optimizer": Optimizer(),
+        "batch_size": 32,
+        "augmentation": Augmentation(padding=4, padding_mode="zero", flip=False),
+        "validation_augmented": False,
+        "execution": Execution(channels_last=False),
+        "seed": 18,
+    }
+    return RunSpec(**{**values, **changes})
+
+
+def dense_spec(epochs: int = 4, learning_rate: float = 0.1, **changes: Any) -> RunSpec:
+    return run_spec(step_decay(Setting(members=1, learning_rate=learning_rate), epochs=epochs), density=None, **changes)
+
+
+def edst_spec(semantics: Semantics = STANDARD, *, growth: str = "gradient", every: int = 3, **changes: Any) -> RunSpec:
+    """Explore 3 epochs, refine 2 x 2 epochs: 28 steps, an update every 3rd, global exploration after step 20."""
+    setting = Setting(members=2, learning_rate=0.05, semantics=semantics)
+    parameters: dict[str, Any] = {"update_every": every, "growth": growth}
+    phases = edst(setting, exploration_epochs=3, refinement_epochs=2, **parameters)
+    return run_spec(
+        phases,
+        density=0.2,
+        sampling=semantics.mask_sampling,
+        validation_augmented=semantics.validation_augmented,
+        **changes,
+    )
+
+
+SPECS: dict[str, Callable[[], RunSpec]] = {
+    "dense": dense_spec,
+    "edst released": lambda: edst_spec(RELEASED),
+    "edst standard": lambda: edst_spec(STANDARD),
+    "edst random": lambda: edst_spec(STANDARD, growth="random"),
+}
+
+
+def split(data: DataSpec = DATA) -> Split:
+    return cut(load_digits(), data)
+
+
+def make_trainer(spec: RunSpec, tickets: dict[int, Ticket] | None = None) -> Trainer:
+    facts, images = DATASETS["digits"], split(spec.data)
+    train, validation = (
+        DeviceImages(source, facts.mean, facts.std, augmentation=spec.augmentation, channels_last=False)
+        for source in (images.train, images.validation)
+    )
+    kept = {} if tickets is None else tickets
+    return Trainer(spec, train, validation, CPU, lambda index, tensors, _: kept.__setitem__(index, tensors), classes=10)
+
+
+def nothing() -> None:
+    """Do nothing between steps."""
+
+
+def outcome(store: Path, spec: RunSpec) -> dict[str, Any]:
+    """Return what must not depend on interruptions: the bytes of tickets and logits, and the history."""
+    folder = Store(store).run(spec.run_id)
+    files = sorted([*folder.path.glob("tickets/*"), *folder.path.glob("logits/*")])
+    timed = ("seconds", "images_per_second")
+    history = [{key: value for key, value in line.items() if key not in timed} for line in folder.history()]
+    return {
+        **{str(file.relative_to(folder.path)): file.read_bytes() for file in files},
+        "history": history,
+        "tickets": folder.result()["tickets"],
+    }

@@ -1,0 +1,126 @@
+"""A run killed anywhere, by anything, ends with the bits of one that was never interrupted (CPU, float32)."""
+
+import logging
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench.runner import run_plan
+from bench.signals import EXIT_INTERRUPTED
+from bench.store import Store
+from tests.training.runs import SPECS, Planned, outcome
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Return what each run comes to without any interruption."""
+    store = tmp_path_factory.mktemp("uninterrupted")
+    assert run_plan([Planned(make()) for make in SPECS.values()], Store(store), device="cpu") == 0
+    return {name: outcome(store, make()) for name, make in SPECS.items()}
+
+
+def start(store: Path, name: str, where: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "tests.training.victim", str(store), name, where], cwd=ROOT)
+
+
+def finish(store: Path, name: str) -> dict[str, Any]:
+    """Run again in this process, saving at every step, and return what came out."""
+    spec = SPECS[name]()
+    assert run_plan([Planned(spec)], Store(store), device="cpu", checkpoint_seconds=0.0) == 0
+    return outcome(store, spec)
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        pytest.param("edst released", "step:5", id="exploration"),
+        pytest.param("edst released", "step:12", id="rewiring step that ends an epoch and a phase"),
+        pytest.param("edst standard", "step:20", id="step before a global exploration"),
+        pytest.param("edst random", "step:24", id="rewiring step in a refinement"),
+        pytest.param("edst released", "step:27", id="last refinement"),
+        pytest.param("edst standard", "write:11", id="half a checkpoint"),
+        pytest.param("edst released", "rename:25", id="between two files"),
+        pytest.param("dense", "step:1", id="before the first checkpoint"),
+    ],
+)
+def test_sigkill_costs_no_bit(name: str, where: str, tmp_path: Path, uninterrupted: dict[str, dict[str, Any]]) -> None:
+    victim = start(tmp_path, name, where)
+    assert victim.wait(120) == -signal.SIGKILL
+    assert Store(tmp_path).run(SPECS[name]().run_id).status() == "missing"
+    assert finish(tmp_path, name) == uninterrupted[name]
+
+
+def test_kills_at_random_moments_cost_no_bit(tmp_path: Path, uninterrupted: dict[str, dict[str, Any]]) -> None:
+    name, chance = "edst released", random.Random(0)
+    spec = SPECS[name]()
+    checkpoint = Store(tmp_path).run(spec.run_id).path / "checkpoint.pt"
+    kills = 0
+    for _ in range(3):
+        victim = start(tmp_path, name, "never")
+        seen = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        while victim.poll() is None and (not checkpoint.exists() or checkpoint.stat().st_mtime_ns == seen):
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, 0.5))
+        victim.kill()
+        kills += victim.wait(60) == -signal.SIGKILL
+    assert kills, "every victim finished before it was killed: the run is too short for this test"
+    assert finish(tmp_path, name) == uninterrupted[name]
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2"])
+def test_a_polite_signal_saves_the_step_and_exits_with_75(
+    number: str, tmp_path: Path, uninterrupted: dict[str, dict[str, Any]]
+) -> None:
+    name = "edst standard"
+    victim = start(tmp_path, name, f"signal:{number}:14")
+    assert victim.wait(120) == EXIT_INTERRUPTED
+    folder = Store(tmp_path).run(SPECS[name]().run_id)
+    state = torch.load(folder.path / "checkpoint.pt", weights_only=True)
+    assert state["at"]["steps"] == 14
+    assert not (folder.path / "lock").exists()
+    assert finish(tmp_path, name) == uninterrupted[name]
+
+
+def test_provenance_lists_every_session(tmp_path: Path) -> None:
+    import json
+
+    start(tmp_path, "edst standard", "step:9").wait(120)
+    finish(tmp_path, "edst standard")
+    folder = Store(tmp_path).run(SPECS["edst standard"]().run_id)
+    sessions = json.loads((folder.path / "provenance.json").read_text())["sessions"]
+    assert [session["resumed_from"] for session in sessions if "ended" in session] == [{"epoch": 3, "step": 0}]
+    assert len(sessions) == 2
+
+
+@pytest.mark.parametrize("damage", ["truncate", "alter"])
+def test_a_damaged_checkpoint_is_named_and_the_run_starts_over(
+    damage: str, tmp_path: Path, uninterrupted: dict[str, dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    name = "edst standard"
+    start(tmp_path, name, "step:14").wait(120)
+    checkpoint = Store(tmp_path).run(SPECS[name]().run_id).path / "checkpoint.pt"
+    content = bytearray(checkpoint.read_bytes())
+    middle = len(content) // 2
+    content[middle] ^= 1
+    checkpoint.write_bytes(content[:middle] if damage == "truncate" else content)
+    with caplog.at_level(logging.WARNING):
+        assert finish(tmp_path, name) == uninterrupted[name]
+    assert str(checkpoint) in caplog.text
