@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from bench.data.augment import DeviceImages
 from bench.data.catalog import DATASETS
-from bench.data.dataset import Split, cut
+from bench.data.dataset import LabelledImages, Split, cut
 from bench.data.digits import load_digits
 from bench.recipes import RELEASED, STANDARD, Semantics, Setting
 from bench.recipes.dynamic import edst
@@ -77,8 +78,20 @@ def split(data: DataSpec = DATA) -> Split:
     return cut(load_digits(), data)
 
 
-def make_trainer(spec: RunSpec, tickets: dict[int, Ticket] | None = None) -> Trainer:
-    facts, images = DATASETS["digits"], split(spec.data)
+def noise(data: DataSpec = DATA) -> Split:
+    """Return random images: the flat background of digits puts many ReLUs on their kink, where rounding decides."""
+    random = np.random.default_rng(0)
+
+    def images(count: int) -> LabelledImages:
+        return LabelledImages(
+            random.integers(256, size=(count, 32, 32, 3), dtype=np.uint8), random.integers(10, size=count)
+        )
+
+    return Split(images(data.train_images), images(data.validation_images), images(data.test_images))
+
+
+def make_trainer(spec: RunSpec, tickets: dict[int, Ticket] | None = None, images: Split | None = None) -> Trainer:
+    facts, images = DATASETS["digits"], images or split(spec.data)
     train, validation = (
         DeviceImages(source, facts.mean, facts.std, augmentation=spec.augmentation, channels_last=False)
         for source in (images.train, images.validation)

@@ -1,0 +1,160 @@
+"""Runs in a row: what happens when one fails, is locked, damaged, or was done before."""
+
+import json
+import logging
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.errors import UserError
+from bench.executor import Executor
+from bench.lock import RunLock
+from bench.runner import run_plan
+from bench.signals import InterruptedRunError, StopRequest
+from bench.store import DataRecord, Store
+from bench.training import trainer as trainer_module
+from tests.training.runs import Planned, dense_spec, edst_spec, outcome
+
+GOOD = dense_spec(epochs=4)
+BAD = dense_spec(epochs=4, learning_rate=1e4)
+
+
+def test_a_failure_is_recorded_and_the_others_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store, runs = Store(tmp_path), [Planned(BAD), Planned(GOOD)]
+    assert run_plan(runs, store) == 1
+    bad, good = store.run(BAD.run_id), store.run(GOOD.run_id)
+    assert (bad.status(), good.status()) == ("failed", "done")
+    error = bad.error()
+    assert error is not None
+    assert (error["type"], error["attempt"]) == ("DivergedError", 1)
+    assert error["traceback"][-1].endswith(error["message"])
+
+    written = (good.path / "result.json").stat().st_mtime_ns
+    with caplog.at_level(logging.ERROR):
+        assert run_plan(runs, store) == 1
+    assert "--retry" in caplog.text
+    assert (bad.error() or {})["attempt"] == 1
+    assert run_plan(runs, store, retry=True) == 1
+    assert (bad.error() or {})["attempt"] == 2
+    assert (good.path / "result.json").stat().st_mtime_ns == written
+
+
+def test_a_limit_leaves_the_rest_for_later(tmp_path: Path) -> None:
+    other = dense_spec(epochs=4, seed=19)
+    runs = [Planned(GOOD), Planned(other)]
+    assert run_plan(runs, Store(tmp_path), limit=1) == 1
+    assert [Store(tmp_path).run(run.spec.run_id).status() for run in runs] == ["done", "missing"]
+    assert run_plan(runs, Store(tmp_path), limit=1) == 0
+
+
+def test_stored_logits_are_those_of_the_stored_tickets(tmp_path: Path) -> None:
+    spec = edst_spec()
+    assert run_plan([Planned(spec)], Store(tmp_path)) == 0
+    folder = Store(tmp_path).run(spec.run_id)
+    result = folder.result()
+    logits, labels = folder.logits("validation")
+    assert logits.shape == (2, 60, 10)
+    accuracies = (logits.argmax(axis=2) == labels).mean(axis=1)
+    np.testing.assert_allclose(accuracies, [ticket["validation_accuracy"] for ticket in result["tickets"]])
+    assert folder.logits("test")[0].shape == (2, 60, 10)
+    for index, ticket in enumerate(result["tickets"]):
+        masks = folder.masks(index)
+        assert sum(m.sum() for m in masks.values()) / sum(m.size for m in masks.values()) == ticket["density"]
+        assert not any(folder.ticket(index)[name][~mask].any() for name, mask in masks.items())
+    assert not (folder.path / "checkpoint.pt").exists()
+    assert not list(folder.path.rglob(".tmp-*"))
+
+
+def test_damaged_logits_are_made_again_from_the_tickets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path)
+    assert run_plan([Planned(GOOD)], store) == 0
+    before = outcome(tmp_path, GOOD)
+    logits = store.run(GOOD.run_id).path / "logits/test.safetensors"
+    logits.write_bytes(logits.read_bytes()[:100])
+    assert store.run(GOOD.run_id).status() == "damaged"
+    with caplog.at_level(logging.ERROR):
+        assert run_plan([Planned(GOOD)], store) == 1
+    assert str(logits) in caplog.text
+
+    def no_training(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(trainer_module.Trainer, "train_epoch", no_training)
+    assert run_plan([Planned(GOOD)], store, retry=True) == 0
+    assert outcome(tmp_path, GOOD) == before
+
+
+def test_a_damaged_ticket_is_trained_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert run_plan([Planned(GOOD)], store) == 0
+    before = outcome(tmp_path, GOOD)
+    ticket = store.run(GOOD.run_id).path / "tickets/0.safetensors"
+    ticket.unlink()
+    assert run_plan([Planned(GOOD)], store, retry=True) == 0
+    assert outcome(tmp_path, GOOD) == before
+
+
+def test_a_locked_run_is_left_to_its_holder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = Store(tmp_path).run(GOOD.run_id)
+    with RunLock(folder.path / "lock"), caplog.at_level(logging.WARNING):
+        assert folder.status() == "running"
+        with pytest.raises(Exception, match="held by process"):
+            Executor(Store(tmp_path), device="cpu").execute(GOOD, "title")
+        assert run_plan([Planned(GOOD)], Store(tmp_path)) == 1
+    assert folder.status() == "missing"
+    assert folder.error() is None
+
+
+def test_other_images_than_the_store_was_made_from_are_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.record_data("digits", DataRecord("images-0123456789ab", None, "other digits"))
+    with pytest.raises(UserError, match=r"images-0123456789ab.*--store"):
+        run_plan([Planned(GOOD)], store)
+    assert store.run(GOOD.run_id).status() == "missing"
+
+
+def test_a_gpu_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(UserError, match="--device cuda"):
+        run_plan([Planned(GOOD)], Store(tmp_path), device="cuda")
+
+
+def test_a_full_disk_ends_everything_with_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bench.executor.save_checkpoint", full)
+    with pytest.raises(UserError, match="disk is full"):
+        run_plan([Planned(GOOD)], Store(tmp_path))
+
+
+def test_result_lists_the_checksum_of_every_file(tmp_path: Path) -> None:
+    import hashlib
+
+    run_plan([Planned(GOOD)], Store(tmp_path))
+    path = Store(tmp_path).run(GOOD.run_id).path
+    listed = json.loads((path / "result.json").read_text())["files"]
+    present = {str(f.relative_to(path)) for f in path.rglob("*") if f.is_file()} - {"result.json"}
+    assert set(listed) == present
+    for name, recorded in listed.items():
+        assert recorded["sha256"] == hashlib.sha256((path / name).read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
+def test_signals_become_a_request_and_a_second_ctrl_c_acts_at_once(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with StopRequest() as stop:
+        stop.check()
+        signal.raise_signal(number)
+        with pytest.raises(InterruptedRunError, match=number.name):
+            stop.check()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(number) is before

@@ -1,0 +1,234 @@
+"""What one step and one phase do, against loops written out here and the slow reference of the topology update."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from bench.data.augment import draw_epoch
+from bench.data.catalog import DATASETS
+from bench.models.build import build_model
+from bench.recipes import RELEASED, STANDARD, Setting
+from bench.recipes.dynamic import edst
+from bench.sparsity import erdos_renyi_kernel, exact_counts
+from bench.sparsity.network import maskable_weights
+from bench.spec import RunSpec
+from bench.training.trainer import DivergedError, Ticket, Trainer
+from tests.sparsity.reference import drop_and_grow
+from tests.training.runs import dense_spec, edst_spec, make_trainer, noise, nothing, run_spec
+
+
+def plain_batches(spec: RunSpec, epoch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return an epoch's batches cut one image at a time from zero-padded arrays, with the draws of the run."""
+    facts, train = DATASETS["digits"], noise().train
+    draws = draw_epoch(len(train.labels), spec.augmentation, spec.seed, "train", epoch)
+    pixels, labels = [], []
+    for position, image in enumerate(draws.order.tolist()):
+        row, column = draws.offsets[position].tolist()
+        padded = np.zeros((40, 40, 3))
+        padded[4:36, 4:36] = train.images[image] / 255
+        normal = (padded[row : row + 32, column : column + 32] - facts.mean) / facts.std
+        pixels.append(torch.tensor(normal, dtype=torch.float32).permute(2, 0, 1))
+        labels.append(int(train.labels[image]))
+    size = spec.batch_size
+    return [
+        (torch.stack(pixels[start : start + size]), torch.tensor(labels[start : start + size]))
+        for start in range(0, len(pixels), size)
+    ]
+
+
+def epochs(trainer: Trainer, count: int) -> None:
+    for _ in range(count):
+        trainer.train_epoch(nothing)
+
+
+def test_dense_training_is_plain_sgd() -> None:
+    spec = dense_spec(learning_rate=0.02)
+    trainer = make_trainer(spec, images=noise())
+    epochs(trainer, 1)  # rounding grows with every further step, without saying more
+    model = build_model(spec.model, 10, spec.seed)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4, foreach=False)
+    for images, labels in plain_batches(spec, 0):
+        optimizer.zero_grad()
+        functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    for name, expected in model.state_dict().items():
+        torch.testing.assert_close(trainer.model.state_dict()[name], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_learning_rate_falls_within_the_phase() -> None:
+    trainer = make_trainer(dense_spec(epochs=4, learning_rate=0.1))
+    epochs(trainer, 4)
+    assert [line["lr"] for line in trainer.at.history] == [0.1, 0.1, 0.01, 0.001]
+    assert trainer.finished
+
+
+@pytest.mark.parametrize("preset", ["released", "standard"])
+def test_sparse_steps_follow_the_protocol(preset: str) -> None:
+    """Four steps with an update at the third, then a global exploration: every order and switch as written down."""
+    semantics = RELEASED if preset == "released" else STANDARD
+    setting = Setting(members=2, learning_rate=0.02, semantics=semantics)
+    explore, _, refine = edst(setting, exploration_epochs=1, refinement_epochs=2, update_every=3)
+    spec = run_spec((explore, refine), density=0.2)
+    trainer = make_trainer(spec, images=noise())
+    assert trainer.sparse is not None
+    masks = {name: mask.clone() for name, mask in trainer.sparse.masks.items()}
+    epochs(trainer, 1)  # the refinement has been entered, with its global exploration
+
+    model = build_model(spec.model, 10, spec.seed)
+    weights = {name: p.data for name, p in model.named_parameters()}
+    momenta = {name: torch.zeros_like(p) for name, p in weights.items()}
+    rules = {
+        "dense_layers": semantics.dense_layers,
+        "regrow_dropped": semantics.regrow_dropped,
+        "ties": semantics.ties,
+    }
+
+    def update(fraction: float, gradients: dict[str, torch.Tensor]) -> None:
+        for name, mask in masks.items():
+            flat = (t.flatten().tolist() for t in (weights[name], mask, gradients[name]))
+            after = drop_and_grow(*flat, fraction, **rules)
+            lost = torch.ones(mask.numel(), dtype=torch.bool)
+            lost[[i for i, active in enumerate(mask.flatten().tolist()) if active and i not in after.dropped]] = False
+            weights[name][lost.view(mask.shape)] = 0
+            if preset == "standard":
+                momenta[name][lost.view(mask.shape)] = 0
+            masks[name] = torch.tensor(after.mask).view(mask.shape)
+
+    for name, mask in masks.items():
+        weights[name][~mask] = 0
+    for step, (images, labels) in enumerate(plain_batches(spec, 0), start=1):
+        model.zero_grad()
+        functional.cross_entropy(model(images), labels).backward()
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        if preset == "released" or step != 3:
+            for name, gradient in gradients.items():
+                seen = gradient * masks[name] if preset == "standard" and name in masks else gradient
+                momenta[name] = 0.9 * momenta[name] + seen + 5e-4 * weights[name]
+                weights[name] -= 0.02 * momenta[name]
+                if name in masks:
+                    weights[name][~masks[name]] = 0
+        if step == 3:  # of 12
+            update(0.5 if preset == "released" else 0.25 * (1 + math.cos(math.pi * 3 / 12)), gradients)
+    update(0.8, gradients)
+
+    for name, mask in masks.items():
+        same = (trainer.sparse.masks[name] == mask).float().mean()
+        assert same > 0.99, f"{name}: masks agree in {same:.1%}; rounding may flip a near tie, no more"
+        torch.testing.assert_close(
+            trainer.sparse.weights[name].data * mask, weights[name] * trainer.sparse.masks[name], rtol=1e-2, atol=1e-3
+        )
+
+
+@pytest.mark.parametrize("preset", [RELEASED, STANDARD], ids=["released", "standard"])
+def test_inactive_weights_are_exactly_zero_after_every_step(preset: object) -> None:
+    trainer = make_trainer(edst_spec(preset))  # type: ignore[arg-type]
+    seen = 0
+
+    def check() -> None:
+        nonlocal seen
+        assert trainer.sparse is not None
+        for name, weight in trainer.sparse.weights.items():
+            assert not weight[~trainer.sparse.masks[name]].any()
+        seen += 1
+
+    while not trainer.finished:
+        trainer.train_epoch(check)
+    assert seen == 7 * 3
+
+
+def test_density_is_exact_at_every_update_and_stored() -> None:
+    spec = edst_spec(STANDARD)
+    trainer = make_trainer(spec)
+    shapes = {name: tuple(weight.shape) for name, weight in maskable_weights(trainer.model).items()}
+    counts = exact_counts(shapes, erdos_renyi_kernel(shapes, 0.2))
+    while not trainer.finished:
+        trainer.train_epoch(nothing)
+        assert trainer.sparse is not None
+        assert trainer.sparse.nonzeros() == counts
+    updates = [update for line in trainer.at.history for update in line["updates"]]
+    assert [(u["kind"], u["step"]) for u in updates] == [
+        *(("rewire", step) for step in (3, 6, 9, 12, 15, 18)),
+        ("global_exploration", 20),
+        *(("rewire", step) for step in (21, 24, 27)),
+    ]
+    expected = sum(counts.values()) / sum(math.prod(shape) for shape in shapes.values())
+    assert {update["density"] for update in updates} == {expected}
+    assert all(update["dropped"] == update["grown"] > 0 for update in updates)
+
+
+def test_momentum_of_inactive_weights() -> None:
+    for preset, masked in ((STANDARD, True), (RELEASED, False)):
+        trainer = make_trainer(edst_spec(preset))
+        epochs(trainer, 2)
+        assert trainer.sparse is not None
+        momenta = trainer._momenta(trainer.sparse)
+        assert momenta is not None
+        inactive = [momenta[name][~mask] for name, mask in trainer.sparse.masks.items()]
+        assert any(momentum.any() for momentum in inactive) is not masked
+
+
+def test_the_ticket_is_the_best_validation_epoch_of_its_phase() -> None:
+    tickets: dict[int, Ticket] = {}
+    trainer = make_trainer(edst_spec(STANDARD), tickets)
+    states = {}
+    while not trainer.finished:
+        sparse = trainer.sparse
+        assert sparse is not None
+        line = trainer.train_epoch(nothing)
+        if line["epoch"] != 5:  # after epoch 5 the second refinement has already changed the topology
+            states[line["epoch"]] = {n: w.detach().clone() for n, w in sparse.weights.items()}
+    for index, phase in enumerate(("refine 1", "refine 2")):
+        lines = [line for line in trainer.at.history if line["phase"] == phase]
+        best = max(lines, key=lambda line: (line["validation_accuracy"], -line["epoch"]))
+        described = trainer.at.tickets[index]
+        assert (described["index"], described["phase"], described["epoch"]) == (index, phase, best["epoch"])
+        if best["epoch"] in states:
+            for name, weight in states[best["epoch"]].items():
+                assert torch.equal(tickets[index][name], weight)
+                assert torch.equal(tickets[index][f"mask/{name}"], weight != 0) or (weight == 0).any()
+
+
+def test_a_first_ticket_not_reset_can_be_missing() -> None:
+    for preset, expected in ((RELEASED, [1]), (STANDARD, [0, 1])):
+        tickets: dict[int, Ticket] = {}
+        trainer = make_trainer(edst_spec(preset), tickets)
+        trainer.at.best = 2.0  # an exploration better than any refinement
+        while not trainer.finished:
+            trainer.train_epoch(nothing)
+        assert sorted(tickets) == expected == [ticket["index"] for ticket in trainer.at.tickets]
+
+
+def test_augmented_validation_changes_what_is_measured_not_what_is_trained() -> None:
+    plain, augmented = (make_trainer(dense_spec(validation_augmented=flag)) for flag in (False, True))
+    for trainer in (plain, augmented):
+        epochs(trainer, 1)
+    assert all(torch.equal(a, b) for a, b in zip(plain.model.parameters(), augmented.model.parameters(), strict=True))
+    assert plain.at.history[0]["validation_loss"] != augmented.at.history[0]["validation_loss"]
+
+
+def test_the_seed_decides_everything() -> None:
+    def weights(seed: int) -> torch.Tensor:
+        trainer = make_trainer(edst_spec(RELEASED, seed=seed))
+        epochs(trainer, 1)
+        return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+    torch.manual_seed(5)
+    first = weights(18)
+    torch.manual_seed(6)
+    assert torch.equal(first, weights(18))
+    assert not torch.equal(first, weights(19))
+
+
+def test_divergence_ends_the_run_with_what_to_change() -> None:
+    trainer = make_trainer(dense_spec(learning_rate=1e4))
+    with pytest.raises(DivergedError, match=r"epoch \d, step \d.*optimizer\.learning_rate"):
+        epochs(trainer, 4)
+
+
+def test_a_checkpoint_of_another_run_is_refused() -> None:
+    state = make_trainer(dense_spec()).state_dict()
+    with pytest.raises(ValueError, match="belongs to run"):
+        make_trainer(dense_spec(seed=19)).load_state_dict(state)
