@@ -1,1 +1,1 @@
-"""Images: what there is (catalog), where it comes from (sources), and augmentation on the device."""
+"""Images: what there is (catalog), where it comes from (sources), and augmentation on the device (augment)."""

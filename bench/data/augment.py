@@ -1,0 +1,122 @@
+"""Images that live on the device as uint8: crop, flip and normalisation are batched tensor code, without a loop.
+
+Semantics of torchvision's RandomCrop(size, padding) on the uint8 image, RandomHorizontalFlip, ToTensor and Normalize,
+as the released code composes them; what is drawn depends on the seed and the epoch alone, on no device. Keeping the
+data set on the device and cropping by batched tensor code: airbench (Keller Jordan).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.data.dataset import Array, LabelledImages
+from bench.seeds import derived_seed
+from bench.spec import Augmentation
+
+NONE = Augmentation(padding=0, padding_mode="zero", flip=False)
+
+
+@dataclass(frozen=True, eq=False)
+class EpochDraws:
+    """The random choices of an epoch: order int64 [N], window offsets (row, column) int64 [N, 2], flips bool [N].
+
+    offsets[i] and flips[i] belong to the i-th image of the epoch, image order[i].
+    """
+
+    order: Tensor
+    offsets: Tensor
+    flips: Tensor
+
+    def to(self, device: torch.device | str) -> "EpochDraws":
+        """Return the draws on another device."""
+        return EpochDraws(self.order.to(device), self.offsets.to(device), self.flips.to(device))
+
+
+def draw_epoch(images: int, augmentation: Augmentation, *parts: str | int) -> EpochDraws:
+    """Draw an epoch over `images` images on the CPU; `parts` name the draw, such as (run seed, "train", epoch).
+
+    Order, offsets and flips come from a generator each, so that switching one off leaves the others as they were.
+    """
+
+    def generator(stream: str) -> torch.Generator:
+        return torch.Generator().manual_seed(derived_seed(*parts, stream))
+
+    windows = 2 * augmentation.padding + 1
+    if augmentation.flip:
+        flips = torch.randint(2, (images,), generator=generator("flips")).bool()
+    else:
+        flips = torch.zeros(images, dtype=torch.bool)
+    return EpochDraws(
+        order=torch.randperm(images, generator=generator("order")),
+        offsets=torch.randint(windows, (images, 2), generator=generator("offsets")),
+        flips=flips,
+    )
+
+
+class DeviceImages:
+    """Labelled images on a device, padded once, served in normalised float32 batches.
+
+    source         uint8 [N, H, W, 3] and int64 [N], on the host
+    mean, std      per channel, of images scaled to [0, 1]
+    channels_last  memory layout of the padded images and of every batch
+
+    `labels` is int64 [N] on the device.
+    """
+
+    def __init__(
+        self,
+        source: LabelledImages,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        *,
+        augmentation: Augmentation = NONE,
+        device: torch.device | str = "cpu",
+        channels_last: bool = True,
+    ) -> None:
+        _, height, width, _ = source.images.shape
+        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+        self._flips = augmentation.flip
+        self.labels = torch.as_tensor(source.labels, device=device)
+        self._padded = self._place(torch.from_numpy(_pad(source.images, augmentation)).permute(0, 3, 1, 2), device)
+        # A view [N, row offset, column offset, 3, H, W] of all windows: picking one per image is a single gather.
+        self._windows = self._padded.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5)
+        # As large as an image, because a broadcast over the innermost three channels would not be vectorised.
+        self._mean, self._std = (
+            self._place(torch.tensor(value).view(1, 3, 1, 1).expand(1, 3, height, width), device)
+            for value in (mean, std)
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, index: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
+        """Return augmented images float32 [B, 3, H, W].
+
+        index int64 [B], offsets int64 [B, 2] in 0..2 * padding (rows, columns), flips bool [B]; all on the device.
+        """
+        pixels = self._windows[index, offsets[:, 0], offsets[:, 1]]
+        if self._flips:
+            pixels = torch.where(flips.view(-1, 1, 1, 1), pixels.flip(3), pixels)
+        return self._normalise(pixels)
+
+    def plain(self, start: int, stop: int) -> Tensor:
+        """Return images start..stop - 1, not augmented, float32 [B, 3, H, W]."""
+        middle = self._windows.shape[1] // 2
+        return self._normalise(self._windows[start:stop, middle, middle])
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        """Return the same numbers as ToTensor and Normalize, to the last bit: the same three operations."""
+        scaled = pixels.to(torch.float32, memory_format=self._layout).div_(255)
+        return scaled.sub_(self._mean).div_(self._std)
+
+    def _place(self, images: Tensor, device: torch.device | str) -> Tensor:
+        return images.to(device).contiguous(memory_format=self._layout)
+
+
+def _pad(images: Array, augmentation: Augmentation) -> Array:
+    border = (augmentation.padding, augmentation.padding)
+    mode: Literal["reflect", "constant"] = "reflect" if augmentation.padding_mode == "reflect" else "constant"
+    return np.pad(images, ((0, 0), border, border, (0, 0)), mode=mode)

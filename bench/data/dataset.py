@@ -1,0 +1,81 @@
+"""A data set in memory, and the part of it that a run sees: the first images train, the last ones validate.
+
+Split as in the released code (sparselearning/utils.py): by position, never drawn.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.errors import UserError
+from bench.spec import DataSpec
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Images uint8 [N, 32, 32, 3] and labels int64 [N]."""
+
+    images: Array
+    labels: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """All images of a data set: uint8 [N, 32, 32, 3] with int64 labels [N] that index `classes`.
+
+    `variant` is "official", or the fingerprint of substitute images (bench.data.sources.variant_of).
+    """
+
+    name: str
+    variant: str
+    classes: tuple[str, ...]
+    train_images: Array
+    train_labels: Array
+    test_images: Array
+    test_labels: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """What a run trains on, chooses its epochs by, and is judged on."""
+
+    train: LabelledImages
+    validation: LabelledImages
+    test: LabelledImages
+
+
+def cut(dataset: Dataset, spec: DataSpec) -> Split:
+    """Return views: first train_images and last validation_images of the training images, first test_images to test.
+
+    UserError if the images are not those the spec names, are too few, or if the first two parts would overlap.
+    """
+    source = f"{dataset.name} ({dataset.variant})"
+    if (dataset.name, dataset.variant) != (spec.name, spec.variant):
+        raise UserError(f"data: the run asks for {spec.name} ({spec.variant}), but the images given are {source}")
+    available, tests = len(dataset.train_images), len(dataset.test_images)
+    if spec.train_images + spec.validation_images > available:
+        raise UserError(
+            f"data.train_images: {spec.train_images:,} images to train on and {spec.validation_images:,} to validate "
+            f"on (data.validation_images) would overlap; together at most {available:,} are allowed, all that {source} "
+            "has for training"
+        )
+    if spec.test_images > tests:
+        raise UserError(f"data.test_images: {spec.test_images:,}, but {source} has {tests:,} test images")
+    images, labels = dataset.train_images, dataset.train_labels
+    first_validation = available - spec.validation_images
+    return Split(
+        train=LabelledImages(images[: spec.train_images], labels[: spec.train_images]),
+        validation=LabelledImages(images[first_validation:], labels[first_validation:]),
+        test=LabelledImages(dataset.test_images[: spec.test_images], dataset.test_labels[: spec.test_images]),
+    )
+
+
+def fixed_order(count: int, seed: int) -> Array:
+    """Return a permutation of range(count), int64, that no release of NumPy may change.
+
+    NumPy promises the raw words of a bit generator for ever, and no shuffle made from them (NEP 19).
+    """
+    return np.argsort(np.random.PCG64(seed).random_raw(count), kind="stable")

@@ -1,0 +1,76 @@
+"""One way in to every data set: what a location means, what is refused, and what tables say of substitute images."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.data import sources
+from bench.errors import UserError
+from tests.data.images import ImageFolder, zip_of
+
+
+def refused(name: str, location: Path | None, *words: str) -> None:
+    for function in (sources.variant_of, lambda *given: sources.load(*given, root=Path("unused"), progress=False)):
+        with pytest.raises(UserError) as caught:
+            function(name, location)
+        assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_an_unknown_data_set_is_answered_with_the_nearest() -> None:
+    refused("cifar-10", None, "'cifar-10'", "did you mean 'cifar10'?", "digits")
+
+
+def test_digits_take_no_location(tmp_path: Path) -> None:
+    refused("digits", tmp_path, str(tmp_path), "embedded", "cifar10, cifar100")
+
+
+def test_a_location_that_is_not_there_is_refused_and_not_made(tmp_path: Path) -> None:
+    refused("cifar10", tmp_path / "typo.zip", str(tmp_path / "typo.zip"), "no such file or folder")
+    assert not (tmp_path / "typo.zip").exists()
+
+
+def test_official_data_are_given_by_the_folder_around_them(cifar_archive: Path) -> None:
+    for inside in (cifar_archive, cifar_archive.parent / "cifar-10-batches-py"):
+        refused("cifar10", inside, f"names the folder that this lies in: {cifar_archive.parent}")
+
+
+def test_a_file_that_is_no_zip_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "images.tar"
+    path.write_text("no zip")
+    refused("cifar10", path, str(path), "not a complete zip")
+
+
+def test_the_variant_is_known_without_decoding(image_folder: ImageFolder, tmp_path: Path) -> None:
+    folder = image_folder()
+    expected = sources.load("cifar10", folder, root=tmp_path / "root", progress=False).variant
+    archive = zip_of(folder, tmp_path / "images.zip")
+    assert [sources.variant_of("cifar10", location) for location in (folder, archive)] == [expected] * 2
+
+
+def test_official_and_embedded_data_are_the_official_variant(cifar_archive: Path, tmp_path: Path) -> None:
+    assert sources.variant_of("digits", None) == "official"
+    assert sources.variant_of("cifar10", None) == "official"
+    assert sources.variant_of("cifar10", cifar_archive.parent) == "official"
+    assert sources.variant_of("cifar10", tmp_path) == "official"
+    assert sources.load("digits", None, root=tmp_path / "unused", progress=False).variant == "official"
+    assert not (tmp_path / "unused").exists()
+
+
+def test_tables_say_what_substitute_images_are() -> None:
+    sentence = sources.describe("images-0123456789ab")
+    assert "image folder (images-0123456789ab)" in sentence
+    assert "comparable within this table only" in sentence
+    assert sources.describe("official") == ""
+
+
+def test_the_data_folder_is_data_unless_the_environment_names_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FREETICKETS_DATA", raising=False)
+    assert sources.default_root() == Path("data")
+    monkeypatch.setenv("FREETICKETS_DATA", "/somewhere/else")
+    assert sources.default_root() == Path("/somewhere/else")
+
+
+def test_a_folder_deeper_than_one_is_official_data_to_be(image_folder: ImageFolder) -> None:
+    folder = image_folder(name="a/b/images")
+    assert sources.find_images("cifar10", folder.parent) == folder.parent
+    assert sources.find_images("cifar10", folder.parent.parent) is None
