@@ -1,0 +1,41 @@
+"""Scores of predicted probabilities against labels: accuracy, negative log-likelihood, Brier score."""
+
+import numpy as np
+
+from bench.metrics.probabilities import Floats, Labels, check_probabilities
+
+# The least positive normal float64: no probability it can represent is altered, and log 0 becomes -708.4.
+SMALLEST_PROBABILITY = float(np.finfo(np.float64).tiny)
+
+
+def accuracy(probabilities: Floats, labels: Labels) -> float:
+    """Return the share of images whose most probable class is the label, in [0, 1].
+
+    probabilities float [images, classes], labels int [images]; of equal probabilities the lowest class counts.
+    """
+    check_probabilities(probabilities, labels)
+    return float(np.mean(probabilities.argmax(axis=1) == labels))
+
+
+def negative_log_likelihood(probabilities: Floats, labels: Labels) -> float:
+    """Return the mean of -log p(label), in nats, at least 0; lower is better.
+
+    probabilities float [images, classes], labels int [images]. A label of probability 0 would make the mean infinite;
+    it counts as the least positive normal float64, that is 708.4 nats for that image.
+    """
+    check_probabilities(probabilities, labels)
+    likelihood = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    # The logarithms are never positive; abs, unlike a minus sign, makes no -0.0 of a perfect prediction.
+    return abs(float(np.mean(np.log(likelihood.clip(SMALLEST_PROBABILITY, 1.0)))))
+
+
+def brier(probabilities: Floats, labels: Labels) -> float:
+    """Return the mean over images of the squared distance to the one-hot label, summed over classes, in [0, 2].
+
+    probabilities float [images, classes], labels int [images]; lower is better. Source: Brier 1950 (his definition:
+    summed over classes, neither halved nor divided by their number).
+    """
+    check_probabilities(probabilities, labels)
+    distance = probabilities.astype(np.float64)
+    distance[np.arange(len(labels)), labels] -= 1
+    return float(np.vdot(distance, distance)) / len(labels)
