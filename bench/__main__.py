@@ -1,0 +1,256 @@
+"""The command line: `python -m bench plan | run | data`. Imports wait until a command needs them: --help is instant."""
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.data.inventory import Row
+    from bench.grid import Grid
+    from bench.store import Store
+
+
+class Device(StrEnum):
+    """Where to train."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def _typer(text: str) -> typer.Typer:
+    # Without rich, help takes a tenth of a second; tracebacks stay Python's own.
+    return typer.Typer(
+        help=text, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
+
+
+app = _typer("Plan and train a grid of experiments: cells -> runs -> tickets -> logits.")
+data_app = _typer("The images: what is there, whether it is intact, how to get it.")
+app.add_typer(data_app, name="data")
+
+GridPath = Annotated[Path, typer.Argument(metavar="GRID", help="A grid, such as paper_configs/digits.yaml.")]
+ScaleName = Annotated[str, typer.Option("--scale", metavar="NAME", help="A scale of the grid.")]
+StorePath = Annotated[Path, typer.Option("--store", metavar="DIR", help="The results directory.")]
+DataPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR_OR_ZIP",
+        help="The images: a folder with the official files, an image folder (train/CLASS/*, test/CLASS/*), "
+        "or a zip of one.",
+        show_default="as the store was made before, else the official files in $FREETICKETS_DATA or data/",
+    ),
+]
+DeviceName = Annotated[Device, typer.Option("--device", help="Where to train; auto takes a GPU if there is one.")]
+
+
+@app.command()
+def plan(
+    grid: GridPath,
+    scale: ScaleName = "paper",
+    store: StorePath = Path("results"),
+    data: DataPath = None,
+    device: Annotated[
+        Device,
+        typer.Option(
+            "--device", help="Whose hours to estimate; auto: a GPU's if the scale needs or the store used one."
+        ),
+    ] = Device.auto,
+    tflops: Annotated[
+        float | None,
+        typer.Option(
+            "--tflops",
+            metavar="RATE",
+            help="Sustained TFLOP/s to assume where the store has no measured speed.",
+            show_default="20 of a GPU, 0.1 of a CPU",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.", show_default="tables")] = False,
+) -> None:
+    """Show the cells of a grid, the runs behind them, what is done and what the rest costs. Trains nothing."""
+    import gc
+
+    from bench.grid import load_grid
+    from bench.plan import make_plan, print_plan, to_json
+    from bench.store import Store
+
+    gc.disable()  # all that a plan builds lasts until it is printed: a third of the time of 10,000 cells
+    where = Store(store)
+    loaded = load_grid(grid)
+    kind = None if device is Device.auto else device.value
+    made = make_plan(loaded, scale, where, _variants(loaded, where, data), device=kind, tflops=tflops)
+    if as_json:
+        print(to_json(made))
+        return
+    from rich.console import Console
+
+    print_plan(made, Console(highlight=False))
+
+
+@app.command()
+def run(
+    grid: GridPath,
+    scale: ScaleName = "paper",
+    store: StorePath = Path("results"),
+    data: DataPath = None,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--select",
+            metavar="KEY=VALUE",
+            help="Only the runs that fit; keys: cell, method, members, sparsity, run (beginning of an id), seed, "
+            "status. Repeat it to narrow down, or with the same key to widen.",
+            show_default="all runs",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Train at most N runs.", show_default="no limit")
+    ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Make failed and damaged runs again.", show_default="leave them")
+    ] = False,
+    device: DeviceName = Device.auto,
+) -> None:
+    """Train what is missing, one run after another in the order of the plan.
+
+    A failed run is recorded and the others go on. Exit code: 0 if all selected runs are done, 1 if not, 2 for a
+    mistake in what was given, 75 after an interruption (the same command continues).
+    """
+    from bench.grid import load_grid
+    from bench.plan import make_plan
+    from bench.plan import select as select_runs
+    from bench.store import Store
+
+    where = Store(store)
+    loaded = load_grid(grid)
+    chosen = select_runs(make_plan(loaded, scale, where, _variants(loaded, where, data)), select or [])
+    _log_to_stderr()
+    from bench.runner import run_plan
+
+    raise typer.Exit(run_plan(chosen, where, data=data, device=device.value, limit=limit, retry=retry))
+
+
+RootPath = Annotated[
+    Path | None,
+    typer.Option("--root", metavar="DIR", help="The data folder.", show_default="$FREETICKETS_DATA, else data/"),
+]
+FromPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR_OR_ZIP",
+        help="Look at these images instead: as --data of `run`.",
+        show_default="what is in the data folder",
+    ),
+]
+
+
+@data_app.command("list")
+def list_data(root: RootPath = None) -> None:
+    """Show which data sets are there, and how to get those that are not. Reads no image."""
+    from bench.data.inventory import inventory
+
+    _print_rows(inventory(_root(root)))
+
+
+@data_app.command("verify")
+def verify_data(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A data set.", show_default="all that is there")
+    ] = None,
+    root: RootPath = None,
+    data: FromPath = None,
+) -> None:
+    """Check every file against its checksum and every image; exit code 1 if anything is damaged or absent by name."""
+    from bench.data.inventory import verify
+
+    _log_to_stderr()
+    rows = verify(name, _root(root), data)
+    _print_rows(rows)
+    bad = ("damaged", "absent") if name else ("damaged",)
+    raise typer.Exit(int(any(row.state in bad for row in rows)))
+
+
+@data_app.command("prepare")
+def prepare_data(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A data set: digits, cifar10 or cifar100.")],
+    root: RootPath = None,
+    data: FromPath = None,
+) -> None:
+    """Download, extract or decode a data set now, for machines without internet later."""
+    from bench.data.inventory import prepare
+
+    _log_to_stderr()
+    _print_rows([prepare(name, _root(root), data, progress=True)])
+
+
+def _root(root: Path | None) -> Path:
+    from bench.data.sources import default_root
+
+    return default_root() if root is None else root
+
+
+def _variants(grid: "Grid", store: "Store", data: Path | None) -> dict[str, str] | None:
+    """Return which images each data set of a grid has at `data`; UserError if the store was made from others."""
+    if data is None:
+        return None
+    from bench.data.sources import variant_of
+
+    records = store.data_records()
+    variants = {}
+    names = dict.fromkeys(cell.spec.data.name for cell in grid.cells)
+    # digits takes no --data: beside another data set it is not meant, alone it is refused
+    for name in [name for name in names if name != "digits"] or names:
+        variant = variant_of(name, data)
+        known = records.get(name)
+        if known is not None and known.variant != variant:
+            raise UserError(
+                f"--data {data}: {variant} images, but the {name} runs in {store.root} were made from {known.variant} "
+                "ones; give another --store, or leave --data out"
+            )
+        variants[name] = variant
+    return variants
+
+
+def _print_rows(rows: Sequence["Row"]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for title in ("data set", "images are", "state", "images", "where"):
+        table.add_column(title, justify="right" if title == "images" else "left", overflow="fold")
+    for row in rows:
+        count = "" if row.images is None else f"{row.images:,}"
+        table.add_row(row.name, row.variant, row.state, count, str(row.where or "-"))
+    console = Console(highlight=False)
+    console.print(table)
+    for row in rows:
+        if row.note:
+            console.print(f"{row.name}: {row.note}", markup=False)
+
+
+def _log_to_stderr() -> None:
+    import logging
+
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a user's mistake is printed without a traceback, with exit code 2."""
+    try:
+        app(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""One cell: what its keys resolve to, the spec of its first run.
+
+Everything that is named (method, data set, network, switches) is looked up and checked here, so that a plan holds
+nothing that could not be trained.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property, lru_cache
+from typing import Any
+
+from pydantic import ValidationError, create_model
+
+from bench.cost import layers_of
+from bench.data.catalog import DATASETS, DatasetFacts
+from bench.errors import UserError, did_you_mean
+from bench.grid.entry import CellEntry, DataChoice, SemanticsChoice
+from bench.grid.messages import Locate, shown, validated
+from bench.grid.method import find_method, make_phases
+from bench.models.catalog import NETWORKS
+from bench.recipes import PRESETS, Method, Semantics, Setting
+from bench.spec import Augmentation, DataSpec, ModelSpec, Optimizer, Phase, Record, RunSpec, Topology
+
+# Run j of replicate r trains with seed + 100 r + j: no seed depends on M, so ensembles of every size share runs.
+RUNS_A_REPLICATE = 100
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row of a table, resolved; `spec` is that of its first run, the others differ in the seed alone."""
+
+    name: str
+    method: str
+    members: int
+    sparsity: float
+    replicates: int
+    spec: RunSpec
+
+    @cached_property
+    def runs_a_replicate(self) -> int:
+        """Number of runs whose tickets make one ensemble."""
+        return self.members // self.spec.tickets
+
+    def seeds(self, replicate: int) -> range:
+        """Return the seeds of the runs of a replicate."""
+        first = self.spec.seed + RUNS_A_REPLICATE * replicate
+        return range(first, first + self.runs_a_replicate)
+
+
+def resolve(entry: CellEntry, locate: Locate) -> Cell:
+    """Return the cell of an entry; UserError at the path that locate(*keys) gives for what can not be."""
+    facts = _facts(entry.data.name, locate)
+    method = find_method(entry.method, locate)
+    _check_sparsity(entry, method, locate)
+    semantics = _semantics(entry.semantics, locate)
+    setting = Setting(members=entry.members, learning_rate=entry.optimizer.learning_rate, semantics=semantics)
+    phases = make_phases(method, entry.method, entry.recipe, setting, locate)
+    spec = _spec(entry, facts, semantics, phases, locate)
+    problem = find_problem(spec)
+    if problem is not None:
+        keys, message = problem
+        raise UserError(f"{locate(*keys)}: {message}")
+    cell = Cell(entry.name, entry.method, entry.members, entry.sparsity, entry.replicates, spec)
+    _check_members(cell, locate)
+    return cell
+
+
+def find_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
+    """Return the keys and a message of the first thing about a spec that can not be trained, None if all is well."""
+    facts = DATASETS[spec.data.name]
+    pool = facts.train_images + facts.validation_images
+    if spec.data.train_images + spec.data.validation_images > pool:
+        return ("data", "train_images"), (
+            f"{spec.data.train_images} images to train and {spec.data.validation_images} to validate are more than "
+            f"the {pool} training images of {spec.data.name}"
+        )
+    if spec.data.test_images > facts.test_images:
+        found, allowed = spec.data.test_images, facts.test_images
+        return ("data", "test_images"), f"found {found}; {spec.data.name} has {allowed} test images"
+    try:
+        layers_of(spec.model, spec.data)
+    except ValueError as error:
+        return ("model",), str(error)
+    return _rewiring_problem(spec)
+
+
+def _rewiring_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
+    step, updates, longest = 0, 0, 0
+    for phase in spec.phases:
+        end = step + phase.epochs * spec.steps_per_epoch
+        if phase.rewire is not None:
+            updates += end // phase.rewire.every - step // phase.rewire.every
+            longest = max(longest, phase.rewire.every)
+        step = end
+    if longest and not updates:
+        return ("recipe",), (
+            f"dT = {longest} steps, but the run has {step} ({spec.epochs} epochs of {spec.steps_per_epoch}), "
+            f"so the topology would never change; at most {step} is allowed"
+        )
+    return None
+
+
+def _spec(
+    entry: CellEntry, facts: DatasetFacts, semantics: Semantics, phases: tuple[Phase, ...], locate: Locate
+) -> RunSpec:
+    topology = None
+    if entry.sparsity:
+        # Decimal, because 1 - 0.8 is not the float 0.2, and a run's identity holds the density.
+        density = float(1 - Decimal(str(entry.sparsity)))
+        topology = Topology(density=density, distribution=entry.topology.distribution, sampling=semantics.mask_sampling)
+    optimizer = entry.optimizer
+    try:
+        return RunSpec(
+            data=_data(entry.data, facts),
+            model=_model(entry.model, locate),
+            topology=topology,
+            phases=phases,
+            optimizer=Optimizer(
+                momentum=optimizer.momentum, nesterov=optimizer.nesterov, weight_decay=optimizer.weight_decay
+            ),
+            batch_size=entry.batch_size,
+            augmentation=_augmentation(entry.augmentation, facts, locate),
+            validation_augmented=semantics.validation_augmented,
+            execution=entry.execution,
+            seed=entry.seed,
+        )
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UserError(f"{locate('method')}: {entry.method}: {reason}") from None
+
+
+def _facts(name: str, locate: Locate) -> DatasetFacts:
+    if name not in DATASETS:
+        raise UserError(f"{locate('data', 'name')}: found {name!r}{did_you_mean(name, DATASETS)}")
+    return DATASETS[name]
+
+
+def _data(choice: DataChoice, facts: DatasetFacts) -> DataSpec:
+    return DataSpec(
+        name=choice.name,
+        train_images=choice.train_images or facts.train_images,
+        validation_images=choice.validation_images or facts.validation_images,
+        test_images=choice.test_images or facts.test_images,
+    )
+
+
+def _model(choice: dict[str, Any], locate: Locate) -> ModelSpec:
+    name = choice.get("name", CellEntry.model_fields["model"].default["name"])
+    if not isinstance(name, str) or name not in NETWORKS:
+        raise UserError(f"{locate('model', 'name')}: found {shown(name)}{did_you_mean(name, NETWORKS)}")
+    given = {key: value for key, value in choice.items() if key != "name"}
+    arguments = validated(_arguments(name), given, lambda *keys: locate("model", *keys))
+    return ModelSpec(name=name, arguments=arguments.model_dump())
+
+
+@lru_cache
+def _arguments(network: str) -> type[Record]:
+    """Return a record with one field for each argument of a network."""
+    fields: dict[str, Any] = {key: (type(value), value) for key, value in NETWORKS[network].arguments.items()}
+    return create_model("Arguments", __base__=Record, **fields)
+
+
+def _semantics(choice: SemanticsChoice, locate: Locate) -> Semantics:
+    if choice.preset not in PRESETS:
+        raise UserError(
+            f"{locate('semantics', 'preset')}: found {choice.preset!r}{did_you_mean(choice.preset, PRESETS)}"
+        )
+    switches = choice.model_fields_set - {"preset"}
+    return PRESETS[choice.preset].model_copy(update={switch: getattr(choice, switch) for switch in switches})
+
+
+def _augmentation(override: dict[str, Any], facts: DatasetFacts, locate: Locate) -> Augmentation:
+    if not override:
+        return facts.augmentation
+    merged = {**facts.augmentation.model_dump(), **override}
+    return validated(Augmentation, merged, lambda *keys: locate("augmentation", *keys))
+
+
+def _check_sparsity(entry: CellEntry, method: Method, locate: Locate) -> None:
+    if method.sparse == "never" and entry.sparsity:
+        raise UserError(
+            f"{locate('sparsity')}: found {entry.sparsity}; {entry.method} trains a dense network: leave it out"
+        )
+    if method.sparse == "always" and not entry.sparsity:
+        found = f"found {entry.sparsity}; {entry.method} trains a sparse network"
+        raise UserError(f"{locate('sparsity')}: {found}: a sparsity above 0 is needed, such as 0.8")
+
+
+def _check_members(cell: Cell, locate: Locate) -> None:
+    tickets = cell.spec.tickets
+    if cell.members % tickets:
+        fits = max(1, round(cell.members / tickets)) * tickets
+        raise UserError(
+            f"{locate('members')}: found {cell.members}; a run of {cell.method} leaves {tickets} tickets: a multiple "
+            f"of {tickets} is needed, such as {fits}"
+        )
+    if cell.runs_a_replicate > RUNS_A_REPLICATE:
+        raise UserError(
+            f"{locate('members')}: found {cell.members}, which takes {cell.runs_a_replicate} runs a replicate; at most "
+            f"{RUNS_A_REPLICATE} are allowed, or seeds of replicates would meet"
+        )

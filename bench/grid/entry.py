@@ -1,0 +1,61 @@
+"""The keys of a cell in a grid, with their types, bounds and defaults: the paper's CIFAR setting (section 4.1)."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from bench.recipes import Semantics
+from bench.spec import Execution, Optimizer, Record
+
+
+class DataChoice(Record):
+    """Which images; what is left out is as in bench.data.catalog."""
+
+    name: str
+    train_images: int | None = Field(default=None, ge=1)
+    validation_images: int | None = Field(default=None, ge=1)
+    test_images: int | None = Field(default=None, ge=1)
+
+
+class OptimizerChoice(Optimizer):
+    """SGD with the first learning rate of the schedule."""
+
+    learning_rate: float = Field(default=0.1, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: true needs a momentum above 0")
+        return self
+
+
+class TopologyChoice(Record):
+    """How a sparse cell divides its density over the layers."""
+
+    distribution: Literal["erk", "uniform"] = "erk"
+
+
+class SemanticsChoice(Semantics):
+    """A preset of the protocol's switches, and those that differ from it."""
+
+    preset: str = "standard"
+
+
+class CellEntry(Record):
+    """The keys of a cell; shorthands (`data: cifar10`) are already written out."""
+
+    name: str = Field(min_length=1)
+    method: str
+    members: int = Field(default=1, ge=1)
+    sparsity: float = Field(default=0.0, ge=0, lt=1)
+    replicates: int = Field(ge=1)
+    seed: int = Field(default=18, ge=0)
+    data: DataChoice
+    model: dict[str, Any] = Field(default={"name": "wide_resnet"})
+    batch_size: int = Field(default=128, ge=1)
+    optimizer: OptimizerChoice = OptimizerChoice()
+    topology: TopologyChoice = TopologyChoice()
+    semantics: SemanticsChoice = SemanticsChoice()
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    execution: Execution = Execution()
+    augmentation: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,93 @@
+"""Reading a grid file: its own keys, then every cell resolved, and no two cells of one name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from bench.errors import UserError
+from bench.grid.cell import Cell, resolve
+from bench.grid.entry import CellEntry
+from bench.grid.layers import fill_in, raw_cells
+from bench.grid.messages import key_path, validated
+from bench.grid.scale import PAPER, Scale, check_paper
+from bench.grid.text import read_yaml
+from bench.spec import Record
+
+
+class GridFile(Record):
+    """The keys of a grid file."""
+
+    title: str = ""
+    description: str = ""
+    replicates: int = Field(default=3, ge=1)
+    base: dict[str, Any] = Field(default={})
+    axes: dict[str, list[Any]] = Field(default={})
+    include: list[dict[str, Any]] = Field(default=[])
+    exclude: list[dict[str, Any]] = Field(default=[])
+    cells: list[dict[str, Any]] = Field(default=[])
+    scales: dict[str, dict[str, Any]] = Field(default={})
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A validated grid; cells are as at scale `paper`."""
+
+    path: Path
+    title: str
+    description: str
+    cells: tuple[Cell, ...]
+    scales: Mapping[str, Scale]
+
+    @property
+    def name(self) -> str:
+        """The file's name without its suffix."""
+        return self.path.stem
+
+
+def load_grid(path: Path) -> Grid:
+    """Return the grid of a YAML file; UserError that begins with the file for any mistake in it."""
+    content = read_yaml(path)
+    try:
+        if content is None:
+            raise UserError("an empty file; a grid needs cells, or axes over a base")
+        file = validated(GridFile, content, key_path)
+        scales = {name: _scale(name, values) for name, values in file.scales.items()}
+        cells = _cells(file)
+    except UserError as error:
+        raise UserError("\n".join(f"{path}: {line}" for line in str(error).split("\n"))) from None
+    return Grid(path, file.title, file.description, cells, {PAPER: Scale(), **scales})
+
+
+def _scale(name: str, values: dict[str, Any]) -> Scale:
+    scale = validated(Scale, values, lambda *keys: key_path("scales", name, *keys))
+    if name == PAPER:
+        check_paper(scale)
+    return scale
+
+
+def _cells(file: GridFile) -> tuple[Cell, ...]:
+    raw = raw_cells(file.base, file.axes, file.include, file.exclude, file.cells)
+    if not raw:
+        what = (
+            "exclude leaves no cell of the axes" if file.axes else "no cells; a grid needs cells, or axes over a base"
+        )
+        raise UserError(what)
+    cells: dict[str, Cell] = {}
+    places: dict[str, str] = {}
+    for one in raw:
+        values = one.merged()
+        entry = validated(CellEntry, {"replicates": file.replicates, **values}, one.locate)
+        if "{" in entry.name:
+            known = {**entry.model_dump(), **values}
+            entry = entry.model_copy(update={"name": fill_in(entry.name, known, one.locate("name"))})
+        if entry.name in cells:
+            place = one.locate("name")
+            raise UserError(
+                f"{place}: {entry.name!r} names the cell at {places[entry.name]} too; a cell needs a name of its own"
+            )
+        cells[entry.name] = resolve(entry, one.locate)
+        places[entry.name] = one.locate("name")
+    return tuple(cells.values())

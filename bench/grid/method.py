@@ -1,0 +1,64 @@
+"""A method by name, its parameters checked against the signature of its recipe, and the phases it returns.
+
+A method is an entry of bench.recipes.METHODS, or any `package.module:function` with the same first argument.
+"""
+
+import inspect
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, get_type_hints
+
+from pydantic import ValidationError, create_model
+
+from bench.errors import UserError, did_you_mean
+from bench.grid.messages import Locate, validated
+from bench.recipes import METHODS, Method, Setting
+from bench.spec import Phase, Record
+
+
+def find_method(name: str, locate: Locate) -> Method:
+    """Return the method of a cell; UserError if there is none of that name."""
+    if ":" not in name:
+        if name not in METHODS:
+            other = ", or a function elsewhere as package.module:function"
+            raise UserError(f"{locate('method')}: found {name!r}{did_you_mean(name, METHODS)}{other}")
+        return METHODS[name]
+    module_name, _, function_name = name.partition(":")
+    try:
+        recipe = getattr(import_module(module_name), function_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{locate('method')}: {name!r} can not be imported: {error}") from None
+    if not callable(recipe):
+        raise UserError(f"{locate('method')}: {name!r} is not a function")
+    return Method(recipe)
+
+
+def make_phases(
+    method: Method, name: str, parameters: dict[str, Any], setting: Setting, locate: Locate
+) -> tuple[Phase, ...]:
+    """Return the phases of a recipe; UserError for parameters it does not have or that make no schedule."""
+    checked = validated(_parameters(method), parameters, lambda *keys: locate("recipe", *keys))
+    arguments = {key: getattr(checked, key) for key in type(checked).model_fields}
+    try:
+        phases = method.recipe(setting, **arguments)
+    except UserError as error:  # a recipe names its parameters as recipe.epochs
+        where = locate("recipe").removesuffix("recipe")
+        raise UserError(f"{where}{error}") from None
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        given = ", ".join(f"{key}={value}" for key, value in arguments.items())
+        raise UserError(f"{locate('recipe')}: {name} with {given} makes no schedule: {reason}") from None
+    if not isinstance(phases, tuple) or not phases or not all(isinstance(phase, Phase) for phase in phases):
+        raise UserError(f"{locate('method')}: {name!r} must return a tuple of bench.spec.Phase")
+    return phases
+
+
+@lru_cache
+def _parameters(method: Method) -> type[Record]:
+    """Return a record with one field for each parameter of a recipe after the setting."""
+    hints = get_type_hints(method.recipe, include_extras=True)
+    parameters = list(inspect.signature(method.recipe).parameters.values())[1:]
+    fields: dict[str, Any] = {
+        p.name: (hints.get(p.name, Any), ... if p.default is inspect.Parameter.empty else p.default) for p in parameters
+    }
+    return create_model("Parameters", __base__=Record, **fields)

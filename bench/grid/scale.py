@@ -1,0 +1,164 @@
+"""Scales: named overlays that make all cells of a grid smaller in the same way, for the machine at hand.
+
+Schedules keep their proportions and dT its ratio to an epoch. All of it acts on phases as data, whatever the method.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from math import floor, gcd
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from bench.errors import UserError
+from bench.grid.cell import Cell, find_problem
+from bench.spec import LearningRate, ModelSpec, Phase, Record, RunSpec
+
+PAPER = "paper"
+
+
+def _fraction(value: object) -> Fraction:
+    """Return the exact fraction a number or a text such as 1/3 stands for."""
+    if isinstance(value, Fraction):
+        return value
+    allowed = "a number above 0, such as 0.1, or a fraction in quotes, such as '1/3'"
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"allowed: {allowed}")
+    try:
+        fraction = Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"allowed: {allowed}") from None
+    if fraction <= 0:
+        raise ValueError(f"allowed: {allowed}")
+    return fraction
+
+
+class Scale(Record):
+    """What a scale changes of every cell; None leaves it as it is.
+
+    epochs       fraction of each phase; exact, so 0.1 means a tenth
+    needs_gpu    the scale is of no use on a machine without one
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    epochs: Annotated[Fraction, BeforeValidator(_fraction)] = Fraction(1)
+    depth: int | None = Field(default=None, ge=1)
+    width: int | None = Field(default=None, ge=1)
+    train_images: int | None = Field(default=None, ge=1)
+    validation_images: int | None = Field(default=None, ge=1)
+    test_images: int | None = Field(default=None, ge=1)
+    replicates: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
+    precision: Literal["fp32", "tf32", "bf16"] | None = None
+    channels_last: bool | None = None
+    compile: bool | None = None
+    needs_gpu: bool = False
+
+
+def check_paper(scale: Scale) -> None:
+    """Refuse a scale `paper` that changes the grid."""
+    changed = sorted(scale.model_fields_set - {"needs_gpu"})
+    if changed:
+        raise UserError(f"scales.{PAPER}.{changed[0]}: this scale is the grid as written; only needs_gpu is allowed")
+
+
+def scaled_cells(cells: Sequence[Cell], scale: Scale, name: str) -> tuple[Cell, ...]:
+    """Return the cells at a scale; UserError that names the cell and, of wrong epochs, the fractions that work."""
+    if not scale.model_fields_set - {"needs_gpu"}:
+        return tuple(cells)
+    result = []
+    for cell in cells:
+        try:
+            spec = _scaled(cell.spec, scale)
+        except _EpochsError as error:
+            raise UserError(
+                f"scales.{name}.epochs: cell {cell.name!r}, {error}; nearest that work for all cells: "
+                f"{', '.join(_working_fractions(cells, scale.epochs))}"
+            ) from None
+        problem = find_problem(spec) or _missing_arguments(spec.model, scale)
+        if problem is not None:
+            raise UserError(f"scales.{name}: cell {cell.name!r}: {problem[1]}")
+        result.append(replace(cell, spec=spec, replicates=scale.replicates or cell.replicates))
+    return tuple(result)
+
+
+class _EpochsError(Exception):
+    """A fraction that does not fit a phase."""
+
+
+def _scaled(spec: RunSpec, scale: Scale) -> RunSpec:
+    def given(*keys: str) -> dict[str, Any]:
+        return {key: value for key in keys if (value := getattr(scale, key)) is not None}
+
+    arguments = {key: value for key, value in given("depth", "width").items() if key in spec.model.arguments}
+    changed = spec.model_copy(
+        update={
+            "data": spec.data.model_copy(update=given("train_images", "validation_images", "test_images")),
+            "model": ModelSpec(name=spec.model.name, arguments={**spec.model.arguments, **arguments}),
+            "execution": spec.execution.model_copy(update=given("precision", "channels_last", "compile")),
+            **given("batch_size"),
+        }
+    )
+    steps = Fraction(changed.steps_per_epoch, spec.steps_per_epoch)
+    return changed.model_copy(update={"phases": scaled_phases(spec.phases, scale.epochs, steps)})
+
+
+def scaled_phases(phases: Iterable[Phase], epochs: Fraction, steps: Fraction) -> tuple[Phase, ...]:
+    """Return phases of `epochs` times the length, with dT `steps` times as long.
+
+    Learning rates change at the same fraction of a phase, rounded down to an epoch, but each lasts at least one. dT is
+    rounded and at least 1.
+    """
+    return tuple(_scaled_phase(phase, epochs, steps) for phase in phases)
+
+
+def _scaled_phase(phase: Phase, fraction: Fraction, steps: Fraction) -> Phase:
+    epochs = phase.epochs * fraction
+    if epochs.denominator != 1:
+        raise _EpochsError(f"phase {phase.name!r}: {_text(fraction)} of {phase.epochs} epochs is {_text(epochs)}")
+    boundaries: list[int] = []
+    for boundary in phase.lr.boundaries:
+        boundaries.append(max(floor(boundary * fraction), boundaries[-1] + 1 if boundaries else 1))
+    if boundaries and boundaries[-1] >= epochs:
+        rates = len(phase.lr.values)
+        raise _EpochsError(
+            f"phase {phase.name!r}: {_text(fraction)} of {phase.epochs} epochs is {epochs}, too few for {rates} "
+            "learning rates"
+        )
+    rewire = phase.rewire
+    if rewire is not None:
+        rewire = rewire.model_copy(update={"every": max(1, round(rewire.every * steps))})
+    lr = LearningRate(values=phase.lr.values, boundaries=tuple(boundaries))
+    return phase.model_copy(update={"epochs": int(epochs), "lr": lr, "rewire": rewire})
+
+
+def _working_fractions(cells: Sequence[Cell], near: Fraction) -> list[str]:
+    """Return the fractions next to `near`, below and above, that fit each phase of each cell."""
+    phases = {phase.model_copy(update={"rewire": None, "name": ""}) for cell in cells for phase in cell.spec.phases}
+    # all epochs are whole for multiples of 1 / gcd, and for no other fraction
+    unit = gcd(*(phase.epochs for phase in phases))
+
+    def fits(count: int) -> bool:
+        try:
+            return bool(scaled_phases(phases, Fraction(count, unit), Fraction(1)))
+        except _EpochsError:
+            return False
+
+    below = next((n for n in range(floor(near * unit), 0, -1) if fits(n)), None)
+    above = next(n for n in range(floor(near * unit) + 1, floor(near * unit) + unit + 2) if fits(n))
+    return [_text(Fraction(n, unit)) for n in (below, above) if n is not None]
+
+
+def _missing_arguments(model: ModelSpec, scale: Scale) -> tuple[tuple[str, ...], str] | None:
+    for key in ("depth", "width"):
+        if getattr(scale, key) is not None and key not in model.arguments:
+            return ("model",), f"{key} is no argument of {model.name}; it has {', '.join(model.arguments)}"
+    return None
+
+
+def _text(fraction: Fraction) -> str:
+    """Return 0.02 or 2.5 where the decimals end, else 1/3."""
+    exact = Fraction(str(float(fraction))) == fraction
+    return f"{float(fraction):g}" if exact else str(fraction)

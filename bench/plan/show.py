@@ -1,0 +1,169 @@
+"""A plan as JSON for programs, and as tables for people."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from bench.plan.make import CellPlan, Plan, RunPlan
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+# More rows than this help nobody on a screen; --json has them all.
+MOST_CELLS = 60
+MOST_RUNS = 20
+STATUSES = ("done", "running", "failed", "damaged", "missing")
+
+
+def to_json(plan: Plan) -> str:
+    """Return the plan as a JSON document, a cell or run a line."""
+    counts = plan.counts()
+    head = {
+        "grid": plan.grid,
+        "title": plan.title,
+        "scale": plan.scale,
+        "needs_gpu": plan.needs_gpu,
+        "totals": {
+            "runs": len(plan.runs),
+            "runs_without_sharing": plan.unshared_runs,
+            **{status: counts[status] for status in STATUSES},
+            "hours_left": plan.hours_left,
+        },
+    }
+    cells = ",\n".join(json.dumps(_cell_record(cell)) for cell in plan.cells)
+    runs = ",\n".join(json.dumps(_run_record(run)) for run in plan.runs)
+    return f'{json.dumps(head)[:-1]}, "cells": [\n{cells}\n], "runs": [\n{runs}\n]}}'
+
+
+def _cell_record(cell: CellPlan) -> dict[str, Any]:
+    return {
+        "name": cell.name,
+        "method": cell.method,
+        "members": cell.members,
+        "sparsity": cell.sparsity,
+        "replicates": cell.replicates,
+        "train_flops_ratio": cell.train_flops_ratio,
+        "inference_flops_ratio": cell.inference_flops_ratio,
+        "runs": [run_id for replicate in cell.runs for run_id in replicate],
+        "runs_of_replicates": cell.runs,
+        "data": cell.data.model_dump(),
+        "model": cell.model.model_dump(),
+    }
+
+
+def _run_record(run: RunPlan) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "status": run.status,
+        "seed": run.seed,
+        "epochs": run.like.epochs,
+        "tickets": run.like.tickets,
+        "train_flops": run.train_flops,
+        "train_flops_ratio": run.train_flops_ratio,
+        "hours": run.hours,
+        "hours_device": run.hours_device,
+        "hours_basis": run.hours_basis,
+        "cells": run.cells,
+    }
+
+
+def print_plan(plan: Plan, console: "Console") -> None:
+    """Print cells, runs and totals, at whatever width the console has."""
+    gpu = " (needs a GPU)" if plan.needs_gpu else ""
+    console.print(f"[bold]{plan.grid}[/] at scale [bold]{plan.scale}[/]{gpu}", plan.title and f"· {plan.title}")
+    for line in dict.fromkeys(_material(cell) for cell in plan.cells[:MOST_CELLS]):
+        console.print(line, style="dim")
+    console.print("", _cell_table(plan), sep="\n")
+    if len(plan.cells) > MOST_CELLS:
+        console.print(f"... and {len(plan.cells) - MOST_CELLS:,} more cells; --json lists them all")
+    console.print("training, prediction: FLOPs of one replicate, in dense runs and dense networks", style="dim")
+    console.print("", _run_table(plan) if len(plan.runs) <= MOST_RUNS else _group_table(plan), "", sep="\n")
+    for line in _totals(plan):
+        console.print(line)
+
+
+def _material(cell: CellPlan) -> str:
+    data = cell.data
+    variant = "" if data.variant == "official" else f" (not the official images: {data.variant})"
+    arguments = ", ".join(f"{key} {value}" for key, value in cell.model.arguments.items())
+    return (
+        f"{data.name}{variant}: {data.train_images:,} images to train, {data.validation_images:,} to validate, "
+        f"{data.test_images:,} to test; {cell.model.name}, {arguments}"
+    )
+
+
+def _cell_table(plan: Plan) -> "Table":
+    table = _table("cell", ">M", ">S", ">replicates", ">runs done", ">training", ">prediction")
+    status = {run.id: run.status for run in plan.runs}
+    for cell in plan.cells[:MOST_CELLS]:
+        ids = [run_id for replicate in cell.runs for run_id in replicate]
+        done = sum(status[run_id] == "done" for run_id in ids)
+        ratios = (f"{cell.train_flops_ratio:.3f}", f"{cell.inference_flops_ratio:.3f}")
+        sparsity = f"{cell.sparsity:g}" if cell.sparsity else "-"
+        counts = (str(cell.members), sparsity, str(cell.replicates), f"{done}/{len(ids)}")
+        table.add_row(cell.name, *counts, *ratios)
+    return table
+
+
+def _run_table(plan: Plan) -> "Table":
+    table = _table("run", ">seed", "status", ">FLOPs", ">x dense", ">time", "cells")
+    for run in plan.runs:
+        table.add_row(run.id, str(run.seed), run.status, *_numbers(run), ", ".join(run.cells))
+    return table
+
+
+def _group_table(plan: Plan) -> "Table":
+    groups: defaultdict[tuple[str, ...], list[RunPlan]] = defaultdict(list)
+    for run in plan.runs:
+        groups[run.cells].append(run)
+    table = _table(">runs", "status", ">FLOPs each", ">x dense", ">time each", "cells")
+    for cells, runs in list(groups.items())[:MOST_CELLS]:
+        counts: Counter[str] = Counter(run.status for run in runs)
+        status = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+        table.add_row(str(len(runs)), status, *_numbers(runs[0]), ", ".join(cells))
+    return table
+
+
+def _numbers(run: RunPlan) -> tuple[str, str, str]:
+    return f"{run.train_flops:.2e}", f"{run.train_flops_ratio:.3f}", duration(run.hours)
+
+
+def _totals(plan: Plan) -> Iterator[str]:
+    counts = plan.counts()
+    saved = plan.unshared_runs - len(plan.runs)
+    sharing = f" (sharing saves {saved:,} of {plan.unshared_runs:,})" if saved else ""
+    states = ", ".join(f"{counts[status]:,} {status}" for status in STATUSES if counts[status])
+    yield f"{len(plan.runs):,} distinct runs{sharing}: {states}"
+    left = [run for run in plan.runs if run.status != "done"]
+    for device in dict.fromkeys(run.hours_device for run in left):
+        hours = sum(run.hours for run in left if run.hours_device == device)
+        amount = f"{hours:,.1f} GPU-hours" if device == "GPU" and hours >= 0.05 else f"{duration(hours)} on a {device}"
+        yield f"left: about {amount}"
+    for basis in dict.fromkeys(run.hours_basis for run in plan.runs):
+        yield f"  time {basis}"
+    broken = [run for run in plan.runs if run.status in ("failed", "damaged")]
+    for run in broken[:MOST_RUNS]:
+        yield f"{run.status}: {run.id} ({', '.join(run.cells)}); `python -m bench run --retry` makes it again"
+
+
+def duration(hours: float) -> str:
+    """Return a length of time in the unit that reads best: 40 s, 25 min, 3.2 h."""
+    if hours < 1 / 60:
+        return f"{hours * 3600:.0f} s"
+    return f"{hours * 60:.0f} min" if hours < 1.5 else f"{hours:,.1f} h"
+
+
+def _table(*columns: str) -> "Table":
+    """Return an empty table; a column whose title begins with > holds numbers, and only names of cells wrap."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for title in columns:
+        numbers = title.startswith(">")
+        table.add_column(
+            title.removeprefix(">"), justify="right" if numbers else "left", no_wrap=not title.startswith("cell")
+        )
+    return table

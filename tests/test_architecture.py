@@ -1,0 +1,120 @@
+"""The shape of the tree: which way imports point, how long a file may be, and that nothing stored can run code."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from bench.recipes import METHODS
+from bench.spec import Phase
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted(path for room in ("bench", "analysis") for path in (ROOT / room).rglob("*.py"))
+# From low to high. A module imports from its own entry and from layers below; of entries that fit, the longest counts.
+LAYERS = (
+    ("bench.errors", "bench.seeds", "bench.signals"),
+    ("bench.files", "bench.lock", "bench.provenance", "bench.spec"),
+    ("bench.data.catalog", "bench.models.catalog", "bench.sparsity.distribution", "bench.recipes"),
+    ("bench.data", "bench.metrics", "bench.models", "bench.sparsity"),
+    ("bench.cost", "bench.store"),
+    ("bench.grid",),
+    ("bench.plan",),
+    ("bench.progress", "bench.training"),
+    ("bench.executor",),
+    ("bench.runner",),
+    ("bench.__main__",),
+)
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+for_each_module = pytest.mark.parametrize("name", MODULES)
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Yield the modules a tree imports, in functions too; `from package import module` yields the module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            for alias in node.names:
+                member = f"{node.module}.{alias.name}"
+                yield member if member in MODULES else str(node.module)
+
+
+def imports_from(name: str, *packages: str) -> list[str]:
+    return [found for found in imports(MODULES[name]) if any(within(found, package) for package in packages)]
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def place(name: str) -> tuple[int, str]:
+    """Return the layer and the entry of LAYERS that a module belongs to."""
+    fits = [(layer, entry) for layer, entries in enumerate(LAYERS) for entry in entries if within(name, entry)]
+    assert fits, f"{name} is in no layer: add it to LAYERS where it belongs"
+    return max(fits, key=lambda fit: len(fit[1]))
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    return ((ast.unparse(node.func), node) for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if within(name, "bench") and name != "bench"])
+def test_imports_inside_bench_point_down(name: str) -> None:
+    layer, entry = place(name)
+    for found in set(imports_from(name, "bench")) - {"bench"}:
+        assert place(found)[0] < layer or place(found)[1] == entry, f"{name} imports {found}"
+
+
+@for_each_module
+def test_rooms_know_only_the_rooms_below_them(name: str) -> None:
+    if within(name, "bench"):
+        assert not imports_from(name, "analysis", "slurm", "reproduce")
+    else:
+        assert not imports_from(name, "slurm", "reproduce", "torch", "torchvision", "bench.training", "bench.runner")
+
+
+@for_each_module
+def test_a_file_is_one_concern(name: str) -> None:
+    assert MODULES[name].body, "an empty module documents nothing"
+    assert max(getattr(node, "end_lineno", 0) for node in MODULES[name].body) <= 400
+
+
+@for_each_module
+def test_a_store_copied_from_a_stranger_cannot_run_code(name: str) -> None:
+    tree = MODULES[name]
+    assert not imports_from(name, "pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
+    for function, call in calls(tree):
+        keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        assert function not in {"eval", "exec", "yaml.load", "yaml.unsafe_load", "pd.read_pickle"}
+        assert keywords.get("allow_pickle", "False") == "False"
+        if function == "torch.load":
+            assert keywords.get("weights_only") == "True"
+
+
+def test_every_recipe_is_a_method() -> None:
+    recipes = {
+        function
+        for path in (ROOT / "bench" / "recipes").glob("*.py")
+        for name, function in inspect.getmembers(import_module(name_of(path)), inspect.isfunction)
+        if not name.startswith("_") and inspect.signature(function).return_annotation == tuple[Phase, ...]
+    }
+    assert recipes == {method.recipe for method in METHODS.values()}
+
+
+def test_plans_and_analysis_start_without_torch() -> None:
+    light = ["bench.__main__", "bench.plan", "bench.store", *(name for name in MODULES if within(name, "analysis"))]
+    program = f"import sys, {', '.join(light)}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)

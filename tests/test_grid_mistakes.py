@@ -1,0 +1,207 @@
+"""Each mistake in a grid: one message with file, key path, what was found, what is allowed, and the nearest match."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.errors import UserError
+from bench.grid import load_grid
+from bench.plan import make_plan
+from tests.grid_text import load_text, write_grid
+
+BASE = "base: {data: digits, method: dst, sparsity: 0.8, recipe: {epochs: 8, update_every: 4}}\n"
+
+
+def message_of(folder: Path, text: str) -> str:
+    path = write_grid(folder, text)
+    with pytest.raises(UserError) as refused:
+        make_plan(load_grid(path), "paper", None)
+    message = str(refused.value)
+    assert message.startswith(f"{path}: ")
+    return message.removeprefix(f"{path}: ")
+
+
+def mistake(cell: str, *words: str) -> object:
+    """One wrong cell on top of BASE; the words must be in the message, in this order."""
+    return pytest.param(f"{BASE}cells: [{{name: a, {cell}}}]", words, id=cell)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        # a wrong key
+        mistake("memebrs: 3", "cells[0].memebrs: unknown key", "did you mean 'members'?", "allowed:", "sparsity"),
+        mistake("recipe: {epoch: 9}", "cells[0].recipe.epoch: unknown key", "did you mean 'epochs'", "update_every"),
+        mistake("recipe: {tickets: 3}", "cells[0].recipe.tickets: unknown key", "allowed: epochs, update_every"),
+        mistake("model: {dept: 28}", "cells[0].model.dept: unknown key", "'depth'"),
+        mistake("data: {train: 3}", "cells[0].data.train: unknown key", "'train_images'"),
+        mistake("semantics: {tie: all}", "cells[0].semantics.tie: unknown key", "'ties'"),
+        mistake("optimizer.momentun: 0.9", "cells[0].optimizer.momentun: unknown key", "'momentum'"),
+        mistake("augmentation: {flp: true}", "cells[0].augmentation.flp: unknown key", "'flip'"),
+        # a wrong type
+        mistake("members: '3'", "cells[0].members: found '3'; allowed: a whole number, written without quotes"),
+        mistake("members: 3.0", "cells[0].members: found 3.0; allowed: a whole number"),
+        mistake("members: true", "cells[0].members: found true; allowed: a whole number"),
+        mistake("members: null", "cells[0].members: found nothing; allowed: a whole number"),
+        mistake("method: 3", "cells[0].method: found 3; allowed: text"),
+        mistake("optimizer: 0.1", "cells[0].optimizer: found 0.1; allowed: a mapping"),
+        mistake("optimizer: {nesterov: 1}", "cells[0].optimizer.nesterov: found 1; allowed: true or false"),
+        mistake("recipe: {epochs: 8.5}", "cells[0].recipe.epochs: found 8.5; allowed: a whole number"),
+        mistake("data: [digits]", "cells[0].data: found a list; allowed: a mapping"),
+        mistake("model: {depth: 16.0}", "cells[0].model.depth: found 16.0; allowed: a whole number"),
+        # a wrong value
+        mistake("sparsity: 1.0", "cells[0].sparsity: found 1.0; allowed: at least 0 and less than 1"),
+        mistake("sparsity: -0.1", "cells[0].sparsity: found -0.1; allowed: at least 0 and less than 1"),
+        mistake("members: 0", "cells[0].members: found 0; allowed: at least 1"),
+        mistake("seed: -1", "cells[0].seed: found -1; allowed: at least 0"),
+        mistake("batch_size: 0", "cells[0].batch_size: found 0; allowed: at least 1"),
+        mistake("optimizer: {learning_rate: 0}", "optimizer.learning_rate: found 0; allowed: more than 0"),
+        mistake("optimizer: {momentum: 0, nesterov: true}", "cells[0].optimizer", "needs a momentum above 0"),
+        mistake("execution: {precision: fp16}", "execution.precision: found 'fp16'", "'bf16'", "fp32, tf32, bf16"),
+        mistake("recipe: {growth: gradients}", "recipe.growth: found 'gradients'", "'gradient'", "random"),
+        mistake("recipe: {drop_fraction: 1.5}", "cells[0].recipe", "drop_fraction=1.5", "less than 1"),
+        mistake("semantics: relased", "cells[0].semantics: found 'relased'", "'released'", "standard"),
+        mistake("semantics: {ties: al}", "cells[0].semantics.ties: found 'al'", "'all'", "lowest_index"),
+        mistake("topology: {distribution: er}", "cells[0].topology.distribution: found 'er'", "'erk'", "uniform"),
+        mistake("model: {depth: 20}", "cells[0].model", "6n + 4", "not 20"),
+        mistake("model: {width: 0}", "cells[0].model", "width at least 1", "not 0"),
+        mistake("data: {name: digits, train_images: 1258}", "data.train_images: 1258", "more than the 1437"),
+        mistake("data: {test_images: 361}", "cells[0].data.test_images: found 361; digits has 360"),
+        # an unknown name
+        mistake("method: rst", "cells[0].method: found 'rst'", "'dst'", "dense, static, dst, edst"),
+        mistake("method: 'nowhere.to_be:found'", "cells[0].method", "can not be imported", "nowhere"),
+        mistake("method: 'bench.recipes.fixed:lost'", "cells[0].method", "can not be imported", "lost"),
+        mistake("data: cifar11", "cells[0].data: found 'cifar11'", "'cifar10'", "digits, cifar10, cifar100"),
+        mistake("model: wideresnet", "cells[0].model: found 'wideresnet'", "'wide_resnet'"),
+        # what does not go together
+        mistake("method: dense", "base.sparsity: found 0.8; dense trains a dense network"),
+        mistake("sparsity: 0", "cells[0].sparsity: found 0", "dst trains a sparse network", "above 0"),
+        mistake("members: 101", "cells[0].members: found 101", "at most 100"),
+        mistake("recipe: {epochs: 2}", "cells[0].recipe", "epochs=2", "makes no schedule"),
+        mistake("recipe: {update_every: 81}", "cells[0].recipe: dT = 81 steps", "has 80", "at most 80 is allowed"),
+        mistake("optimizer: {momentum: 0.8}, optimizer.momentum: 0.9", "optimizer.momentum: given twice"),
+        # what YAML makes of it
+        mistake("optimizer: {learning_rate: 1e-3}", "learning_rate: line 2", "1e-3 as text", "0.001 or 1.0e-3"),
+        mistake("optimizer: {weight_decay: 5e-7}", "weight_decay: line 2", "5e-7 as text", "write 5.0e-7"),
+        mistake("optimizer: {nesterov: yes}", "nesterov: line 2: YAML reads yes as true; write true"),
+        mistake("execution: {compile: off}", "compile: line 2: YAML reads off as false; write false"),
+        mistake("method: no", "cells[0].method: line 2: YAML reads no as false"),
+        mistake("method: 2024-01-01", "cells[0].method: line 2: YAML reads 2024-01-01 as a date; write it in quotes"),
+        mistake("members: 010", "cells[0].members: line 2", "010"),
+        mistake("seed: 1:30", "cells[0].seed: line 2", "1:30"),
+        mistake("sparsity: .nan", "cells[0].sparsity: line 2: .nan is no finite"),
+        mistake("optimizer: {learning_rate: .inf}", "learning_rate: line 2: .inf is no finite"),
+        mistake("data: !!python/name:os.system x", "cells[0].data: line 2: the tag", "not read here"),
+        mistake("recipe: !!python/object:os.system {}", "cells[0].recipe: line 2: the tag", "not read here"),
+    ],
+)
+def test_a_mistake_in_a_cell(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
+    message = message_of(tmp_path, text)
+    position = 0
+    for word in words:
+        position = message.find(word, position)
+        assert position >= 0, f"{word!r} is not in {message!r}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["an empty file", "cells"]),
+        ("# nothing\n", ["an empty file"]),
+        (BASE, ["no cells"]),
+        (BASE + "cells: []", ["no cells"]),
+        ("hello", ["found 'hello'; allowed: a mapping"]),
+        ("- a", ["found a list; allowed: a mapping"]),
+        ("cell: []", ["cell: unknown key; did you mean 'cells'?"]),
+        (BASE + "cells: {a: {members: 3}}", ["cells: found a mapping; allowed: a list"]),
+        (BASE + "replicates: 0\ncells: [{name: a}]", ["replicates: found 0; allowed: at least 1"]),
+        (BASE + "cells: [{members: 2}, {members: 3}]", ["cells[1].name: 'dst' names the cell at cells[0].name too"]),
+        ("cells: [{name: a, method: dense}]", ["cells[0].data: missing"]),
+        ("base: {data: digits, mehtod: dst}\ncells: [{name: a}]", ["base.mehtod: unknown key; did you mean 'method'?"]),
+        # axes, include, exclude
+        (BASE + "axes: {members: []}", ["axes.members: found an empty list"]),
+        (BASE + "axes: {members: 3}", ["axes.members: found 3; allowed: a list"]),
+        (BASE + "axes: {members: [1, 3, 1]}", ["axes.members[2]: 1 is there already, at [0]"]),
+        (BASE + "axes: {sparsity: [0.5, 1.5]}", ["axes.sparsity[1]: found 1.5; allowed: at least 0 and less than 1"]),
+        (BASE + "axes: {optimizer.momentun: [0.9]}", ["axes.optimizer.momentun[0]: unknown key", "'momentum'"]),
+        (BASE + "axes: {members: [1]}\nexclude: [{members: 1}]", ["exclude leaves no cell"]),
+        (BASE + "axes: {members: [1]}\nexclude: [{member: 1}]", ["exclude[0].member: not an axis", "'members'"]),
+        (BASE + "axes: {members: [1]}\nexclude: [{members: 2}]", ["exclude[0].members: 2 is not on the axis"]),
+        (BASE + "axes: {members: [1]}\nexclude: [{}]", ["exclude[0]: an empty entry"]),
+        (BASE + "axes: {members: [1]}\ninclude: [{membres: 1}]", ["include[0].membres: unknown key", "'members'"]),
+        (BASE + "axes: {members: [1, 2]}\ninclude: [{name: x}]", ["include[0].name: 'x' names the cell at"]),
+        # two cells that are the same
+        (
+            BASE + "cells: [{name: a}, {name: a, members: 2}]",
+            ["cells[1].name: 'a' names the cell at cells[0].name too"],
+        ),
+        (BASE + "cells: [{name: a}, {name: b}]", ["cells 'a' and 'b' are the same"]),
+        (BASE + "cells: [{name: a}, {name: b, replicates: 1}]", ["cells 'a' and 'b' are the same"]),
+        # scales
+        (BASE + "cells: [{name: a}]\nscales: {x: {epoch: 1}}", ["scales.x.epoch: unknown key", "'epochs'"]),
+        (BASE + "cells: [{name: a}]\nscales: {x: {epochs: 0}}", ["scales.x.epochs: found 0; allowed: a number above"]),
+        (BASE + "cells: [{name: a}]\nscales: {x: {epochs: 1/0}}", ["scales.x.epochs: found '1/0'; allowed"]),
+        (BASE + "cells: [{name: a}]\nscales: {x: {width: 0}}", ["scales.x.width: found 0; allowed: at least 1"]),
+        (BASE + "cells: [{name: a}]\nscales: {x: {needs_gpu: 1}}", ["scales.x.needs_gpu: found 1; allowed: true or"]),
+        (BASE + "cells: [{name: a}]\nscales: {paper: {epochs: 0.5}}", ["scales.paper.epochs: this scale is the grid"]),
+        # the file
+        ("base: {data: digits}\ncells:\n  - name: a\n    seed: 1\n    seed: 2\n", ["cells[0].seed", "lines 4 and 5"]),
+        ("base: {data: digits\ncells: [\n", ["line 2, column 6: not valid YAML"]),
+        ("base:\n\tdata: digits\n", ["line 2, column 1: not valid YAML"]),
+        ("base: {}\n---\nbase: {}\n", ["line 2", "not valid YAML"]),
+        ("1: {}\n", ["line 1: a key that is not text"]),
+        ("base: &a {b: *a}", ["an alias (*name) that contains itself"]),
+        ("base: {<<: {a: 1}}", ["base.<<: line 1: merge keys are not read"]),
+    ],
+)
+def test_a_mistake_in_the_grid(tmp_path: Path, text: str, words: list[str]) -> None:
+    message = message_of(tmp_path, text)
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ("epochs: 451", ["recipe.epochs: 451", "do not divide into 3", "450 would"]),
+        ("refinement_epochs: 51", ["recipe.refinement_epochs: 51", "52"]),
+        ("tickets: 2", ["members: found 3; a run of edst leaves 2 tickets", "a multiple of 2", "such as 4"]),
+    ],
+)
+def test_edst_that_does_not_divide(tmp_path: Path, recipe: str, words: list[str]) -> None:
+    text = f"cells: [{{name: a, data: cifar10, method: edst, sparsity: 0.8, members: 3, recipe: {{{recipe}}}}}]"
+    message = message_of(tmp_path, text)
+    assert message.startswith("cells[0].")
+    for word in words:
+        assert word in message
+
+
+def test_dt_may_be_as_long_as_the_run(tmp_path: Path) -> None:
+    assert load_text(tmp_path, BASE + "cells: [{name: a, recipe: {update_every: 80}}]").cells
+
+
+def test_several_mistakes_of_a_cell_are_one_short_list(tmp_path: Path) -> None:
+    path = write_grid(tmp_path, BASE + "cells: [{name: a, membres: 1, sparsity: 2, seed: -1, b: 1, c: 1, d: 1, e: 1}]")
+    with pytest.raises(UserError) as refused:
+        load_grid(path)
+    lines = str(refused.value).split("\n")
+    assert len(lines) == 6
+    assert all(line.startswith(f"{path}: ") for line in lines)
+    assert lines[-1].endswith("and 2 more")
+
+
+def test_a_missing_grid_names_the_nearest_in_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "cifar10.yaml").touch()
+    (tmp_path / "digits.yaml").touch()
+    with pytest.raises(UserError, match=r"cifar1\.yaml: no such file; did you mean 'cifar10\.yaml'\?.*digits\.yaml"):
+        load_grid(tmp_path / "cifar1.yaml")
+    with pytest.raises(UserError, match="nor a folder"):
+        load_grid(tmp_path / "nowhere" / "cifar10.yaml")
+    with pytest.raises(UserError, match="no such file"):
+        load_grid(tmp_path)
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not UTF-8"):
+        load_grid(tmp_path / "grid.yaml")
