@@ -1,0 +1,64 @@
+"""What every table and every figure must say of itself: grid, scale, substitute images, replicates, what is missing."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bench.data.sources import describe
+from bench.plan import Plan
+from bench.store import Store
+
+PAPER_SCALE = "paper"
+# A sentence that names more cells than this is no longer read.
+MOST_NAMES = 8
+
+
+@dataclass(frozen=True)
+class Context:
+    """Sentences about where numbers come from; `caveats` are those a reader must not miss."""
+
+    grid: str
+    scale: str
+    caveats: tuple[str, ...]
+    replicates: str
+
+    @property
+    def comparable(self) -> bool:
+        """Whether numbers may be compared with published ones: paper scale, official images."""
+        return not self.caveats
+
+    @property
+    def title(self) -> str:
+        """The grid, and the scale."""
+        return f"grid {self.grid}, scale {self.scale}"
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line: the foot of a figure, the caption of a table."""
+        return " ".join([f"{self.title[0].upper()}{self.title[1:]}.", *self.caveats, self.replicates])
+
+
+def make_context(plan: Plan, store: Store, cells: pd.DataFrame) -> Context:
+    """Return what tables and figures of a plan's results state; `cells` as in analysis.results.Results."""
+    caveats = []
+    if plan.scale != PAPER_SCALE:
+        caveats.append(f"Scale {plan.scale}: not comparable with published numbers.")
+    records = store.data_records()
+    for name, variant in sorted({(cell.data.name, cell.data.variant) for cell in plan.cells}):
+        if variant != "official":
+            recorded = records[name].note if name in records and records[name].variant == variant else ""
+            caveats.append(f"Data {name}: {recorded or describe(variant)}")
+    return Context(plan.grid, plan.scale, tuple(caveats), describe_replicates(cells))
+
+
+def describe_replicates(cells: pd.DataFrame) -> str:
+    """Return the number of replicates behind a set of cells, and which cells lack some."""
+    done = cells["replicates_done"]
+    span = f"{done.min()}" if done.min() == done.max() else f"{done.min()} to {done.max()}"
+    counted = f"n = {span} replicate{'' if span == '1' else 's'} a cell."
+    lacking = cells[done < cells["replicates"]]
+    if lacking.empty:
+        return counted
+    names = [f"{row['cell']} ({row['replicates_done']} of {row['replicates']})" for row in lacking.to_dict("records")]
+    more = f" and {len(names) - MOST_NAMES} more cells" if len(names) > MOST_NAMES else ""
+    return f"{counted} Incomplete: {', '.join(names[:MOST_NAMES])}{more}."

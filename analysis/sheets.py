@@ -1,0 +1,30 @@
+"""All tables of a grid, in the order of the report; a new one is a function in analysis.tables and an entry here."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.context import Context
+from analysis.formats import write_table
+from analysis.sources import Sources
+from analysis.tables import Table, calibration_table, main_table, members_table, replicates_table
+from analysis.verdicts import judge, verdict_table
+
+
+def all_tables(sources: Sources) -> list[Table]:
+    """Return results, verdicts (if there are claims about cells of the grid), calibration, replicates and members."""
+    results, context = sources.results, sources.context
+    verdicts = judge(sources.claims, results)
+    left_out = len(sources.claims) - len(verdicts)
+    return [
+        main_table(results, sources.published, context),
+        *([verdict_table(verdicts, left_out, context)] if verdicts else []),
+        calibration_table(results, context),
+        replicates_table(results, context),
+        members_table(results, context),
+    ]
+
+
+def write_tables(tables: Sequence[Table], context: Context, folder: Path) -> None:
+    """Write each table in every format."""
+    for table in tables:
+        write_table(table, context, folder)

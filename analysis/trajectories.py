@@ -1,0 +1,106 @@
+"""How the runs got there: epochs, events of their schedules, and the density of each layer of their tickets.
+
+Runs that differ in their seed alone follow one trajectory, whatever cells they serve: a dense single model and the
+members of a dense ensemble are drawn once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from bench.errors import UserError
+from bench.plan import Plan, RunPlan
+from bench.spec import RunSpec, canonical_json
+from bench.store import Store
+
+EPOCHS = "trajectory run epoch phase lr train_loss train_accuracy validation_loss validation_accuracy density"
+EVENTS = "trajectory kind epoch label"
+TICKETS = "trajectory run ticket epoch validation_accuracy"
+DENSITIES = "trajectory cell sparsity run ticket layer density"
+# A trajectory that serves more cells than this is named by the first of them.
+MOST_NAMES = 2
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """What runs recorded of their training, as tidy DataFrames.
+
+    epochs     one row an epoch of a run that has begun (losses in nats, accuracies as shares, epochs from 1)
+    events     one row for what the schedule does before the first step of an epoch: "phase", "lr", "exploration"
+    tickets    one row a ticket of a finished run
+    densities  one row a layer of a ticket of a finished sparse run; `cell` is the first that the run serves
+    problems   a sentence for each result.json that can not be read
+    """
+
+    epochs: pd.DataFrame
+    events: pd.DataFrame
+    tickets: pd.DataFrame
+    densities: pd.DataFrame
+    problems: tuple[str, ...]
+
+
+def load_trajectories(plan: Plan, store: Store) -> Trajectories:
+    """Return the recorded training of all runs of a plan."""
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ("epochs", "events", "tickets", "densities")}
+    problems = []
+    for name, runs in _trajectories(plan).items():
+        begun = {run.id: history for run in runs if (history := store.run(run.id).history())}
+        if not begun:
+            continue
+        rows["events"] += [{"trajectory": name, **event} for event in schedule_events(runs[0].spec)]
+        for run in runs:
+            rows["epochs"] += [{"trajectory": name, "run": run.id, **epoch} for epoch in begun.get(run.id, ())]
+            if run.status == "done":
+                try:
+                    recorded = store.run(run.id).result()["tickets"]
+                except UserError as error:
+                    problems.append(str(error))
+                    continue
+                for ticket in recorded:
+                    _add_ticket(rows, name, run, ticket)
+    return Trajectories(
+        epochs=pd.DataFrame(rows["epochs"], columns=EPOCHS.split()),
+        events=pd.DataFrame(rows["events"], columns=EVENTS.split()),
+        tickets=pd.DataFrame(rows["tickets"], columns=TICKETS.split()),
+        densities=pd.DataFrame(rows["densities"], columns=DENSITIES.split()),
+        problems=tuple(problems),
+    )
+
+
+def schedule_events(spec: RunSpec) -> Iterator[dict[str, Any]]:
+    """Yield what happens before which epoch (from 1): starts of phases, changes of the rate, global explorations."""
+    start, rate = 1, spec.phases[0].lr.at(0)
+    for phase in spec.phases:
+        yield {"kind": "phase", "epoch": start, "label": phase.name}
+        if phase.on_start is not None:
+            yield {"kind": "exploration", "epoch": start, "label": f"{phase.on_start.fraction:g}"}
+        for epoch in (0, *phase.lr.boundaries):
+            if phase.lr.at(epoch) != rate:
+                rate = phase.lr.at(epoch)
+                yield {"kind": "lr", "epoch": start + epoch, "label": f"{rate:g}"}
+        start += phase.epochs
+
+
+def _trajectories(plan: Plan) -> dict[str, list[RunPlan]]:
+    """Return the runs of a plan that differ in their seed alone, under the names of the cells they serve."""
+    groups: dict[str, list[RunPlan]] = {}
+    for run in plan.runs:
+        groups.setdefault(canonical_json(run.spec.model_copy(update={"seed": 0})), []).append(run)
+    order = {cell.name: index for index, cell in enumerate(plan.cells)}
+    named = {}
+    for runs in groups.values():
+        cells = sorted({name for run in runs for name in run.cells}, key=order.__getitem__)
+        more = f" and {len(cells) - MOST_NAMES} more cells" if len(cells) > MOST_NAMES else ""
+        named[", ".join(cells[:MOST_NAMES]) + more] = runs
+    return named
+
+
+def _add_ticket(rows: dict[str, list[dict[str, Any]]], trajectory: str, run: RunPlan, ticket: dict[str, Any]) -> None:
+    key = {"trajectory": trajectory, "run": run.id, "ticket": ticket["index"] + 1}
+    rows["tickets"].append({**key, "epoch": ticket["epoch"], "validation_accuracy": ticket["validation_accuracy"]})
+    if run.spec.topology is not None:
+        key |= {"cell": run.cells[0], "sparsity": round(1 - run.spec.topology.density, 10)}
+        layers = ticket["layer_density"].items()
+        rows["densities"] += [{**key, "layer": layer, "density": density} for layer, density in layers]

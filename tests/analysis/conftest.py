@@ -1,0 +1,75 @@
+"""A small grid with one cell of each kind, and a store in which all of it is done, made without training."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analysis.sources import Sources, read_sources
+from bench.grid import Grid, load_grid
+from bench.plan import Plan, make_plan
+from bench.store import Store
+from tests.analysis.synthetic import fill
+
+GRID = """
+title: A small grid
+replicates: 2
+base:
+  data: digits
+  model: {name: wide_resnet, depth: 10, width: 1}
+  batch_size: 64
+cells:
+  - {name: dense, method: dense, recipe: {epochs: 8}}
+  - {name: dense ensemble M=2, method: dense, members: 2, recipe: {epochs: 8}}
+  - {name: DST M=2 S=0.8, method: dst, members: 2, sparsity: 0.8, recipe: {epochs: 8, update_every: 8}}
+  - name: EDST M=3 S=0.9
+    method: edst
+    members: 3
+    sparsity: 0.9
+    recipe: {exploration_epochs: 6, refinement_epochs: 4, update_every: 8}
+scales:
+  small: {epochs: 0.5, replicates: 1}
+"""
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Grid:
+    path = tmp_path / "small.yaml"
+    path.write_text(GRID)
+    return load_grid(path)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "results")
+
+
+@pytest.fixture
+def plan(grid: Grid, store: Store) -> Plan:
+    """The plan of a store that is still empty; its statuses say so."""
+    return make_plan(grid, "paper", store)
+
+
+@pytest.fixture
+def full(plan: Plan, store: Store) -> Store:
+    fill(store, plan)
+    return store
+
+
+@pytest.fixture
+def read(grid: Grid, store: Store) -> Callable[..., Sources]:
+    def read_it(scale: str = "paper") -> Sources:
+        return read_sources(grid.path, store.root, scale)
+
+    return read_it
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    """What a full store gives, read once: not to be changed."""
+    folder = tmp_path_factory.mktemp("full")
+    path = folder / "small.yaml"
+    path.write_text(GRID)
+    made = Store(folder / "results")
+    fill(made, make_plan(load_grid(path), "paper", made))
+    return read_sources(path, made.root, "paper")

@@ -1,0 +1,49 @@
+"""What every table and figure must state: scale, substitute images, replicates, what is missing."""
+
+import pandas as pd
+import pytest
+
+from analysis.context import describe_replicates, make_context
+from bench.plan import make_plan
+from bench.store import DataRecord
+from tests.analysis.synthetic import fill
+
+
+def cells(*done, of=3):
+    return pd.DataFrame({"cell": [f"c{i}" for i in range(len(done))], "replicates_done": done, "replicates": of})
+
+
+def test_paper_scale_with_official_images_has_no_caveat(sources):
+    assert sources.context.comparable
+    assert sources.context.sentence == "Grid small, scale paper. n = 2 replicates a cell."
+
+
+def test_another_scale_says_that_it_is_not_comparable(grid, store, read):
+    fill(store, make_plan(grid, "small", store), images=50)
+    context = read("small").context
+    assert not context.comparable
+    assert "Scale small: not comparable with published numbers." in context.sentence
+    assert "n = 1 replicate a cell." in context.sentence
+
+
+@pytest.mark.parametrize(
+    ("note", "stated"),
+    [("Photographs of digits.", "Data digits: Photographs of digits."), ("", "not the official files")],
+)
+def test_substitute_images_are_stated(grid, store, note, stated):
+    store.record_data("digits", DataRecord("folder-12ab", None, note))
+    plan = make_plan(grid, "paper", store)
+    context = make_context(plan, store, cells(2))
+    assert not context.comparable
+    assert stated in context.sentence
+
+
+def test_replicates_that_lack_are_named():
+    assert describe_replicates(cells(3, 3)) == "n = 3 replicates a cell."
+    assert describe_replicates(cells(3, 1)) == "n = 1 to 3 replicates a cell. Incomplete: c1 (1 of 3)."
+
+
+def test_many_cells_that_lack_are_counted():
+    text = describe_replicates(cells(*[0] * 30))
+    assert "c7 (0 of 3) and 22 more cells" in text
+    assert "c8" not in text

@@ -1,0 +1,68 @@
+"""Published numbers stand beside the cells they belong to and no others, and each has its source."""
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+
+from analysis.published import find_published, published_folder, read_published
+from bench.errors import UserError
+from bench.spec import ModelSpec
+
+FOLDER = Path(__file__).resolve().parents[2] / "paper_configs" / "published"
+WRN = ModelSpec(name="wide_resnet", arguments={"depth": 28, "width": 10})
+HEAD = "dataset,model,method,members,accuracy,nll,ece,source\n"
+
+
+def test_every_row_is_read_as_it_is_written():
+    rows = [row for name in ("cifar.csv", "imagenet.csv") for row in csv.DictReader((FOLDER / name).open())]
+    table = read_published(FOLDER)
+    assert len(table) == len(rows)
+    for row in rows:
+        found = table[row["dataset"], row["model"], row["method"], row["members"]]
+        assert found.accuracy == float(row["accuracy"])
+        assert (math.isnan(found.nll) and not row["nll"]) or found.nll == float(row["nll"])
+        assert found.source == row["source"]
+
+
+def test_every_number_has_a_source():
+    assert all(row.source for row in read_published(FOLDER).values())
+
+
+def test_dense_and_dense_ensemble_of_the_papers_network_are_found():
+    table = read_published(FOLDER)
+    single = find_published(table, "cifar10", WRN, "dense", 1)
+    ensemble = find_published(table, "cifar10", WRN, "dense", 4)
+    assert (single.accuracy, single.nll, single.ece) == (96.0, 0.159, 0.0231)
+    assert (ensemble.accuracy, ensemble.nll, ensemble.ece) == (96.6, 0.114, 0.010)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "width", "method", "members"),
+    [("cifar10", 10, "dense", 3), ("cifar10", 4, "dense", 1), ("digits", 10, "dense", 1), ("cifar10", 10, "edst", 3)],
+)
+def test_what_nobody_published_is_blank(dataset, width, method, members):
+    model = ModelSpec(name="wide_resnet", arguments={"depth": 28, "width": width})
+    assert find_published(read_published(FOLDER), dataset, model, method, members) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("dataset,accuracy\ncifar10,96\n", "no column model"),
+        (f"{HEAD}a,b,c,1,ninety,,,x\n", "line 2, accuracy: found 'ninety'"),
+        (f"{HEAD}a,b,c,1,90,,,x\na,b,c,1,91,,,y\n", "line 3: a, b, c, 1 is given twice"),
+    ],
+)
+def test_a_mistake_names_file_and_line(tmp_path, content, message):
+    (tmp_path / "own.csv").write_text(content)
+    with pytest.raises(UserError, match="own") as caught:
+        read_published(tmp_path)
+    assert message in str(caught.value)
+
+
+def test_numbers_beside_the_grid_come_before_those_of_the_repository(tmp_path):
+    assert published_folder(tmp_path / "grid.yaml") == FOLDER
+    (tmp_path / "published").mkdir()
+    assert published_folder(tmp_path / "grid.yaml") == tmp_path / "published"

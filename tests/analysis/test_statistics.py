@@ -1,0 +1,45 @@
+"""Intervals against SciPy and against the quantiles every textbook prints."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from analysis.statistics import estimate
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 30])
+def test_interval_equals_that_of_scipy(n):
+    sample = np.random.default_rng(n).normal(size=n)
+    low, high = scipy.stats.t.interval(0.95, n - 1, loc=sample.mean(), scale=scipy.stats.sem(sample))
+    one = estimate(sample)
+    assert (one.low, one.high, one.n) == (pytest.approx(low), pytest.approx(high), n)
+
+
+def test_interval_of_two_and_three_values_by_hand():
+    # Quantiles of t with 1 and 2 degrees of freedom: 12.706 and 4.303.
+    assert estimate([1.0, 3.0]).half_width == pytest.approx(12.706, abs=1e-3)
+    assert estimate([1.0, 2.0, 3.0]).half_width == pytest.approx(4.303 / math.sqrt(3), abs=1e-3)
+
+
+def test_one_replicate_has_a_mean_and_no_interval():
+    one = estimate([0.7])
+    assert (one.mean, one.n) == (0.7, 1)
+    assert math.isnan(one.half_width)
+
+
+def test_no_replicate_has_nothing():
+    nothing = estimate([])
+    assert nothing.n == 0
+    assert math.isnan(nothing.mean)
+
+
+def test_values_that_do_not_exist_are_not_counted():
+    assert estimate([float("nan"), 1.0, 2.0]).n == 2
+
+
+def test_student_t_covers_95_percent_for_three_seeds():
+    rng = np.random.default_rng(0)
+    inside = [abs((one := estimate(rng.normal(size=3))).mean) <= one.half_width for _ in range(2000)]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.015)

@@ -1,0 +1,161 @@
+"""Tables: their numbers against the replicates, and everything a reader must be told, in every format."""
+
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from analysis.columns import CALIBRATION, MAIN
+from analysis.context import Context
+from analysis.formats import to_csv, to_html, to_latex, to_markdown
+from analysis.published import Published
+from analysis.sheets import all_tables
+from analysis.tables import Table, main_table
+from bench.plan import make_plan
+from bench.store import DataRecord
+from tests.analysis.synthetic import fill, labels_of, logits_of, write_run
+
+FORMATS = {"csv": to_csv, "markdown": to_markdown, "latex": to_latex, "html": to_html}
+
+
+def csv_of(table, context):
+    return pd.read_csv(io.StringIO(to_csv(table, context)))
+
+
+def column(table, head):
+    index = table.head.index(head)
+    return {row[0]: row[index] for row in table.rows}
+
+
+@pytest.fixture(scope="session")
+def table(sources):
+    return main_table(sources.results, sources.published, sources.context)
+
+
+@pytest.mark.parametrize("metric", MAIN, ids=lambda metric: metric.key)
+def test_mean_and_interval_equal_those_of_the_replicates(sources, table, metric):
+    numbers = csv_of(table, sources.context).set_index("cell")
+    for cell, own in sources.results.replicates.groupby("cell"):
+        values = own[metric.key].to_numpy() * metric.factor
+        if np.isnan(values).all():
+            assert np.isnan(numbers.at[cell, metric.csv_name])
+            continue
+        assert numbers.at[cell, metric.csv_name] == pytest.approx(values.mean())
+        half_width = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
+        assert numbers.at[cell, f"{metric.csv_name}_half_width"] == pytest.approx(half_width)
+
+
+def test_text_shows_the_numbers_rounded(sources, table):
+    numbers = csv_of(table, sources.context).set_index("cell")
+    for cell, text in column(table, "Accuracy (%)").items():
+        mean, half_width = numbers.at[cell, "accuracy_percent"], numbers.at[cell, "accuracy_percent_half_width"]
+        assert text == f"{mean:.2f} ± {half_width:.2f}"
+
+
+def test_the_definition_of_ece_is_in_the_head_of_its_column(table):
+    assert "ECE (15 bins)" in table.head
+    assert {"ECE (15 bins)", "ECE (14 bins, released code)"} <= {metric.head for metric in CALIBRATION}
+
+
+def test_one_member_has_no_diversity(table):
+    assert column(table, "Disagreement")["dense"] == ""
+    assert column(table, "Disagreement")["EDST M=3 S=0.9"] != ""
+
+
+def test_costs_are_those_of_the_plan(sources, table):
+    texts = column(table, "Training FLOPs (x one dense run)")
+    assert texts == {cell.name: f"{cell.train_flops_ratio:.3f}" for cell in sources.plan.cells}
+
+
+def test_missing_runs_show_as_replicates_and_one_replicate_has_no_interval(plan, store, read):
+    fill(store, plan, images=60, leave_out={plan.cells[2].runs[1][0], *plan.cells[3].runs[0], *plan.cells[3].runs[1]})
+    sources = read()
+    table = main_table(sources.results, {}, sources.context)
+    assert column(table, "Replicates")["DST M=2 S=0.8"] == "1 of 2"
+    assert re.fullmatch(r"\d+\.\d\d", column(table, "Accuracy (%)")["DST M=2 S=0.8"])
+    assert column(table, "Replicates")["EDST M=3 S=0.9"] == "0 of 2"
+    assert column(table, "Accuracy (%)")["EDST M=3 S=0.9"] == ""
+    assert "DST M=2 S=0.8 (1 of 2), EDST M=3 S=0.9 (0 of 2)" in to_markdown(table, sources.context)
+
+
+def test_a_missing_ticket_shows_in_the_number_of_members(plan, full, read):
+    cell = plan.cells[3]
+    spec = next(run.spec for run in plan.runs if run.id == cell.runs[1][0])
+    write_run(full, spec, logits_of("edst", spec.seed, 3, 300), labels_of(300), missing={0})
+    sources = read()
+    table = main_table(sources.results, {}, sources.context)
+    assert column(table, "Members")[cell.name] == "3 (2 in replicate 2)"
+    assert csv_of(table, sources.context).set_index("cell").at[cell.name, "members_least"] == 2
+
+
+def test_published_numbers_stand_beside_their_cell_and_blank_elsewhere(sources):
+    published = {"dense": Published(96.0, 0.159, float("nan"), "a source")}
+    table = main_table(sources.results, published, sources.context)
+    assert column(table, "Published accuracy (%)") == {
+        "dense": "96.00",
+        "dense ensemble M=2": "",
+        "DST M=2 S=0.8": "",
+        "EDST M=3 S=0.9": "",
+    }
+    assert column(table, "Published ECE (15 bins)")["dense"] == ""
+    assert column(table, "Published source")["dense"] == "a source"
+    assert "reference only" not in to_markdown(table, sources.context)
+
+
+def test_published_numbers_at_another_scale_are_for_reference_only(sources):
+    elsewhere = Context("small", "tiny", ("Scale tiny: not comparable with published numbers.",), "n = 1")
+    table = main_table(sources.results, {"dense": Published(96.0, 0.1, 0.1, "a source")}, elsewhere)
+    assert "reference only" in to_markdown(table, elsewhere)
+
+
+def test_without_published_numbers_there_are_no_empty_columns(table):
+    assert not [head for head in table.head if head.startswith("Published")]
+    assert "No published number with a source exists for these cells." in table.notes
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_table_in_every_format_states_scale_and_substitute_images(grid, store, read, name):
+    store.record_data("digits", DataRecord("folder-12ab", "x.zip", "Photographs, not the embedded digits."))
+    fill(store, make_plan(grid, "small", store), images=40)
+    sources = read("small")
+    for table in all_tables(sources):
+        text = FORMATS[name](table, sources.context)
+        assert "Scale small: not comparable with published numbers." in text
+        assert "Photographs, not the embedded digits." in text
+
+
+def test_no_table_of_a_grid_overwrites_another(sources):
+    names = [table.name for table in all_tables(sources)]
+    assert len(set(names)) == len(names)
+    assert names[0] == "small"
+
+
+def test_markdown_is_a_table_of_as_many_columns_everywhere(sources, table):
+    lines = [line for line in to_markdown(table, sources.context).splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(table.rows)
+    assert {line.count("|") for line in lines} == {len(table.head) + 1}
+
+
+def odd(cell):
+    context = Context("g", "paper", (), "n = 1 replicate a cell.")
+    return Table("t", "T", ("Cell", "A"), ((cell, "1.0 ± 0.5"),), ("50% of R&D_x",), pd.DataFrame()), context
+
+
+def test_latex_escapes_what_it_must():
+    text = to_latex(*odd("50% A_b & {c} $d$ #1 ~ ^ \\x <y>"))
+    assert (
+        r"50\% A\_b \& \{c\} \$d\$ \#1 \textasciitilde{} \textasciicircum{} \textbackslash{}x $<$y$>$ & 1.0 $\pm$ 0.5 \\"
+        in text
+    )
+    assert r"50\% of R\&D\_x" in text
+    unescaped = re.sub(r"\\.", "", text)
+    assert unescaped.count("{") == unescaped.count("}")
+
+
+def test_html_and_markdown_escape_what_they_must():
+    assert "<td>" in to_html(*odd("<b>&"))
+    assert "&lt;b&gt;&amp;" in to_html(*odd("<b>&"))
+    assert r"a\|b" in to_markdown(*odd("a|b"))
