@@ -1,0 +1,130 @@
+"""A training step against a plain one: eager, NCHW, float32, dense, torch.optim.SGD, its batch already in memory.
+
+Ours is everything the training loop does for a step: batch cut and augmented, forward, backward, optimiser, masks. The
+baseline is timed before each of our rounds, in the same process, so that a drifting machine hits both alike.
+"""
+
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from bench.data.augment import DeviceImages, draw_epoch
+from bench.data.catalog import DATASETS
+from bench.data.dataset import LabelledImages
+from bench.models.build import build_model
+from bench.recipes import METHODS, RELEASED, Setting
+from bench.spec import DataSpec, Execution, ModelSpec, Optimizer, RunSpec, Topology
+from bench.training.trainer import Trainer
+
+BATCH = 128
+ROUNDS = 11
+FACTS = DATASETS["cifar10"]
+WRN_16_2 = ModelSpec(name="wide_resnet", arguments={"depth": 16, "width": 2})
+Step = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the README's table: our step over the baseline, or over our own dense step."""
+
+    method: str
+    execution: Execution
+    limit: float | None
+    over: str = "plain"
+
+
+FP32 = Execution(precision="fp32", channels_last=True)
+BF16 = Execution(precision="bf16", channels_last=True)
+ROWS = {
+    "dense fp32": Row("dense", FP32, None),
+    "dst fp32": Row("dst", FP32, 0.87),
+    "dst bf16": Row("dst", BF16, 0.48),
+    "dst fp32 compiled": Row("dst", Execution(compile=True), None),
+    "dst over our dense": Row("dst", FP32, 1.03, over="dense"),
+    "static over our dense": Row("static", FP32, 1.03, over="dense"),
+}
+
+
+def fast_bf16() -> bool:
+    flags = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags))
+
+
+def our_step(method: str, execution: Execution, model: ModelSpec = WRN_16_2) -> Step:
+    setting = Setting(members=1, learning_rate=0.01, semantics=RELEASED)
+    phases = METHODS[method].recipe(setting)
+    spec = RunSpec(
+        data=DataSpec(name="cifar10", train_images=8 * BATCH, validation_images=BATCH, test_images=BATCH),
+        model=model,
+        topology=None if method == "dense" else Topology(density=0.2),
+        phases=phases,
+        optimizer=Optimizer(),
+        batch_size=BATCH,
+        augmentation=FACTS.augmentation,
+        validation_augmented=False,
+        execution=execution,
+        seed=0,
+    )
+    random = np.random.default_rng(0)
+    images = LabelledImages(
+        random.integers(256, size=(8 * BATCH, 32, 32, 3), dtype=np.uint8), random.integers(10, size=8 * BATCH)
+    )
+    train = DeviceImages(images, FACTS.mean, FACTS.std, augmentation=spec.augmentation)
+    trainer = Trainer(spec, train, train, torch.device("cpu"), lambda *_: None, classes=10)
+    trainer.model.train()
+    draws = draw_epoch(8 * BATCH, spec.augmentation, 0, "train", 0)
+    index, offsets, flips = draws.order[:BATCH], draws.offsets[:BATCH], draws.flips[:BATCH]
+
+    def step() -> None:
+        trainer.at.step = 0  # the mask update, every 1,000 steps, has a benchmark of its own
+        trainer._step(train.batch(index, offsets, flips), train.labels[index])
+
+    return step
+
+
+def plain_step(model: ModelSpec = WRN_16_2) -> Step:
+    network = build_model(model, 10, seed=0)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    images, labels = torch.randn(BATCH, 3, 32, 32), torch.randint(10, (BATCH,))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        functional.cross_entropy(network(images), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_training_step(name: str, benchmark: Any) -> None:
+    row = ROWS[name]
+    if row.execution.precision == "bf16" and not fast_bf16():
+        pytest.skip("this CPU has neither AVX512-BF16 nor AMX: bf16 would be emulated")
+    if row.execution.compile and shutil.which("c++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on a CPU")
+    ours = our_step(row.method, row.execution)
+    other = plain_step() if row.over == "plain" else our_step("dense", row.execution)
+    seconds: list[float] = []
+
+    def baseline() -> None:
+        started = time.perf_counter()
+        other()
+        seconds.append(time.perf_counter() - started)
+
+    benchmark.group = "training step, WRN-16-2, batch 128"
+    benchmark.pedantic(ours, setup=baseline, rounds=ROUNDS, warmup_rounds=3)
+    # The medians of two interleaved series: one slow round of either counts for nothing.
+    ratio = benchmark.stats.stats.median / statistics.median(seconds[-ROUNDS:])
+    benchmark.extra_info |= {"baseline": row.over, "ratio": round(ratio, 3), "limit": row.limit}
+    print(f"\n{name}: {ratio:.3f} of the {row.over} step")
+    if row.limit is not None:
+        assert ratio <= row.limit

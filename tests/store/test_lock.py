@@ -1,0 +1,358 @@
+"""One process a run: real processes race, die and freeze, and exactly one of them holds the lock."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bench.lock
+from bench.files import remove_temporaries
+from bench.lock import LockLostError, RunLock, RunLockedError, is_live
+from bench.store import RunFolder
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 20.0
+
+# Holds a lock; at each line of input says whether it still does; leaves at the end of input.
+HOLDER = """
+import sys
+from pathlib import Path
+from bench.lock import LockLostError, RunLock
+with RunLock(Path(sys.argv[1]), heartbeat=float(sys.argv[2])) as lock:
+    print("held", flush=True)
+    for _ in sys.stdin:
+        try:
+            lock.check()
+            print("held", flush=True)
+        except LockLostError:
+            print("lost", flush=True)
+"""
+# Tries one lock after another, each at an agreed time, keeps what it wins until the end of input.
+CONTENDER = """
+import json, sys, time
+from pathlib import Path
+from bench.lock import RunLock, RunLockedError
+print("ready", flush=True)
+start, outcomes, held = float(sys.stdin.readline()), [], []
+for number in range(int(sys.argv[2])):
+    time.sleep(max(0, start + 0.02 * number - time.time()))
+    lock = RunLock(Path(sys.argv[1]) / str(number) / "lock")
+    try:
+        held.append(lock.__enter__())
+        outcomes.append("won")
+    except RunLockedError:
+        outcomes.append("locked")
+    except Exception as error:
+        outcomes.append(repr(error))
+print(json.dumps(outcomes), flush=True)
+sys.stdin.read()
+"""
+
+
+class Process(subprocess.Popen[str]):
+    """A Python process that answers a line to a line."""
+
+    def __init__(self, script: str, *arguments: object) -> None:
+        command = [sys.executable, "-c", script, *map(str, arguments)]
+        super().__init__(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def tell(self, line: str) -> None:
+        assert self.stdin is not None
+        self.stdin.write(line + "\n")
+        self.stdin.flush()
+
+    def answer(self) -> str:
+        assert self.stdout is not None
+        return self.stdout.readline().strip()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Process]]:
+    """Return a function that starts a process, which is ended with the test."""
+    with ExitStack() as processes:
+
+        def started(script: str, *arguments: object) -> Process:
+            process = processes.enter_context(Process(script, *arguments))
+            processes.callback(process.kill)
+            return process
+
+        yield started
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "lock"
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+
+
+def content(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text()))
+
+
+def lock_of(path: Path, **changes: object) -> None:
+    """Leave a lock as this process would write it, changed: another host, another process, another time."""
+    with RunLock(path):
+        text = content(path)
+    path.write_text(json.dumps({**text, **changes}))
+
+
+def foreign_lock(path: Path, age: float) -> None:
+    lock_of(path, host="another-host", heartbeat=time.time() - age)
+
+
+def assert_taken_over(path: Path, caplog: pytest.LogCaptureFixture, *words: object) -> None:
+    caplog.clear()
+    with caplog.at_level(logging.WARNING), RunLock(path) as lock:
+        assert is_live(path)
+        lock.check()
+        [message] = [record.getMessage() for record in caplog.records]
+        assert all(str(word) in message for word in (path, *words))
+    assert not path.exists()
+
+
+class TestHolding:
+    def test_a_lock_says_who_holds_it_since_when_and_leaves_nothing(self, path: Path) -> None:
+        assert not is_live(path)
+        with RunLock(path) as lock:
+            lock.check()
+            assert is_live(path)
+            assert content(path)["pid"] == os.getpid()
+            assert content(path)["host"]
+            assert abs(content(path)["heartbeat"] - time.time()) < 10
+            assert RunFolder(path.parent).status() == "running"
+        assert list(path.parent.iterdir()) == []
+        assert RunFolder(path.parent).status() == "missing"
+
+    def test_a_lock_is_released_by_an_exception(self, path: Path) -> None:
+        with pytest.raises(KeyboardInterrupt), RunLock(path):
+            raise KeyboardInterrupt
+        assert not path.exists()
+
+    def test_a_second_lock_in_this_process_is_refused(self, path: Path) -> None:
+        with RunLock(path):
+            with pytest.raises(RunLockedError, match=str(os.getpid())):
+                RunLock(path).__enter__()
+            assert is_live(path)
+        with RunLock(path):
+            assert is_live(path)
+
+    def test_the_lock_of_another_process_is_refused_by_name_until_it_leaves(
+        self, path: Path, start: Callable[..., Process]
+    ) -> None:
+        holder = start(HOLDER, path, 15)
+        assert holder.answer() == "held"
+        with pytest.raises(RunLockedError, match=str(holder.pid)):
+            RunLock(path).__enter__()
+        holder.communicate()
+        with RunLock(path) as lock:
+            lock.check()
+
+    def test_the_heartbeat_is_refreshed(self, path: Path) -> None:
+        with RunLock(path, heartbeat=0.02):
+            for _ in range(3):
+                last = content(path)["heartbeat"]
+                assert eventually(lambda last=last: content(path)["heartbeat"] > last)
+        assert list(path.parent.iterdir()) == []
+
+    def test_a_heartbeat_that_cannot_be_written_is_tried_again(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def full(*_: object, **__: object) -> int:
+            raise OSError("disk full")
+
+        with RunLock(path, heartbeat=0.02) as lock:
+            before = content(path)
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "write_text", full)
+                assert eventually(lambda: "disk full" in caplog.text)
+            assert eventually(lambda: content(path)["heartbeat"] > before["heartbeat"])
+            lock.check()
+
+
+class TestRaces:
+    ROUNDS, PROCESSES = 30, 3
+
+    def race(self, folder: Path, start: Callable[..., Process]) -> list[tuple[str, ...]]:
+        contenders = [start(CONTENDER, folder, self.ROUNDS) for _ in range(self.PROCESSES)]
+        assert [contender.answer() for contender in contenders] == ["ready"] * self.PROCESSES
+        for contender in contenders:
+            contender.tell(str(time.time() + 0.1))
+        outcomes = [json.loads(contender.answer()) for contender in contenders]
+        return [tuple(sorted(of_round)) for of_round in zip(*outcomes, strict=True)]
+
+    ONE_WINNER = ("locked", "locked", "won")
+
+    def test_of_processes_that_race_for_a_lock_exactly_one_wins(
+        self, tmp_path: Path, start: Callable[..., Process]
+    ) -> None:
+        assert set(self.race(tmp_path, start)) == {self.ONE_WINNER}
+
+    def test_of_processes_that_take_over_one_stale_lock_exactly_one_wins(
+        self, tmp_path: Path, start: Callable[..., Process]
+    ) -> None:
+        for number in range(self.ROUNDS):
+            foreign_lock(tmp_path / str(number) / "lock", age=3600)
+        assert set(self.race(tmp_path, start)) == {self.ONE_WINNER}
+
+    def test_a_lock_released_and_taken_again_while_one_looks_is_not_stolen(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first, second, third = RunLock(path), RunLock(path), RunLock(path)
+        look = bench.lock.is_live
+
+        def first_leaves_and_third_comes(*arguments: Any) -> bool:
+            monkeypatch.setattr(bench.lock, "is_live", look)
+            first.__exit__()
+            live = look(*arguments)
+            third.__enter__()
+            return live
+
+        first.__enter__()
+        monkeypatch.setattr(bench.lock, "is_live", first_leaves_and_third_comes)
+        with pytest.raises(RunLockedError):
+            second.__enter__()
+        third.__exit__()
+
+    def test_the_holder_clearing_leftovers_does_not_break_a_process_that_tries_the_lock(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        link = os.link
+
+        def link_late(*arguments: Any) -> None:
+            monkeypatch.setattr(os, "link", link)
+            holder.__enter__()
+            remove_temporaries(path.parent)
+            link(*arguments)
+
+        holder = RunLock(path)
+        monkeypatch.setattr(os, "link", link_late)
+        with pytest.raises(RunLockedError):
+            RunLock(path).__enter__()
+        holder.check()
+        holder.__exit__()
+
+
+class TestTakeover:
+    def test_the_lock_of_a_killed_process_is_taken_over_at_once_and_that_is_logged(
+        self, path: Path, start: Callable[..., Process], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        holder = start(HOLDER, path, 15)
+        assert holder.answer() == "held"
+        holder.kill()
+        holder.wait()
+        assert RunFolder(path.parent).status() == "missing"
+        assert_taken_over(path, caplog, holder.pid)
+
+    def test_so_is_that_of_a_killed_process_whose_parent_has_not_noticed(
+        self, path: Path, start: Callable[..., Process], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        holder = start(HOLDER, path, 15)
+        assert holder.answer() == "held"
+        holder.kill()
+        os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # dead, and still in the process table
+        assert_taken_over(path, caplog, holder.pid)
+
+    def test_an_old_heartbeat_from_another_host_is_taken_over(
+        self, path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        foreign_lock(path, age=3600)
+        assert not is_live(path)
+        assert_taken_over(path, caplog, "another-host")
+
+    @pytest.mark.parametrize("age", [0, 60])
+    def test_a_fresh_heartbeat_from_another_host_is_respected(self, path: Path, age: float) -> None:
+        foreign_lock(path, age)
+        before = path.read_bytes()
+        assert is_live(path)
+        with pytest.raises(RunLockedError, match="another-host"):
+            RunLock(path).__enter__()
+        assert path.read_bytes() == before
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_a_pid_that_now_belongs_to_another_process_is_taken_over(
+        self, path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        lock_of(path, started="1")
+        assert_taken_over(path, caplog, os.getpid())
+
+    def test_the_same_pid_in_another_container_may_be_alive(self, path: Path) -> None:
+        lock_of(path, namespace="another container", started="1")
+        with pytest.raises(RunLockedError):
+            RunLock(path).__enter__()
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", "\0" * 64, "\udcff"])
+    def test_a_lock_that_a_crash_left_unreadable_is_taken_over(self, path: Path, text: str) -> None:
+        path.parent.mkdir()
+        path.write_bytes(text.encode(errors="surrogateescape"))
+        with RunLock(path) as lock:
+            lock.check()
+            assert is_live(path)
+
+    def test_a_process_killed_while_taking_over_blocks_no_one_for_long(self, path: Path) -> None:
+        foreign_lock(path, age=3600)
+        takeover = path.with_name("lock.takeover")
+        takeover.touch()
+        with pytest.raises(RunLockedError):
+            RunLock(path).__enter__()
+        os.utime(takeover, (time.time() - 3600,) * 2)
+        with RunLock(path) as lock:
+            lock.check()
+        assert list(path.parent.iterdir()) == []
+
+
+class TestLosing:
+    def test_a_holder_whose_lock_was_taken_notices_and_leaves_it_alone(self, path: Path) -> None:
+        with RunLock(path, heartbeat=0.02) as lock:
+            path.write_text(json.dumps({**content(path), "token": "another"}))
+            taken = path.read_bytes()
+            assert eventually(lambda: has_lost(lock))
+        assert path.read_bytes() == taken
+
+    def test_a_holder_whose_lock_is_gone_notices(self, path: Path) -> None:
+        with RunLock(path, heartbeat=0.02) as lock:
+            path.unlink()
+            assert eventually(lambda: has_lost(lock))
+        assert not path.exists()
+
+    def test_a_suspended_process_loses_its_lock_and_notices_when_it_wakes(
+        self, path: Path, start: Callable[..., Process]
+    ) -> None:
+        holder = start(HOLDER, path, 0.25)
+        assert holder.answer() == "held"
+        holder.send_signal(signal.SIGSTOP)
+        assert eventually(lambda: not is_live(path, 0.5))
+        with RunLock(path, stale_after=0.5) as lock:
+            token = content(path)["token"]
+            holder.send_signal(signal.SIGCONT)
+
+            def answers_lost() -> bool:
+                holder.tell("do you hold it?")
+                return holder.answer() == "lost"
+
+            assert eventually(answers_lost)
+            holder.communicate()
+            lock.check()
+            assert content(path)["token"] == token
+
+
+def has_lost(lock: RunLock) -> bool:
+    try:
+        lock.check()
+    except LockLostError:
+        return True
+    return False

@@ -1,0 +1,65 @@
+"""The results directory as a whole: one variant of each data set, speeds of what is done, nothing made by looking."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.errors import UserError
+from bench.store import DataRecord, Store
+from tests.store.runs import RESULT, finished_run
+
+OFFICIAL = DataRecord("official", None, "CIFAR-10 as released")
+SUBSTITUTE = DataRecord("images-1a2b3c", "/images.zip", "images supplied by the user")
+
+
+class TestData:
+    def test_records_come_back(self, tmp_path: Path) -> None:
+        store = Store(tmp_path / "new" / "store")
+        assert store.data_records() == {}
+        store.record_data("cifar10", SUBSTITUTE)
+        store.record_data("digits", OFFICIAL)
+        assert Store(store.root).data_records() == {"cifar10": SUBSTITUTE, "digits": OFFICIAL}
+
+    @pytest.mark.parametrize(("first", "second"), [(OFFICIAL, SUBSTITUTE), (SUBSTITUTE, OFFICIAL)])
+    def test_two_variants_of_one_data_set_are_refused(
+        self, tmp_path: Path, first: DataRecord, second: DataRecord
+    ) -> None:
+        store = Store(tmp_path)
+        store.record_data("cifar10", first)
+        with pytest.raises(UserError) as refused:
+            store.record_data("cifar10", second)
+        assert all(word in str(refused.value) for word in ("cifar10", first.variant, second.variant, "--store"))
+        assert store.data_records() == {"cifar10": first}
+
+    def test_the_same_images_may_move(self, tmp_path: Path) -> None:
+        store = Store(tmp_path)
+        moved = replace(SUBSTITUTE, location="/elsewhere/images.zip")
+        store.record_data("cifar10", SUBSTITUTE)
+        store.record_data("cifar10", moved)
+        assert store.data_records() == {"cifar10": moved}
+
+
+def test_looking_creates_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    assert store.run("0123").status() == "missing"
+    assert store.throughputs() == []
+    assert store.data_records() == {}
+    assert not store.root.exists()
+
+
+def test_throughputs_are_those_of_runs_with_a_readable_result(tmp_path: Path) -> None:
+    done, unfinished, *altered = (finished_run(tmp_path, seed=seed) for seed in range(5))
+    (unfinished.path / "result.json").unlink()
+    for folder, content in zip(altered, ('{"status": "done", "mod', '{"status": "done"}', "null"), strict=True):
+        (folder.path / "result.json").write_text(content)
+    assert done.status() == "done"
+    fields = ("model", "execution", "device", "device_name", "images_per_second")
+    assert Store(tmp_path).throughputs() == [{field: RESULT[field] for field in fields}]
+
+
+def test_runs_are_folders_named_by_their_id(tmp_path: Path) -> None:
+    first, second = finished_run(tmp_path, seed=1), finished_run(tmp_path, seed=2)
+    assert first.path != second.path
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {first.spec().run_id, second.spec().run_id}
+    assert Store(tmp_path).run(first.spec().run_id).path == first.path
