@@ -4,6 +4,7 @@ Trains what is missing (`bench run`), then makes tables and figures of what is t
 call's work is kept. A scale that is of no use without a GPU stops before any work on a machine that has none.
 """
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ def reproduce(
     Exit code: 0 if all runs are done, 1 if some are not (the report is made of the others), 2 for a mistake in what was
     given or a missing GPU, 75 after an interruption (the same command continues).
     """
-    if not force and _lacks_gpu(grid, scale, device):
+    if not force and _lacks_gpu(grid, scale, store, device):
         bench.plan(grid, scale=scale, store=store, data=data)
         print(
             f"Stopped before any work: the scale {scale!r} needs a GPU and this machine offers none. "
@@ -55,17 +56,22 @@ def reproduce(
     if code == EXIT_INTERRUPTED:
         print("Interrupted; what was trained is kept, and the same command continues from there.")
         raise typer.Exit(code)
+    # Fonts going into a PDF are logged glyph by glyph, at the level of training's progress.
+    logging.getLogger("fontTools").setLevel(logging.WARNING)
     report_code = _exit_code(analysis.report, grid, store=store, scale=scale, out=out / f"{grid.stem}-{scale}")
     if code:
         print("Some runs are not done: the report is made of the others; --retry makes failed ones again.")
     raise typer.Exit(code or report_code)
 
 
-def _lacks_gpu(grid: Path, scale: str, device: bench.Device) -> bool:
+def _lacks_gpu(grid: Path, scale: str, store: Path, device: bench.Device) -> bool:
+    """Return whether something is left to train that needs a GPU and would not get one."""
     from bench.grid import load_grid
-    from bench.plan import find_scale
+    from bench.plan import make_plan
+    from bench.store import Store
 
-    if not find_scale(load_grid(grid), scale).needs_gpu:
+    plan = make_plan(load_grid(grid), scale, Store(store))
+    if not plan.needs_gpu or all(run.status == "done" for run in plan.runs):
         return False
     import torch
 

@@ -35,7 +35,8 @@ class Context:
     @property
     def sentence(self) -> str:
         """All of it in one line: the foot of a figure, the caption of a table."""
-        return " ".join([f"{self.title[0].upper()}{self.title[1:]}.", *self.caveats, self.replicates])
+        scale = f", scale {PAPER_SCALE}" if self.scale == PAPER_SCALE else ""  # another scale is the first caveat
+        return " ".join([f"Grid {self.grid}{scale}.", *self.caveats, self.replicates])
 
 
 def make_context(plan: Plan, store: Store, cells: pd.DataFrame) -> Context:

@@ -54,12 +54,12 @@ def load_trajectories(plan: Plan, store: Store) -> Trajectories:
             rows["epochs"] += [{"trajectory": name, "run": run.id, **epoch} for epoch in begun.get(run.id, ())]
             if run.status == "done":
                 try:
-                    recorded = store.run(run.id).result()["tickets"]
+                    for ticket in store.run(run.id).result()["tickets"]:
+                        _add_ticket(rows, name, run, ticket)
                 except UserError as error:
                     problems.append(str(error))
-                    continue
-                for ticket in recorded:
-                    _add_ticket(rows, name, run, ticket)
+                except (KeyError, TypeError):
+                    problems.append(f"{store.run(run.id).path / 'result.json'}: what it says of tickets is incomplete")
     return Trajectories(
         epochs=pd.DataFrame(rows["epochs"], columns=EPOCHS.split()),
         events=pd.DataFrame(rows["events"], columns=EVENTS.split()),

@@ -117,6 +117,14 @@ def run(
         bool, typer.Option("--retry", help="Make failed and damaged runs again.", show_default="leave them")
     ] = False,
     device: DeviceName = Device.auto,
+    deterministic: Annotated[
+        bool,
+        typer.Option("--deterministic", help="Deterministic algorithms on a GPU, slower.", show_default="fastest"),
+    ] = False,
+    checkpoint_seconds: Annotated[
+        float,
+        typer.Option("--checkpoint-seconds", min=0.0, metavar="S", help="What a run killed outright may lose."),
+    ] = 120.0,
 ) -> None:
     """Train what is missing, one run after another in the order of the plan.
 
@@ -134,7 +142,17 @@ def run(
     _log_to_stderr()
     from bench.runner import run_plan
 
-    raise typer.Exit(run_plan(chosen, where, data=data, device=device.value, limit=limit, retry=retry))
+    code = run_plan(
+        chosen,
+        where,
+        data=data,
+        device=device.value,
+        limit=limit,
+        retry=retry,
+        deterministic=deterministic,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    raise typer.Exit(code)
 
 
 RootPath = Annotated[

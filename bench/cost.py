@@ -21,7 +21,7 @@ from bench.sparsity.distribution import DISTRIBUTIONS
 from bench.spec import DataSpec, ModelSpec, RunSpec, Topology
 
 PASSES_A_STEP = 3
-# Sustained on dense networks: an A100 on WRN-28-10, two server cores on WRN-10-1.
+# Round numbers to plan with until the store has measured its own: one data-centre GPU, two server cores.
 ASSUMED_TFLOPS = {"cuda": 20.0, "cpu": 0.1}
 
 

@@ -43,8 +43,12 @@ class RunLock:
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if not self._create():
-            self._take_over()
+        while not self._create():
+            holder = _read(self.path)
+            if is_live(self.path, self._stale_after):
+                raise RunLockedError(f"{self.path}: held by process {holder.get('pid')} on {holder.get('host')}")
+            self._remove_stale()
+        self._remove_leftovers()
         self._thread.start()
         return self
 
@@ -70,10 +74,10 @@ class RunLock:
             temporary.unlink()
         return True
 
-    def _take_over(self) -> None:
-        """Replace a stale lock; only the holder of the takeover file may, so that two never succeed."""
+    def _remove_stale(self) -> None:
+        """Remove a stale lock; only the holder of the takeover file may, so that nobody removes a lock taken since."""
         mutex = self.path.with_name(self.path.name + ".takeover")
-        if mutex.exists() and time.time() - mutex.stat().st_mtime > self._stale_after:
+        if _age(mutex) > self._stale_after:
             mutex.unlink(missing_ok=True)
         try:
             os.close(os.open(mutex, os.O_CREAT | os.O_EXCL))
@@ -81,14 +85,18 @@ class RunLock:
             raise RunLockedError(f"{self.path}: another process is taking it over") from None
         try:
             holder = _read(self.path)
-            if is_live(self.path, self._stale_after):
-                raise RunLockedError(f"{self.path}: held by process {holder.get('pid')} on {holder.get('host')}")
-            log.warning(
-                "taking over a stale lock: %s of process %s on %s", self.path, holder.get("pid"), holder.get("host")
-            )
-            self._write_temporary().replace(self.path)
+            if self.path.exists() and not is_live(self.path, self._stale_after):
+                pid, host = holder.get("pid"), holder.get("host")
+                log.warning("taking over a stale lock: %s of process %s on %s", self.path, pid, host)
+                self.path.unlink(missing_ok=True)
         finally:
             mutex.unlink(missing_ok=True)
+
+    def _remove_leftovers(self) -> None:
+        """Remove what killed processes left of their locks; young ones may belong to somebody who is trying."""
+        for leftover in self.path.parent.glob(f".{self.path.name}-*"):
+            if _age(leftover) > self._stale_after:
+                leftover.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._stop.wait(self._heartbeat):
@@ -101,7 +109,7 @@ class RunLock:
                 log.warning("%s: heartbeat not written: %s", self.path, error)
 
     def _write_temporary(self) -> Path:
-        temporary = self.path.with_name(f".tmp-{self._token}-{self.path.name}")
+        temporary = self.path.with_name(f".{self.path.name}-{self._token}")
         content = {**_this_process(), "token": self._token, "heartbeat": time.time()}
         temporary.write_text(json.dumps(content), encoding="utf-8")
         return temporary
@@ -123,9 +131,17 @@ def is_live(path: Path, stale_after: float = STALE_SECONDS) -> bool:
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError):  # ValueError: neither UTF-8 nor JSON
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _age(path: Path) -> float:
+    """Return the seconds since a file was written, 0 if there is none."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _this_process() -> dict[str, Any]:
@@ -145,7 +161,8 @@ def _start_time(pid: int) -> str | None:
     """Return a text that differs between two processes of the same pid, None if there is no such process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-        return stat.rpartition(")")[2].split()[19]
+        fields = stat.rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else fields[19]  # a zombie is dead, though nobody has noticed yet
     except OSError:
         pass
     if Path("/proc/self/stat").exists():

@@ -88,9 +88,7 @@ def _attempt(executor: Executor, spec: RunSpec, title: str) -> None:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise UserError(
-                f"{folder.path}: the disk is full; free some space, then run the same command"
-            ) from None
+            raise UserError(f"{folder.path}: the disk is full; free some space, then run the same command") from None
         log.error("%s: failed: %s: %s", title, type(error).__name__, error)
         previous = folder.error() or {"attempt": 0}
         report = {

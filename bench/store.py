@@ -12,16 +12,18 @@ from typing import Any, Literal
 
 import numpy as np
 import yaml
+from pydantic import BaseModel, Field, ValidationError
 
 from bench.errors import UserError
 from bench.files import atomic_path, read_json, sha256_of, write_json, write_text
 from bench.lock import is_live
-from bench.spec import RunSpec
+from bench.spec import Record, RunSpec
 
 Status = Literal["done", "running", "failed", "damaged", "missing"]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 MASK_PREFIX = "mask/"
+THROUGHPUT = ("model", "execution", "device", "device_name", "images_per_second")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,24 @@ class DataRecord:
     variant: str
     location: str | None
     note: str
+
+
+class _File(Record):
+    bytes: int
+    sha256: str
+
+
+class _Result(BaseModel):
+    """The part of result.json on which the store itself relies."""
+
+    status: Literal["done"]
+    files: dict[str, _File] = Field(min_length=1)
+
+
+def _differs(file: Path, recorded: Mapping[str, Any], *, deep: bool) -> bool:
+    if not file.is_file() or file.stat().st_size != recorded["bytes"]:
+        return True
+    return deep and sha256_of(file) != recorded["sha256"]
 
 
 class RunFolder:
@@ -51,23 +71,26 @@ class RunFolder:
 
     def damaged_files(self, *, deep: bool) -> list[Path]:
         """Return the files of a finished run that are gone or differ from result.json; `deep` compares SHA-256 too."""
-        damaged = []
         try:
             files = self.result()["files"]
-        except (UserError, KeyError):
+        except UserError:
             return [self.path / "result.json"]
-        for name, recorded in files.items():
-            file = self.path / name
-            intact = file.is_file() and file.stat().st_size == recorded["bytes"]
-            if not intact or (deep and sha256_of(file) != recorded["sha256"]):
-                damaged.append(file)
-        return damaged
+        return [self.path / name for name, recorded in files.items() if _differs(self.path / name, recorded, deep=deep)]
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def result(self) -> dict[str, Any]:
-        """Return result.json."""
-        return dict(read_json(self.path / "result.json"))
+        """Return result.json; UserError if the run is not done, or the file was altered into something else."""
+        path = self.path / "result.json"
+        if not path.exists():
+            raise UserError(f"{path}: missing, so the run is not done; `bench run` continues it")
+        content = read_json(path)
+        try:
+            _Result.model_validate(content)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise UserError(f"{path}: not the result of a finished run ({reason}); it was altered") from None
+        return dict(content)
 
     def error(self) -> dict[str, Any] | None:
         """Return error.json of a failed run: type, message, traceback tail, host, attempt."""
@@ -115,7 +138,7 @@ class RunFolder:
         file = self.path / name
         if recorded is None or not file.is_file():
             raise UserError(f"{file}: missing from the store; train or evaluate the run again with `bench run --retry`")
-        if file.stat().st_size != recorded["bytes"] or sha256_of(file) != recorded["sha256"]:
+        if _differs(file, recorded, deep=True):
             raise UserError(
                 f"{file}: its SHA-256 is not the one in result.json, so it was truncated or altered; restore it, or "
                 "make the run again with `bench run --retry`"
@@ -200,9 +223,9 @@ class Store:
         measured = []
         for path in sorted(self.root.glob("runs/*/result.json")):
             try:
-                result = read_json(path)
-                measured.append({key: result[key] for key in ("model", "execution", "device", "device_name")})
-                measured[-1]["images_per_second"] = float(result["images_per_second"])
-            except (UserError, KeyError):
+                result = RunFolder(path.parent).result()
+                float(result["images_per_second"])
+                measured.append({key: result[key] for key in THROUGHPUT})
+            except (UserError, KeyError, TypeError, ValueError):  # status() says what is wrong with it
                 continue
         return measured

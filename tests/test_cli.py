@@ -127,11 +127,13 @@ def test_run_hands_the_selected_runs_to_the_runner_in_order(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, runner: SimpleNamespace
 ) -> None:
     store = ["--store", str(tmp_path / "results")]
-    options = ["--select", "method=dst", "--select", "seed=18", "--select", "seed=19", "--limit", "3", "--retry"]
-    code, _, _ = call(capsys, "run", DIGITS, *store, *options, "--device", "cpu")
+    chosen = ["--select", "method=dst", "--select", "seed=18", "--select", "seed=19", "--limit", "3"]
+    options = ["--retry", "--device", "cpu", "--deterministic", "--checkpoint-seconds", "5"]
+    code, _, _ = call(capsys, "run", DIGITS, *store, *chosen, *options)
     assert code == 1  # the runner's
     assert [(run.cells, run.spec.seed) for run in runner.runs] == [(("DST M=3 S=0.8",), 18), (("DST M=3 S=0.8",), 19)]
-    assert runner.options == {"data": None, "device": "cpu", "limit": 3, "retry": True}
+    asked = {"data": None, "device": "cpu", "limit": 3, "retry": True, "deterministic": True, "checkpoint_seconds": 5.0}
+    assert runner.options == asked
     assert runner.store.root == tmp_path / "results"
 
 
@@ -141,7 +143,8 @@ def test_run_without_options_takes_all_runs(
     monkeypatch.chdir(tmp_path)
     call(capsys, "run", DIGITS)
     assert len(runner.runs) == 30
-    assert runner.options == {"data": None, "device": "auto", "limit": None, "retry": False}
+    defaults = {"data": None, "device": "auto", "limit": None, "retry": False, "deterministic": False}
+    assert runner.options == {**defaults, "checkpoint_seconds": 120.0}
     assert runner.store.root == Path("results")
 
 
@@ -230,7 +233,7 @@ def test_help_documents_every_option_with_its_default(capsys: pytest.CaptureFixt
     *options, last = re.split(r"\n  (?=--)", out.partition("Options:")[2])[1:]
     assert last.startswith("--help")
     assert all(re.search(r"[.)] +\[default: .+\]$", " ".join(option.split())) for option in options), out
-    assert len(options) == {"plan": 6, "run": 7, "data": 0, "list": 1, "verify": 2, "prepare": 2}[command[-1]]
+    assert len(options) == {"plan": 6, "run": 9, "data": 0, "list": 1, "verify": 2, "prepare": 2}[command[-1]]
 
 
 def test_help_takes_less_than_half_a_second() -> None:

@@ -29,7 +29,8 @@ def density_by_layer(cells: pd.DataFrame, densities: pd.DataFrame) -> Figure:
             axes.errorbar(
                 [position + shift for position in range(len(layers))],
                 layer["mean"],
-                yerr=(layer["mean"] - layer["min"], layer["max"] - layer["mean"]),
+                # The mean of equal values may lie outside them by rounding.
+                yerr=((layer["mean"] - layer["min"]).clip(0), (layer["max"] - layer["mean"]).clip(0)),
                 fmt=look.marker,
                 color=look.color,
                 markersize=4,

@@ -69,7 +69,7 @@ class SparseWeights:
         """Drop and grow in every layer; grown and dropped weights are zero afterwards.
 
         gradients default to the parameters' own .grad; momenta (by name), where given, are zeroed wherever a weight
-        was dropped or grown. seed names the random draws of this update.
+        does not keep its value. seed names the random draws of this update.
         """
         dropped = grown = 0
         for name, weight in self.weights.items():

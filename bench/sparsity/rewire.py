@@ -59,7 +59,7 @@ def keep_largest(weight: Tensor, mask: Tensor, survivors: int, ties: Literal["lo
     if ties == "lowest_index" or survivors == active:
         return largest(weight, mask, survivors, ties="last")
     threshold = kth_largest_magnitude(weight, mask, survivors + 1)
-    return (weight.abs() > threshold).logical_and_(mask)
+    return (weight > threshold).logical_or_(weight < -threshold).logical_and_(mask)
 
 
 def _grow(

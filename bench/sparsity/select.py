@@ -23,12 +23,12 @@ def largest(values: Tensor, among: Tensor, count: int, ties: Literal["first", "l
     if count == 0:
         return torch.zeros_like(among)
     threshold = kth_largest_magnitude(values, among, count)
-    chosen = (values.abs() >= threshold).logical_and_(among)
+    chosen = at_least(values, threshold).logical_and_(among)
     surplus = int(chosen.count_nonzero()) - count
     if surplus:
         tied = ((values.abs() == threshold) & among).flatten().nonzero().squeeze(1)
         excess = tied[-surplus:] if ties == "first" else tied[:surplus]
-        chosen[torch.unravel_index(excess, chosen.shape)] = False
+        chosen[np.unravel_index(excess.cpu().numpy(), chosen.shape)] = False  # torch's own imports sympy, in seconds
     return chosen
 
 
@@ -38,18 +38,22 @@ def kth_largest_magnitude(values: Tensor, among: Tensor, k: int) -> float:
     if values.device.type != "cpu":
         magnitude = flat[marked].abs()
         return float(torch.kthvalue(magnitude, magnitude.numel() - k + 1).values)
-    array, where = flat.numpy(), marked.numpy()
-    bound = _lower_bound(array, where, k / int(np.count_nonzero(where)))
-    part = where & ((array >= bound) | (array <= -bound)) if bound > 0 else where & (array != 0)
-    if np.count_nonzero(part) < k:  # the sample misled, or all that is left are zeros
-        part = where & (array != 0)
-        if np.count_nonzero(part) < k:
+    bound = _lower_bound(flat.numpy(), marked.numpy(), k / int(marked.count_nonzero()))
+    part = at_least(flat, bound) if bound > 0 else flat != 0
+    if int(part.logical_and_(marked).count_nonzero()) < k:  # the sample misled, or all that is left are zeros
+        part = (flat != 0).logical_and_(marked)
+        if int(part.count_nonzero()) < k:
             return 0.0
-    magnitudes = np.compress(part, array)
+    magnitudes = np.compress(part.numpy(), flat.numpy())
     np.abs(magnitudes, out=magnitudes)
     position = magnitudes.size - k
     magnitudes.partition(position)
     return float(magnitudes[position])
+
+
+def at_least(values: Tensor, magnitude: float) -> Tensor:
+    """Return where the magnitude of `values` is at least `magnitude` (bool): two comparisons beat an abs in memory."""
+    return (values >= magnitude).logical_or_(values <= -magnitude)
 
 
 def _lower_bound(array: np.ndarray, where: np.ndarray, share: float) -> float:

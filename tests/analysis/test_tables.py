@@ -146,10 +146,8 @@ def odd(cell):
 
 def test_latex_escapes_what_it_must():
     text = to_latex(*odd("50% A_b & {c} $d$ #1 ~ ^ \\x <y>"))
-    assert (
-        r"50\% A\_b \& \{c\} \$d\$ \#1 \textasciitilde{} \textasciicircum{} \textbackslash{}x $<$y$>$ & 1.0 $\pm$ 0.5 \\"
-        in text
-    )
+    cell = r"50\% A\_b \& \{c\} \$d\$ \#1 \textasciitilde{} \textasciicircum{} \textbackslash{}x $<$y$>$"
+    assert rf"{cell} & 1.0 $\pm$ 0.5 \\" in text
     assert r"50\% of R\&D\_x" in text
     unescaped = re.sub(r"\\.", "", text)
     assert unescaped.count("{") == unescaped.count("}")

@@ -1,12 +1,15 @@
 """What training recorded: which runs share a trajectory, what its schedule does when, and the densities of tickets."""
 
+import json
+
 import pytest
 
 from analysis.trajectories import load_trajectories, schedule_events
+from bench.grid import load_grid
+from bench.models.catalog import wide_resnet_layers
 from bench.plan import make_plan
 from bench.recipes import Setting
 from bench.recipes.dynamic import edst
-from bench.sparsity import erdos_renyi_kernel
 from tests.analysis.synthetic import fill, history_of
 
 
@@ -61,9 +64,10 @@ def test_densities_are_those_of_the_tickets_and_dense_runs_have_none(sources):
     densities = sources.trajectories.densities
     assert set(densities["trajectory"]) == {"DST M=2 S=0.8", "EDST M=3 S=0.9"}
     assert of(densities, trajectory="EDST M=3 S=0.9")["sparsity"].unique() == pytest.approx([0.9])
-    shapes = {"conv1.weight": (16, 3, 3, 3)}
-    assert erdos_renyi_kernel(shapes, 1.0) == {"conv1.weight": 1.0}
-    assert of(densities, layer="conv1.weight", trajectory="DST M=2 S=0.8")["density"].unique() == pytest.approx([1.0])
+    sizes = {layer.name: layer.size for layer in wide_resnet_layers(10, 32, depth=10, width=1)}
+    for _, ticket in densities.groupby(["run", "ticket"]):
+        weights = sum(sizes[layer] * density for layer, density in zip(ticket["layer"], ticket["density"], strict=True))
+        assert weights / sum(sizes.values()) == pytest.approx(1 - ticket["sparsity"].iloc[0])
 
 
 def test_a_run_in_progress_shows_the_epochs_it_has(plan, store, read):
@@ -75,6 +79,16 @@ def test_a_run_in_progress_shows_the_epochs_it_has(plan, store, read):
     trajectories = read().trajectories
     assert list(of(trajectories.epochs, run=run.id)["epoch"]) == [1, 2, 3]
     assert of(trajectories.tickets, run=run.id).empty
+
+
+def test_a_result_that_says_too_little_is_named(plan, full, read):
+    path = full.run(plan.runs[0].id).path / "result.json"
+    content = json.loads(path.read_text())
+    del content["tickets"]
+    path.write_text(json.dumps(content))
+    sources = read()
+    assert sources.problems == (f"{path}: what it says of tickets is incomplete",)
+    assert len(sources.results.replicates) == 8
 
 
 def test_nothing_begun_is_nothing_to_show(plan, store):
@@ -90,8 +104,6 @@ def test_a_trajectory_of_many_cells_is_named_by_the_first(grid, store, tmp_path)
     )
     path = tmp_path / "axes.yaml"
     path.write_text(text + "  recipe: [{epochs: 8, update_every: 8}]\n")
-    from bench.grid import load_grid
-
     plan = make_plan(load_grid(path), "paper", store)
     fill(store, plan, images=10)
     names = load_trajectories(make_plan(load_grid(path), "paper", store), store).epochs["trajectory"].unique()

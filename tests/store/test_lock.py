@@ -4,8 +4,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,61 +16,9 @@ import bench.lock
 from bench.files import remove_temporaries
 from bench.lock import LockLostError, RunLock, RunLockedError, is_live
 from bench.store import RunFolder
+from tests.store.processes import CONTENDER, HOLDER, Process
 
-ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 20.0
-
-# Holds a lock; at each line of input says whether it still does; leaves at the end of input.
-HOLDER = """
-import sys
-from pathlib import Path
-from bench.lock import LockLostError, RunLock
-with RunLock(Path(sys.argv[1]), heartbeat=float(sys.argv[2])) as lock:
-    print("held", flush=True)
-    for _ in sys.stdin:
-        try:
-            lock.check()
-            print("held", flush=True)
-        except LockLostError:
-            print("lost", flush=True)
-"""
-# Tries one lock after another, each at an agreed time, keeps what it wins until the end of input.
-CONTENDER = """
-import json, sys, time
-from pathlib import Path
-from bench.lock import RunLock, RunLockedError
-print("ready", flush=True)
-start, outcomes, held = float(sys.stdin.readline()), [], []
-for number in range(int(sys.argv[2])):
-    time.sleep(max(0, start + 0.02 * number - time.time()))
-    lock = RunLock(Path(sys.argv[1]) / str(number) / "lock")
-    try:
-        held.append(lock.__enter__())
-        outcomes.append("won")
-    except RunLockedError:
-        outcomes.append("locked")
-    except Exception as error:
-        outcomes.append(repr(error))
-print(json.dumps(outcomes), flush=True)
-sys.stdin.read()
-"""
-
-
-class Process(subprocess.Popen[str]):
-    """A Python process that answers a line to a line."""
-
-    def __init__(self, script: str, *arguments: object) -> None:
-        command = [sys.executable, "-c", script, *map(str, arguments)]
-        super().__init__(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def tell(self, line: str) -> None:
-        assert self.stdin is not None
-        self.stdin.write(line + "\n")
-        self.stdin.flush()
-
-    def answer(self) -> str:
-        assert self.stdout is not None
-        return self.stdout.readline().strip()
 
 
 @pytest.fixture
@@ -295,10 +241,10 @@ class TestTakeover:
         with pytest.raises(RunLockedError):
             RunLock(path).__enter__()
 
-    @pytest.mark.parametrize("text", ["", "{", "[]", "\0" * 64, "\udcff"])
-    def test_a_lock_that_a_crash_left_unreadable_is_taken_over(self, path: Path, text: str) -> None:
+    @pytest.mark.parametrize("left", [b"", b"{", b"[]", bytes(64), b"\xff\xfe"])
+    def test_a_lock_that_a_crash_left_unreadable_is_taken_over(self, path: Path, left: bytes) -> None:
         path.parent.mkdir()
-        path.write_bytes(text.encode(errors="surrogateescape"))
+        path.write_bytes(left)
         with RunLock(path) as lock:
             lock.check()
             assert is_live(path)

@@ -1,0 +1,120 @@
+"""The report: complete, readable without a network, honest about what is missing."""
+
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import pytest
+
+from analysis.report import write_report
+from bench.plan import make_plan
+from bench.store import DataRecord
+from tests.analysis.synthetic import fill
+
+VOID = {"meta", "img", "link", "br", "hr"}
+
+
+class Page(HTMLParser):
+    """Collects references and text, and checks that tags are closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.references, self.text = [], [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.references += [value for key, value in attributes if key in ("href", "src")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def report(sources, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report")
+    return out, Page(write_report(sources, out).read_text(encoding="utf-8"))
+
+
+def test_tags_are_balanced_and_there_are_no_scripts(report):
+    _, page = report
+    assert page.open == []
+    assert not {"script", "iframe", "link"} & set(page.tags)
+
+
+def test_every_reference_is_a_file_of_the_report_or_a_place_in_the_page(report):
+    out, page = report
+    assert page.references
+    for reference in page.references:
+        assert not reference.startswith(("http", "/", "data:"))
+        if not reference.startswith("#"):
+            assert (out / unquote(reference)).is_file()
+
+
+def test_every_file_is_in_the_index(report):
+    out, page = report
+    files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} - {"index.html"}
+    assert files == {reference for reference in page.references if not reference.startswith("#")}
+
+
+def test_every_cell_and_figure_is_shown(report, sources):
+    _, page = report
+    assert page.tags.count("img") == 6
+    assert page.tags.count("table") == 4
+    assert all(cell in page.text for cell in sources.results.cells["cell"])
+    assert "A small grid" in page.text
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+    """Drawing takes seconds, and is tested elsewhere."""
+    monkeypatch.setattr("analysis.report.write_pictures", lambda *_: [])
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_the_report_of_a_scale_says_what_it_is_not(grid, store, read, tmp_path):
+    store.record_data("digits", DataRecord("folder-12ab", "x", "Photographs, not the embedded digits."))
+    plan = make_plan(grid, "small", store)
+    fill(store, plan, images=40, leave_out={plan.cells[-1].runs[0][0]})
+    out = tmp_path / "with a space & more"
+    page = Page(write_report(read("small"), out).read_text(encoding="utf-8"))
+    assert page.open == []
+    introduction = page.text[: page.text.index("Cell")]
+    assert "Scale small: not comparable with published numbers." in introduction
+    assert "Photographs, not the embedded digits." in introduction
+    assert "EDST M=3 S=0.9 (0 of 1)" in introduction
+    assert "1 missing" in introduction
+
+
+def test_runs_without_a_complete_replicate_still_make_a_report(plan, store, read, tmp_path):
+    ensemble = plan.cells[2]
+    fill(store, plan, images=40, leave_out={run.id for run in plan.runs} - {ensemble.runs[0][0]})
+    page = Page(write_report(read(), tmp_path / "out").read_text(encoding="utf-8"))
+    assert "n = 0 replicates a cell." in page.text
+    assert "Training curves" in page.text
+
+
+@pytest.mark.usefixtures("without_figures", "full")
+def test_claims_of_the_grid_are_judged_in_the_report(grid, read, tmp_path):
+    folder = grid.path.parent / "published"
+    folder.mkdir()
+    (folder / "claims.yaml").write_text(
+        "claims: [{id: x, text: Dynamic beats dense., where: abstract, left: {cell: DST M=2 S=0.8, metric: accuracy},"
+        " right: {cell: dense, metric: accuracy}, direction: higher}]"
+    )
+    page = Page(write_report(read(), tmp_path / "out").read_text(encoding="utf-8"))
+    assert "Dynamic beats dense." in page.text
+    assert (tmp_path / "out" / "tables" / "small_verdicts.csv").is_file()
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_what_was_left_out_is_named_in_the_report(plan, full, read, tmp_path):
+    path = full.run(plan.cells[2].runs[0][0]).path / "logits" / "test.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    page = Page(write_report(read(), tmp_path / "out").read_text(encoding="utf-8"))
+    assert page.open == []
+    assert str(path) in page.text[: page.text.index("Cell")]
