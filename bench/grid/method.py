@@ -38,7 +38,7 @@ def make_phases(
 ) -> tuple[Phase, ...]:
     """Return the phases of a recipe; UserError for parameters it does not have or that make no schedule."""
     checked = validated(_parameters(method), parameters, lambda *keys: locate("recipe", *keys))
-    arguments = {key: getattr(checked, key) for key in type(checked).model_fields}
+    arguments = dict(checked)
     try:
         phases = method.recipe(setting, **arguments)
     except UserError as error:  # a recipe names its parameters as recipe.epochs

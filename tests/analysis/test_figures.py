@@ -63,7 +63,10 @@ def test_scores_show_mean_interval_and_every_replicate(sources, drawn, panel):
         half_width = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
         assert segment[:, 0] == pytest.approx([values.mean() - half_width, values.mean() + half_width])
         dots = [line for line in axes.lines if len(line.get_xdata()) == len(values) > 1]
-        assert any(np.allclose(line.get_xdata(), values) for line in dots)
+        (own,) = (
+            line for line in dots if np.allclose(line.get_xdata(), values) and abs(line.get_ydata()[0] - position) < 0.5
+        )
+        assert (own.get_ydata() > position).all()  # beside the interval, not on it
 
 
 def test_axes_name_unit_and_direction(drawn):
