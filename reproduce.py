@@ -4,7 +4,6 @@ Trains what is missing (`bench run`), then makes tables and figures of what is t
 call's work is kept. A scale that is of no use without a GPU stops before any work on a machine that has none.
 """
 
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -56,8 +55,6 @@ def reproduce(
     if code == EXIT_INTERRUPTED:
         print("Interrupted; what was trained is kept, and the same command continues from there.")
         raise typer.Exit(code)
-    # Fonts going into a PDF are logged glyph by glyph, at the level of training's progress.
-    logging.getLogger("fontTools").setLevel(logging.WARNING)
     report_code = _exit_code(analysis.report, grid, store=store, scale=scale, out=out / f"{grid.stem}-{scale}")
     if code:
         print("Some runs are not done: the report is made of the others; --retry makes failed ones again.")

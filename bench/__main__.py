@@ -258,7 +258,8 @@ def _print_rows(rows: Sequence["Row"]) -> None:
 def _log_to_stderr() -> None:
     import logging
 
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("bench").setLevel(logging.INFO)  # not the root: libraries log what nobody asked for
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -176,6 +176,12 @@ def test_edst_that_does_not_divide(tmp_path: Path, recipe: str, words: list[str]
         assert word in message
 
 
+def test_edst_that_does_not_divide_on_an_axis(tmp_path: Path) -> None:
+    base = "base: {data: cifar10, method: edst, sparsity: 0.8, members: 3}\n"
+    message = message_of(tmp_path, base + "axes: {recipe.epochs: [450, 451]}")
+    assert message.startswith("axes.recipe.epochs[1]: 451 less 150 epochs")
+
+
 def test_dt_may_be_as_long_as_the_run(tmp_path: Path) -> None:
     assert load_text(tmp_path, BASE + "cells: [{name: a, recipe: {update_every: 80}}]").cells
 

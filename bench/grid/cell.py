@@ -166,6 +166,8 @@ def _semantics(choice: SemanticsChoice, locate: Locate) -> Semantics:
             f"{locate('semantics', 'preset')}: found {choice.preset!r}{did_you_mean(choice.preset, PRESETS)}"
         )
     switches = choice.model_fields_set - {"preset"}
+    if not switches:
+        return PRESETS[choice.preset]
     return PRESETS[choice.preset].model_copy(update={switch: getattr(choice, switch) for switch in switches})
 
 

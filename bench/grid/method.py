@@ -4,6 +4,7 @@ A method is an entry of bench.recipes.METHODS, or any `package.module:function` 
 """
 
 import inspect
+from collections.abc import Hashable
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, get_type_hints
@@ -39,11 +40,15 @@ def make_phases(
     """Return the phases of a recipe; UserError for parameters it does not have or that make no schedule."""
     checked = validated(_parameters(method), parameters, lambda *keys: locate("recipe", *keys))
     arguments = dict(checked)
+    # Thousands of cells share a few schedules. A list among the parameters can be no key of a cache.
+    call = _phases if all(isinstance(value, Hashable) for value in arguments.values()) else _phases.__wrapped__
     try:
-        phases = method.recipe(setting, **arguments)
-    except UserError as error:  # a recipe names its parameters as recipe.epochs
-        where = locate("recipe").removesuffix("recipe")
-        raise UserError(f"{where}{error}") from None
+        phases = call(method, setting, checked)
+    except UserError as error:
+        # A recipe begins with the parameter, "recipe.epochs: ..."; say where in the grid it was written.
+        keys, _, reason = str(error).partition(": ")
+        known = keys.startswith("recipe.")
+        raise UserError(f"{locate(*keys.split('.'))}: {reason}" if known else f"{locate('recipe')}: {error}") from None
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         given = ", ".join(f"{key}={value}" for key, value in arguments.items())
@@ -51,6 +56,11 @@ def make_phases(
     if not isinstance(phases, tuple) or not phases or not all(isinstance(phase, Phase) for phase in phases):
         raise UserError(f"{locate('method')}: {name!r} must return a tuple of bench.spec.Phase")
     return phases
+
+
+@lru_cache(maxsize=4096)
+def _phases(method: Method, setting: Setting, parameters: Record) -> tuple[Phase, ...]:
+    return method.recipe(setting, **dict(parameters))
 
 
 @lru_cache
