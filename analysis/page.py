@@ -12,8 +12,8 @@ h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .75rem; }
 h2 { font-size: 1.25rem; margin: 3rem 0 .75rem; padding-top: 1rem; border-top: 1px solid var(--line); }
 h2 a { color: inherit; text-decoration: none; }
 a { color: var(--link); }
-nav { margin: 1.25rem 0 0; font-size: .9rem; line-height: 2; }
-nav a { margin-right: 1.1rem; white-space: nowrap; }
+nav { display: flex; flex-wrap: wrap; gap: 0 1.1rem; margin: 1.25rem 0 0; font-size: .9rem; line-height: 2; }
+nav a { white-space: nowrap; }
 ul.caveats { margin: 1rem 0; padding: .7rem 1rem .7rem 2rem; background: #fff8e1; border-left: 4px solid #e0a800; }
 div.problems { margin: 1rem 0; padding: .3rem 1rem; background: #fdecea; border-left: 4px solid #c62828; }
 figure { margin: 0; }

@@ -1,6 +1,6 @@
 """What a run costs before it is trained: FLOPs from the layer table, hours from measured or stated speed.
 
-Conventions of the paper (section 4.1, after RigL): a multiply-add is two FLOPs; convolutions and the linear layer
+Conventions, as in RigL and the paper: a multiply-add is two FLOPs; convolutions and the linear layer
 count, batch norm and activations do not; a training step is three forward passes of the batch (forward, gradient of
 the activations, gradient of the weights), each at the layer-wise density of the masks. The dense gradient of a mask
 update and evaluation are not counted. Masks save these FLOPs on paper only: today's hardware trains a masked network

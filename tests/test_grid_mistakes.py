@@ -165,7 +165,7 @@ def test_a_mistake_in_the_grid(tmp_path: Path, text: str, words: list[str]) -> N
     [
         ("epochs: 451", ["recipe.epochs: 451", "do not divide into 3", "450 would"]),
         ("refinement_epochs: 51", ["recipe.refinement_epochs: 51", "52"]),
-        ("tickets: 2", ["members: found 3; a run of edst leaves 2 tickets", "a multiple of 2", "such as 4"]),
+        ("tickets: 2", ["members: found 3; a run of edst leaves 2 tickets: a multiple of 2", "such as 4"]),
     ],
 )
 def test_edst_that_does_not_divide(tmp_path: Path, recipe: str, words: list[str]) -> None:

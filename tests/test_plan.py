@@ -312,7 +312,7 @@ def test_the_json_has_what_the_contract_promises(paper: Plan) -> None:
     assert all(run.keys() >= {"id", "status", "train_flops", "train_flops_ratio", "hours"} for run in document["runs"])
     ids = {run["id"] for run in document["runs"]}
     assert {run_id for cell in document["cells"] for run_id in cell["runs"]} == ids
-    assert document["cells"][1]["runs"] == [run_id for r in document["cells"][1]["runs_of_replicates"] for run_id in r]
+    assert document["cells"][1]["runs"] == [run_id for replicate in paper.cells[1].runs for run_id in replicate]
     assert document["totals"]["runs"] == document["totals"]["missing"] == 36
     assert document["totals"]["runs_without_sharing"] == 39
 

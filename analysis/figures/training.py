@@ -39,7 +39,9 @@ def training_curves(epochs: pd.DataFrame, events: pd.DataFrame, tickets: pd.Data
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
             thin(axes)
         loss.set_yscale("log")
-        loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        low, high = loss.get_ylim()
+        # Losses of a short run stay within a factor of five, where 1, 2, 5 would leave a single tick.
+        loss.yaxis.set_major_locator(MaxNLocator(4) if high < 5 * low else LogLocator(subs=(1, 2, 5)))
         loss.yaxis.set_major_formatter("{x:g}")
         loss.yaxis.set_minor_formatter(NullFormatter())
         _name_phases(loss, marks, last)

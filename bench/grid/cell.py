@@ -6,7 +6,7 @@ nothing that could not be trained.
 
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError, create_model
@@ -14,7 +14,7 @@ from pydantic import ValidationError, create_model
 from bench.cost import layers_of
 from bench.data.catalog import DATASETS, DatasetFacts
 from bench.errors import UserError, did_you_mean
-from bench.grid.entry import CellEntry, DataChoice, SemanticsChoice
+from bench.grid.entry import CellEntry, DataChoice, OptimizerChoice, SemanticsChoice, TopologyChoice
 from bench.grid.messages import Locate, shown, validated
 from bench.grid.method import find_method, make_phases
 from bench.models.catalog import NETWORKS
@@ -27,19 +27,18 @@ RUNS_A_REPLICATE = 100
 
 @dataclass(frozen=True)
 class Cell:
-    """A row of a table, resolved; `spec` is that of its first run, the others differ in the seed alone."""
+    """A row of a table, resolved; `spec` is that of its first run, the others differ in the seed alone.
+
+    The tickets of runs_a_replicate runs make the members of one ensemble.
+    """
 
     name: str
     method: str
     members: int
     sparsity: float
     replicates: int
+    runs_a_replicate: int
     spec: RunSpec
-
-    @cached_property
-    def runs_a_replicate(self) -> int:
-        """Number of runs whose tickets make one ensemble."""
-        return self.members // self.spec.tickets
 
     def seeds(self, replicate: int) -> range:
         """Return the seeds of the runs of a replicate."""
@@ -60,9 +59,15 @@ def resolve(entry: CellEntry, locate: Locate) -> Cell:
     if problem is not None:
         keys, message = problem
         raise UserError(f"{locate(*keys)}: {message}")
-    cell = Cell(entry.name, entry.method, entry.members, entry.sparsity, entry.replicates, spec)
-    _check_members(cell, locate)
-    return cell
+    return Cell(
+        name=entry.name,
+        method=entry.method,
+        members=entry.members,
+        sparsity=entry.sparsity,
+        replicates=entry.replicates,
+        runs_a_replicate=_runs_a_replicate(entry, spec.tickets, locate),
+        spec=spec,
+    )
 
 
 def find_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
@@ -103,21 +108,13 @@ def _rewiring_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
 def _spec(
     entry: CellEntry, facts: DatasetFacts, semantics: Semantics, phases: tuple[Phase, ...], locate: Locate
 ) -> RunSpec:
-    topology = None
-    if entry.sparsity:
-        # Decimal, because 1 - 0.8 is not the float 0.2, and a run's identity holds the density.
-        density = float(1 - Decimal(str(entry.sparsity)))
-        topology = Topology(density=density, distribution=entry.topology.distribution, sampling=semantics.mask_sampling)
-    optimizer = entry.optimizer
     try:
         return RunSpec(
-            data=_data(entry.data, facts),
+            data=_data(entry.data),
             model=_model(entry.model, locate),
-            topology=topology,
+            topology=_topology(entry.sparsity, entry.topology, semantics) if entry.sparsity else None,
             phases=phases,
-            optimizer=Optimizer(
-                momentum=optimizer.momentum, nesterov=optimizer.nesterov, weight_decay=optimizer.weight_decay
-            ),
+            optimizer=_optimizer(entry.optimizer),
             batch_size=entry.batch_size,
             augmentation=_augmentation(entry.augmentation, facts, locate),
             validation_augmented=semantics.validation_augmented,
@@ -135,7 +132,13 @@ def _facts(name: str, locate: Locate) -> DatasetFacts:
     return DATASETS[name]
 
 
-def _data(choice: DataChoice, facts: DatasetFacts) -> DataSpec:
+# Equal parts of cells are one object: touching less memory is a third of the time of a grid of thousands.
+_shared = lru_cache(maxsize=4096)
+
+
+@_shared
+def _data(choice: DataChoice) -> DataSpec:
+    facts = DATASETS[choice.name]
     return DataSpec(
         name=choice.name,
         train_images=choice.train_images or facts.train_images,
@@ -149,8 +152,24 @@ def _model(choice: dict[str, Any], locate: Locate) -> ModelSpec:
     if not isinstance(name, str) or name not in NETWORKS:
         raise UserError(f"{locate('model', 'name')}: found {shown(name)}{did_you_mean(name, NETWORKS)}")
     given = {key: value for key, value in choice.items() if key != "name"}
-    arguments = validated(_arguments(name), given, lambda *keys: locate("model", *keys))
+    return _model_spec(name, validated(_arguments(name), given, lambda *keys: locate("model", *keys)))
+
+
+@_shared
+def _model_spec(name: str, arguments: Record) -> ModelSpec:
     return ModelSpec(name=name, arguments=arguments.model_dump())
+
+
+@_shared
+def _topology(sparsity: float, choice: TopologyChoice, semantics: Semantics) -> Topology:
+    # Decimal, because 1 - 0.8 is not the float 0.2, and a run's identity holds the density.
+    density = float(1 - Decimal(str(sparsity)))
+    return Topology(density=density, distribution=choice.distribution, sampling=semantics.mask_sampling)
+
+
+@_shared
+def _optimizer(choice: OptimizerChoice) -> Optimizer:
+    return Optimizer(momentum=choice.momentum, nesterov=choice.nesterov, weight_decay=choice.weight_decay)
 
 
 @lru_cache
@@ -188,16 +207,16 @@ def _check_sparsity(entry: CellEntry, method: Method, locate: Locate) -> None:
         raise UserError(f"{locate('sparsity')}: {found}: a sparsity above 0 is needed, such as 0.8")
 
 
-def _check_members(cell: Cell, locate: Locate) -> None:
-    tickets = cell.spec.tickets
-    if cell.members % tickets:
-        fits = max(1, round(cell.members / tickets)) * tickets
+def _runs_a_replicate(entry: CellEntry, tickets: int, locate: Locate) -> int:
+    members = entry.members
+    if members % tickets:
+        fits = max(1, round(members / tickets)) * tickets
+        found = f"found {members}; a run of {entry.method} leaves {tickets} tickets"
+        raise UserError(f"{locate('members')}: {found}: a multiple of {tickets} is needed, such as {fits}")
+    runs = members // tickets
+    if runs > RUNS_A_REPLICATE:
+        found = f"found {members}, which takes {runs} runs a replicate"
         raise UserError(
-            f"{locate('members')}: found {cell.members}; a run of {cell.method} leaves {tickets} tickets: a multiple "
-            f"of {tickets} is needed, such as {fits}"
+            f"{locate('members')}: {found}; at most {RUNS_A_REPLICATE} are allowed, or seeds of replicates would meet"
         )
-    if cell.runs_a_replicate > RUNS_A_REPLICATE:
-        raise UserError(
-            f"{locate('members')}: found {cell.members}, which takes {cell.runs_a_replicate} runs a replicate; at most "
-            f"{RUNS_A_REPLICATE} are allowed, or seeds of replicates would meet"
-        )
+    return runs

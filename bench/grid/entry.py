@@ -1,4 +1,4 @@
-"""The keys of a cell in a grid, with their types, bounds and defaults: the paper's CIFAR setting (section 4.1)."""
+"""The keys of a cell in a grid, with their types, bounds and defaults: the paper's CIFAR setting."""
 
 from typing import Any, Literal, Self
 

@@ -35,7 +35,7 @@ class CellPlan:
     model: ModelSpec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RunPlan:
     """A run to train once for all the cells that ask for it; hours are of the whole run, done or not."""
 

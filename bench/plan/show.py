@@ -25,6 +25,7 @@ def to_json(plan: Plan) -> str:
         "title": plan.title,
         "scale": plan.scale,
         "needs_gpu": plan.needs_gpu,
+        "hours_basis": list(dict.fromkeys(run.hours_basis for run in plan.runs)),
         "totals": {
             "runs": len(plan.runs),
             "runs_without_sharing": plan.unshared_runs,
@@ -32,9 +33,16 @@ def to_json(plan: Plan) -> str:
             "hours_left": plan.hours_left,
         },
     }
-    cells = ",\n".join(json.dumps(_cell_record(cell)) for cell in plan.cells)
-    runs = ",\n".join(json.dumps(_run_record(run)) for run in plan.runs)
-    return f'{json.dumps(head)[:-1]}, "cells": [\n{cells}\n], "runs": [\n{runs}\n]}}'
+    lines = [f'{json.dumps(head)[:-1]}, "cells": [']
+    lines += _separated([json.dumps(_cell_record(cell)) for cell in plan.cells])
+    lines.append('], "runs": [')
+    lines += _separated([json.dumps(_run_record(run)) for run in plan.runs])
+    lines.append("]}")
+    return "\n".join(lines)
+
+
+def _separated(records: list[str]) -> list[str]:
+    return [*(f"{record}," for record in records[:-1]), records[-1]]
 
 
 def _cell_record(cell: CellPlan) -> dict[str, Any]:
@@ -47,7 +55,6 @@ def _cell_record(cell: CellPlan) -> dict[str, Any]:
         "train_flops_ratio": cell.train_flops_ratio,
         "inference_flops_ratio": cell.inference_flops_ratio,
         "runs": [run_id for replicate in cell.runs for run_id in replicate],
-        "runs_of_replicates": cell.runs,
         "data": cell.data.model_dump(),
         "model": cell.model.model_dump(),
     }
@@ -64,7 +71,6 @@ def _run_record(run: RunPlan) -> dict[str, Any]:
         "train_flops_ratio": run.train_flops_ratio,
         "hours": run.hours,
         "hours_device": run.hours_device,
-        "hours_basis": run.hours_basis,
         "cells": run.cells,
     }
 

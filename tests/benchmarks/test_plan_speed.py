@@ -26,7 +26,7 @@ axes:
   recipe.update_every: [100, 300, 1000, 2000, 4000]
   recipe.growth: [gradient, random]
 """
-ROWS = "base: {data: cifar10, method: edst, members: 3, sparsity: 0.8}\ncells:\n" + "".join(
+ROWS = "base: {data: cifar10, method: dst, sparsity: 0.8}\ncells:\n" + "".join(
     f"  - {{name: row {row}, seed: {1000 * row}, recipe: {{update_every: {500 + row}}}}}\n" for row in range(CELLS)
 )
 
