@@ -14,12 +14,12 @@ from bench.data.catalog import DATASETS
 from bench.data.dataset import LabelledImages, Split, cut
 from bench.data.sources import default_root, describe, load
 from bench.errors import UserError
-from bench.files import read_json, remove_temporaries, write_json
+from bench.files import read_json, remove_temporaries, sha256_of, write_json
 from bench.lock import RunLock
 from bench.progress import RunProgress
 from bench.signals import StopRequest
-from bench.spec import DataSpec, RunSpec
-from bench.store import MASK_PREFIX, DataRecord, RunFolder, Store
+from bench.spec import MASK_PREFIX, DataSpec, RunSpec
+from bench.store import DataRecord, RunFolder, Store
 from bench.training.checkpoint import load_checkpoint, save_checkpoint
 from bench.training.evaluate import predict
 from bench.training.trainer import Trainer
@@ -71,17 +71,18 @@ class Executor:
         split = self.load_data(spec.data)
         folder = self.store.run(spec.run_id)
         with RunLock(folder.path / "lock") as lock:
-            if folder.status() == "done":  # by another process, since the plan was made
-                return
+            if folder.status() == "done" and not folder.damaged_files(deep=True):
+                return  # another process did it since the plan was made
             remove_temporaries(folder.path)
             folder.write_spec(spec)
             result = self._intact_tickets(folder)
             session = provenance.session(self.device, deterministic=self._deterministic)
             sessions = _sessions(folder)
-            write_json(folder.path / "provenance.json", {"sessions": [*sessions, session]})
             trainer = self._trainer(spec, split, folder)
             if result is None:
                 session["resumed_from"] = self._resume(trainer, folder)
+            write_json(folder.path / "provenance.json", {"sessions": [*sessions, session]})
+            if result is None:
                 self._train(trainer, folder, lock, title)
                 result = _training_result(trainer, self.device)
             self._evaluate(trainer, folder, split, result["tickets"])
@@ -91,8 +92,9 @@ class Executor:
             folder.finish(result)
 
     def _trainer(self, spec: RunSpec, split: Split, folder: RunFolder) -> Trainer:
-        def write_ticket(index: int, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
+        def write_ticket(index: int, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> str:
             folder.write_ticket(index, {name: tensor.cpu().numpy() for name, tensor in tensors.items()}, metadata)
+            return sha256_of(_ticket_file(folder, index))
 
         return Trainer(
             spec,
@@ -118,6 +120,9 @@ class Executor:
     def _resume(self, trainer: Trainer, folder: RunFolder) -> dict[str, int] | None:
         """Load the checkpoint, if there is one, into the trainer and the history; return where it stood."""
         state = load_checkpoint(folder.path / "checkpoint.pt", self.device)
+        if state is not None and (damaged := _damaged_tickets(folder, state["at"]["tickets"])):
+            log.warning("%s was lost, truncated or altered; the run starts over", ", ".join(map(str, damaged)))
+            state = None
         if state is not None:
             trainer.load_state_dict(state)
             log.info("resuming at epoch %d, step %d", trainer.at.epoch + 1, trainer.at.step)
@@ -146,6 +151,7 @@ class Executor:
                 between_steps()
             # Training is over, and evaluation should never have to repeat it.
             save_checkpoint(checkpoint, trainer.state_dict())
+            folder.write_history(trainer.at.history)  # whole, whatever a process that lost its lock appended
 
     def _evaluate(self, trainer: Trainer, folder: RunFolder, split: Split, tickets: list[dict[str, Any]]) -> None:
         """Store the logits of every ticket on the test and validation images."""
@@ -178,8 +184,8 @@ def _training_result(trainer: Trainer, device: torch.device) -> dict[str, Any]:
     """Return the part of result.json that training decides."""
     history = trainer.at.history
     spec = trainer.spec
-    # A resumed epoch has timed only its last part.
-    rates = sorted(line["images_per_second"] for line in history)
+    # Validation included, since plans estimate hours from it; the median, since a resumed epoch timed only its end.
+    rates = sorted(spec.data.train_images / line["seconds"] for line in history)
     sparse = trainer.sparse
     return {
         "run": spec.run_id,
@@ -203,13 +209,28 @@ def _training_result(trainer: Trainer, device: torch.device) -> dict[str, Any]:
 def _weights(folder: RunFolder, index: int) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
-    tensors = load_file(folder.path / f"tickets/{index}.safetensors")
+    tensors = load_file(_ticket_file(folder, index))
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(MASK_PREFIX)}
 
 
+def _ticket_file(folder: RunFolder, index: int) -> Path:
+    return folder.path / f"tickets/{index}.safetensors"
+
+
+def _damaged_tickets(folder: RunFolder, tickets: list[dict[str, Any]]) -> list[Path]:
+    """Return the files of tickets, described as in a checkpoint, that are not as they were written."""
+    files = {_ticket_file(folder, ticket["index"]): ticket["sha256"] for ticket in tickets}
+    return [file for file, checksum in files.items() if not file.is_file() or sha256_of(file) != checksum]
+
+
 def _sessions(folder: RunFolder) -> list[dict[str, Any]]:
+    """Return the sessions so far; provenance that was altered is no reason to stop, but is said."""
     path = folder.path / "provenance.json"
-    return list(read_json(path)["sessions"]) if path.exists() else []
+    try:
+        return list(read_json(path)["sessions"]) if path.exists() else []
+    except (UserError, KeyError, TypeError):
+        log.warning("%s was truncated or altered: earlier sessions of the run are lost", path)
+        return []
 
 
 def _device(name: str) -> torch.device:

@@ -1,8 +1,10 @@
 """Files that are whole or absent: written under a temporary name in the same folder, flushed, then renamed."""
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 from bench.errors import UserError
 
 TEMPORARY = ".tmp-"
+FULL = 2**20  # bytes free on what counts as a full disk
 
 
 @contextmanager
@@ -24,6 +27,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(stream.fileno())
         temporary.replace(path)
         _flush_folder(path.parent)
+    except Exception as error:
+        # torch and safetensors report a full disk as errors of their own.
+        if not isinstance(error, OSError) and shutil.disk_usage(path.parent).free < FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

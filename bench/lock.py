@@ -4,6 +4,7 @@ A lock is stale when its heartbeat is old, or when its process is known to be de
 namespace). A stale lock is taken over, and the takeover is logged.
 """
 
+import errno
 import json
 import logging
 import os
@@ -14,6 +15,8 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
+
+from bench.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +73,13 @@ class RunLock:
             os.link(temporary, self.path)
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            raise UserError(
+                f"{self.path}: its file system has no hard links ({error.strerror}), without which two processes could "
+                "train one run; put --store on another one"
+            ) from None
         finally:
             temporary.unlink()
         return True
@@ -120,12 +130,14 @@ def is_live(path: Path, stale_after: float = STALE_SECONDS) -> bool:
     holder = _read(path)
     if not holder:
         return False
-    here = _this_process()
+    here, pid, heartbeat = _this_process(), holder.get("pid"), holder.get("heartbeat")
+    if not isinstance(pid, int) or not isinstance(heartbeat, int | float):
+        return False
     if (holder.get("host"), holder.get("namespace")) == (here["host"], here["namespace"]):
-        started = _start_time(int(holder["pid"]))
+        started = _start_time(pid)
         if started is None or started != holder.get("started"):
             return False
-    return time.time() - float(holder.get("heartbeat", 0)) < stale_after
+    return time.time() - heartbeat < stale_after
 
 
 def _read(path: Path) -> Mapping[str, Any]:

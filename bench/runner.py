@@ -87,24 +87,29 @@ def _attempt(executor: Executor, spec: RunSpec, title: str) -> None:
     except UserError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"{folder.path}: the disk is full; free some space, then run the same command") from None
         log.error("%s: failed: %s: %s", title, type(error).__name__, error)
-        previous = folder.error() or {"attempt": 0}
+        previous = folder.error() or {}
         report = {
             "status": "failed",
             "type": type(error).__name__,
             "message": str(error),
             "traceback": traceback.format_exc().splitlines()[-TRACEBACK_LINES:],
             "host": socket.gethostname(),
-            "attempt": previous["attempt"] + 1,
+            "attempt": previous.get("attempt", 0) + 1,
             "time": provenance.now(),
         }
-        write_json(folder.path / "error.json", report)
+        try:
+            write_json(folder.path / "error.json", report)
+        except OSError as unwritten:
+            raise UserError(f"{folder.path}: {unwritten.strerror}; the failure above could not be recorded") from None
 
 
 def _wanted(folder: RunFolder, *, retry: bool) -> bool:
     status = folder.status()
+    if status == "done" and retry and folder.damaged_files(deep=True):
+        return True
     if status == "damaged" and not retry:
         names = ", ".join(str(file) for file in folder.damaged_files(deep=False))
         log.error("%s is gone, truncated or altered; --retry makes it again", names)

@@ -1,6 +1,6 @@
 """What a run is: frozen records, and the identity computed from them.
 
-A run is one training trajectory. Its spec holds everything that can change its numbers and nothing else (no paths,
+A run is one training trajectory. Its spec holds everything a grid can say that changes its numbers (no paths,
 devices, workers), fully resolved, so that the SHA-256 of its canonical JSON names it: two cells that ask for the same
 spec share the run, and a stored run never changes meaning. Every one-network method is a tuple of phases (architecture:
 "a recipe is data"); the trainer reads phases and knows no method by name.
@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Raised on purpose when the meaning of a spec changes, so that stored results of the old meaning are not reused.
 SPEC_VERSION = 1
+# Among the tensors of a ticket, masks are named by this and the parameter they mask.
+MASK_PREFIX = "mask/"
 # A number that no spec holds, to find the place of the seed in its JSON.
 _NO_SEED = -(10**40) - 20_210_614_568
 
@@ -173,7 +175,11 @@ class Execution(Record):
 
 
 class RunSpec(Record):
-    """Everything that can change the numbers of a run."""
+    """Everything a grid can say that changes the numbers of a run.
+
+    Code, and facts that are code (how a network is built, how a data set is normalised), are not in it: a change of
+    those that makes old results mean something else raises SPEC_VERSION.
+    """
 
     spec_version: int = SPEC_VERSION
     data: DataSpec
@@ -191,6 +197,10 @@ class RunSpec(Record):
     def _check(self) -> Self:
         if self.topology is None and any(phase.rewire or phase.on_start for phase in self.phases):
             raise ValueError("a recipe that rewires needs a sparse network")
+        if self.phases[0].on_start is not None and self.phases[0].on_start.rule.growth == "gradient":
+            raise ValueError("a topology change before the first step has no gradient to grow by")
+        if len({rule.inactive_momentum for rule in self.rules}) > 1:
+            raise ValueError("inactive_momentum must be the same in all phases: momentum outlives a phase")
         if self.tickets == 0:
             raise ValueError("no phase of the recipe leaves a ticket")
         return self
@@ -199,6 +209,11 @@ class RunSpec(Record):
     def tickets(self) -> int:
         """Number of tickets the run leaves."""
         return sum(phase.ticket is not None for phase in self.phases)
+
+    @property
+    def rules(self) -> list[RewireRule]:
+        """The rules of every topology change in the recipe."""
+        return [change.rule for phase in self.phases for change in (phase.rewire, phase.on_start) if change]
 
     @property
     def epochs(self) -> int:

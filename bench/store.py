@@ -17,12 +17,11 @@ from pydantic import BaseModel, Field, ValidationError
 from bench.errors import UserError
 from bench.files import atomic_path, read_json, sha256_of, write_json, write_text
 from bench.lock import is_live
-from bench.spec import Record, RunSpec
+from bench.spec import MASK_PREFIX, Record, RunSpec
 
 Status = Literal["done", "running", "failed", "damaged", "missing"]
 Array = np.ndarray[Any, np.dtype[Any]]
 
-MASK_PREFIX = "mask/"
 THROUGHPUT = ("model", "execution", "device", "device_name", "images_per_second")
 
 
@@ -95,7 +94,13 @@ class RunFolder:
     def error(self) -> dict[str, Any] | None:
         """Return error.json of a failed run: type, message, traceback tail, host, attempt."""
         path = self.path / "error.json"
-        return dict(read_json(path)) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            content = read_json(path)
+        except UserError as damage:
+            content = str(damage)
+        return content if isinstance(content, dict) else {"type": "unknown", "message": f"{path} was altered"}
 
     def history(self) -> list[dict[str, Any]]:
         """Return the epochs so far, oldest first; a last line cut short by a kill is left out."""
@@ -186,7 +191,7 @@ class RunFolder:
         from safetensors.numpy import save_file
 
         with atomic_path(self.path / name) as temporary:
-            save_file({key: np.ascontiguousarray(t) for key, t in tensors.items()}, temporary, metadata=metadata)
+            save_file({key: np.asarray(t, order="C") for key, t in tensors.items()}, temporary, metadata=metadata)
 
 
 class Store:

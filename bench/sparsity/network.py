@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.seeds import derived_seed
 from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
 from bench.sparsity.rewire import rewire_layer
-from bench.sparsity.select import largest
+from bench.sparsity.select import count_true, largest
 from bench.spec import RewireRule, Topology
 
 
@@ -90,7 +90,7 @@ class SparseWeights:
 
     def nonzeros(self) -> dict[str, int]:
         """Return the number of active weights of each layer."""
-        return {name: int(mask.count_nonzero()) for name, mask in self.masks.items()}
+        return {name: count_true(mask) for name, mask in self.masks.items()}
 
     def density(self) -> float:
         """Return the achieved share of active weights over all maskable weights."""

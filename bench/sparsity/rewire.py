@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.sparsity.select import kth_largest_magnitude, largest
+from bench.sparsity.select import count_true, kth_largest_magnitude, largest
 from bench.spec import RewireRule
 
 
@@ -34,19 +34,19 @@ def rewire_layer(
     strides. With regrowth excluded at most as many are dropped as there are inactive positions to grow, so that the
     number of nonzeros never changes. Released code: sparselearning/core.py, truncate_weights.
     """
-    size, active = mask.numel(), int(mask.count_nonzero())
+    size, active = mask.numel(), count_true(mask)
     if active == size and rule.dense_layers == "exempt":
         return LayerUpdate(mask, mask, 0, 0)
     count = math.ceil(fraction * active)
     if not rule.regrow_dropped and active < size:
         count = min(count, size - active)
     kept = keep_largest(weight, mask, active - count, rule.ties)
-    dropped = active - int(kept.count_nonzero())
+    dropped = active - count_true(kept)
     if active == size:
         return LayerUpdate(mask, kept, dropped, dropped)  # as released: values lost, the mask forced back to ones
     candidates = ~kept if rule.regrow_dropped else ~mask
     grown = _grow(candidates, gradient, dropped, rule, generator)
-    return LayerUpdate(kept | grown, kept, dropped, int(grown.count_nonzero()))
+    return LayerUpdate(kept | grown, kept, dropped, count_true(grown))
 
 
 def keep_largest(weight: Tensor, mask: Tensor, survivors: int, ties: Literal["lowest_index", "all"]) -> Tensor:
@@ -55,7 +55,7 @@ def keep_largest(weight: Tensor, mask: Tensor, survivors: int, ties: Literal["lo
     ties "lowest_index": exactly `survivors` stay, of equal magnitudes the lowest index goes first; "all": every weight
     tied with the largest that goes, goes too, as in the released code, which keeps abs(weight) > threshold.
     """
-    active = int(mask.count_nonzero())
+    active = count_true(mask)
     if ties == "lowest_index" or survivors == active:
         return largest(weight, mask, survivors, ties="last")
     threshold = kth_largest_magnitude(weight, mask, survivors + 1)
@@ -66,7 +66,7 @@ def _grow(
     candidates: Tensor, gradient: Tensor | None, count: int, rule: RewireRule, generator: torch.Generator
 ) -> Tensor:
     """Return the grown positions among `candidates` (bool)."""
-    available = int(candidates.count_nonzero())
+    available = count_true(candidates)
     # With tied drops more weights may have gone than there are candidates when regrowth is excluded.
     count = min(count, available)
     if rule.growth == "gradient":

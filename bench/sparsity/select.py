@@ -1,8 +1,7 @@
 """Exact selection of the entries of largest magnitude, ties by index, without sorting.
 
-A mask update needs a threshold, not an order. NumPy's partition (vectorised on current CPUs) or torch's kthvalue on a
-GPU finds it in linear time, where the released code sorts every layer twice; on a CPU a sample first tells which small
-part of the entries can hold the threshold at all.
+A mask update needs a threshold, not an order. On a CPU, NumPy's vectorised partition finds it in linear time, where
+the released code sorts every layer twice, and a sample first tells which small part of the entries can hold it at all.
 """
 
 from typing import Literal
@@ -24,7 +23,7 @@ def largest(values: Tensor, among: Tensor, count: int, ties: Literal["first", "l
         return torch.zeros_like(among)
     threshold = kth_largest_magnitude(values, among, count)
     chosen = at_least(values, threshold).logical_and_(among)
-    surplus = int(chosen.count_nonzero()) - count
+    surplus = count_true(chosen) - count
     if surplus:
         tied = ((values.abs() == threshold) & among).flatten().nonzero().squeeze(1)
         excess = tied[-surplus:] if ties == "first" else tied[:surplus]
@@ -36,19 +35,26 @@ def kth_largest_magnitude(values: Tensor, among: Tensor, k: int) -> float:
     """Return the k-th largest magnitude (1-based) of the entries of `among`; arguments as for `largest`."""
     flat, marked = _in_memory_order(values), _in_memory_order(among)
     if values.device.type != "cpu":
-        magnitude = flat[marked].abs()
-        return float(torch.kthvalue(magnitude, magnitude.numel() - k + 1).values)
-    bound = _lower_bound(flat.numpy(), marked.numpy(), k / int(marked.count_nonzero()))
+        # A sort takes a GPU less than a millisecond a layer, and unlike kthvalue was always deterministic there.
+        return float(flat[marked].abs().sort().values[-k])
+    bound = _lower_bound(flat.numpy(), marked.numpy(), k / count_true(marked))
     part = at_least(flat, bound) if bound > 0 else flat != 0
-    if int(part.logical_and_(marked).count_nonzero()) < k:  # the sample misled, or all that is left are zeros
+    if count_true(part.logical_and_(marked)) < k:  # the sample misled, or all that is left are zeros
         part = (flat != 0).logical_and_(marked)
-        if int(part.count_nonzero()) < k:
+        if count_true(part) < k:
             return 0.0
     magnitudes = np.compress(part.numpy(), flat.numpy())
     np.abs(magnitudes, out=magnitudes)
     position = magnitudes.size - k
     magnitudes.partition(position)
     return float(magnitudes[position])
+
+
+def count_true(mask: Tensor) -> int:
+    """Return the number of True entries; on a CPU by NumPy, which counts several times faster."""
+    if mask.device.type != "cpu":
+        return int(mask.count_nonzero())
+    return int(np.count_nonzero(_in_memory_order(mask).numpy()))
 
 
 def at_least(values: Tensor, magnitude: float) -> Tensor:

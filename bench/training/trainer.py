@@ -20,8 +20,7 @@ from bench.models.build import build_model
 from bench.seeds import derived_seed
 from bench.sparsity.network import SparseWeights, maskable_weights, random_masks
 from bench.sparsity.schedule import drop_fraction
-from bench.spec import Phase, RewireRule, RunSpec
-from bench.store import MASK_PREFIX
+from bench.spec import MASK_PREFIX, Phase, RewireRule, RunSpec
 from bench.training.arithmetic import forward_function, prepare
 from bench.training.evaluate import predict
 from bench.training.position import Position
@@ -42,8 +41,8 @@ class DivergedError(Exception):
 class Trainer:
     """One run in progress: network, optimiser, masks, and where in the recipe it stands.
 
-    on_ticket(index, tensors, metadata) is called for each ticket when its phase ends; it may be called again with the
-    same ticket after a resume, so it must overwrite.
+    on_ticket(index, tensors, metadata) keeps each ticket when its phase ends and returns a checksum of it; it
+    may be called again with the same ticket after a resume, so it must overwrite.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class Trainer:
         train: DeviceImages,
         validation: DeviceImages,
         device: torch.device,
-        on_ticket: Callable[[int, Ticket, dict[str, Any]], None],
+        on_ticket: Callable[[int, Ticket, dict[str, Any]], str],
         *,
         classes: int,
         deterministic: bool = False,
@@ -70,7 +69,7 @@ class Trainer:
         if spec.topology is not None:
             shapes = {name: tuple(weight.shape) for name, weight in maskable_weights(self.model).items()}
             self.sparse = SparseWeights(self.model, random_masks(shapes, spec.topology, spec.seed))
-        self._masked_momentum = any(rule.inactive_momentum == "masked" for rule in _rules(spec))
+        self._masked_momentum = any(rule.inactive_momentum == "masked" for rule in spec.rules)
         self._optimizer = torch.optim.SGD(
             self.model.parameters(),
             lr=spec.phases[0].lr.at(0),
@@ -267,8 +266,8 @@ class Trainer:
             if self._best is None or self.at.candidate is None:
                 log.warning("phase %r leaves no ticket: no epoch beat those before it", self.phase.name)
             else:
-                self.at.tickets.append({"index": index, **self.at.candidate})
-                self._on_ticket(index, self._best, self.at.candidate)
+                checksum = self._on_ticket(index, self._best, self.at.candidate)
+                self.at.tickets.append({"index": index, "sha256": checksum, **self.at.candidate})
             self._best = self.at.candidate = None
         self.at.phase += 1
         self.at.phase_epoch = 0
@@ -295,9 +294,3 @@ class Trainer:
                 f"{self.phase.name!r}); lower optimizer.learning_rate, or train in precision fp32"
             )
         return mean
-
-
-def _rules(spec: RunSpec) -> list[RewireRule]:
-    """Return the rules of every topology change in the recipe."""
-    changes = [change for phase in spec.phases for change in (phase.rewire, phase.on_start)]
-    return [change.rule for change in changes if change is not None]

@@ -79,7 +79,7 @@ def our_step(method: str, execution: Execution, model: ModelSpec = WRN_16_2) -> 
         random.integers(256, size=(8 * BATCH, 32, 32, 3), dtype=np.uint8), random.integers(10, size=8 * BATCH)
     )
     train = DeviceImages(images, FACTS.mean, FACTS.std, augmentation=spec.augmentation)
-    trainer = Trainer(spec, train, train, torch.device("cpu"), lambda *_: None, classes=10)
+    trainer = Trainer(spec, train, train, torch.device("cpu"), lambda *_: "", classes=10)
     trainer.model.train()
     draws = draw_epoch(8 * BATCH, spec.augmentation, 0, "train", 0)
     index, offsets, flips = draws.order[:BATCH], draws.offsets[:BATCH], draws.flips[:BATCH]

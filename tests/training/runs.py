@@ -68,7 +68,7 @@ def edst_spec(semantics: Semantics = STANDARD, *, growth: str = "gradient", ever
 
 SPECS: dict[str, Callable[[], RunSpec]] = {
     "dense": dense_spec,
-    "edst released": lambda: edst_spec(RELEASED),
+    "edst released": lambda: edst_spec(RELEASED, execution=Execution(channels_last=True)),
     "edst standard": lambda: edst_spec(STANDARD),
     "edst random": lambda: edst_spec(STANDARD, growth="random"),
 }
@@ -93,11 +93,18 @@ def noise(data: DataSpec = DATA) -> Split:
 def make_trainer(spec: RunSpec, tickets: dict[int, Ticket] | None = None, images: Split | None = None) -> Trainer:
     facts, images = DATASETS["digits"], images or split(spec.data)
     train, validation = (
-        DeviceImages(source, facts.mean, facts.std, augmentation=spec.augmentation, channels_last=False)
+        DeviceImages(
+            source, facts.mean, facts.std, augmentation=spec.augmentation, channels_last=spec.execution.channels_last
+        )
         for source in (images.train, images.validation)
     )
     kept = {} if tickets is None else tickets
-    return Trainer(spec, train, validation, CPU, lambda index, tensors, _: kept.__setitem__(index, tensors), classes=10)
+
+    def keep(index: int, tensors: Ticket, _: dict[str, Any]) -> str:
+        kept[index] = tensors
+        return "checksum"
+
+    return Trainer(spec, train, validation, CPU, keep, classes=10)
 
 
 def nothing() -> None:

@@ -1,12 +1,16 @@
 """Runs in a row: what happens when one fails, is locked, damaged, or was done before."""
 
+import errno
 import json
 import logging
+import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from bench.errors import UserError
 from bench.executor import Executor
@@ -88,6 +92,47 @@ def test_damaged_logits_are_made_again_from_the_tickets(
     assert outcome(tmp_path, GOOD) == before
 
 
+@pytest.mark.parametrize("name", ["logits/test.safetensors", "tickets/0.safetensors"])
+def test_a_file_altered_within_its_size_is_found_by_retry(name: str, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert run_plan([Planned(GOOD)], store) == 0
+    before = outcome(tmp_path, GOOD)
+    file = store.run(GOOD.run_id).path / name
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert run_plan([Planned(GOOD)], store, retry=True) == 0
+    assert outcome(tmp_path, GOOD) == before
+
+
+def test_a_ticket_lost_before_the_run_was_done_starts_it_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path)
+
+    def failing(*_: object) -> None:
+        raise RuntimeError("no evaluation today")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Executor, "_evaluate", failing)
+        assert run_plan([Planned(GOOD)], store) == 1
+    ticket = store.run(GOOD.run_id).path / "tickets/0.safetensors"
+    ticket.write_bytes(b"something else")
+    with caplog.at_level(logging.WARNING):
+        assert run_plan([Planned(GOOD)], store, retry=True) == 0
+    assert str(ticket) in caplog.text
+
+
+def test_damaged_notes_of_one_run_do_not_stop_the_others(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert run_plan([Planned(BAD)], store) == 1
+    for name in ("provenance.json", "error.json"):
+        (store.run(BAD.run_id).path / name).write_text("[1")
+    assert run_plan([Planned(BAD), Planned(GOOD)], store, retry=True) == 1
+    assert store.run(GOOD.run_id).status() == "done"
+    assert (store.run(BAD.run_id).error() or {})["type"] == "DivergedError"
+
+
 def test_a_damaged_ticket_is_trained_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert run_plan([Planned(GOOD)], store) == 0
@@ -118,19 +163,25 @@ def test_other_images_than_the_store_was_made_from_are_refused(tmp_path: Path) -
 
 
 def test_a_gpu_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
-    import torch
-
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(UserError, match="--device cuda"):
         run_plan([Planned(GOOD)], Store(tmp_path), device="cuda")
 
 
-def test_a_full_disk_ends_everything_with_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("[enforce fail] unexpected pos")]
+)
+def test_a_full_disk_ends_everything_with_one_message(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch.save says RuntimeError when the disk is full; that nothing is free tells the two apart."""
 
-    monkeypatch.setattr("bench.executor.save_checkpoint", full)
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     with pytest.raises(UserError, match="disk is full"):
         run_plan([Planned(GOOD)], Store(tmp_path))
 
