@@ -4,7 +4,6 @@ Trains what is missing (`bench run`), then makes tables and figures of what is t
 call's work is kept. A scale that is of no use without a GPU stops before any work on a machine that has none.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +12,17 @@ import typer
 
 from analysis import __main__ as analysis
 from bench import __main__ as bench
-from bench.errors import UserError
+from bench.options import (
+    DataPath,
+    Device,
+    DeviceName,
+    GridPath,
+    Retry,
+    ScaleName,
+    StorePath,
+    check_folder,
+    run_app,
+)
 from bench.signals import EXIT_INTERRUPTED
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -21,17 +30,15 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 @app.command()
 def reproduce(
-    grid: bench.GridPath,
-    scale: bench.ScaleName = "paper",
-    store: bench.StorePath = Path("results"),
-    data: bench.DataPath = None,
+    grid: GridPath,
+    scale: ScaleName = "paper",
+    store: StorePath = Path("results"),
+    data: DataPath = None,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where reports go: into GRID-SCALE/ in this folder.")
     ] = Path("report"),
-    device: bench.DeviceName = bench.Device.auto,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Make failed and damaged runs again.", show_default="leave them")
-    ] = False,
+    device: DeviceName = Device.auto,
+    retry: Retry = False,
     force: Annotated[
         bool, typer.Option("--force", help="Train a scale that needs a GPU without one.", show_default="stop")
     ] = False,
@@ -41,6 +48,8 @@ def reproduce(
     Exit code: 0 if all runs are done, 1 if some are not (the report is made of the others), 2 for a mistake in what was
     given or a missing GPU, 75 after an interruption (the same command continues).
     """
+    pages = out / f"{grid.stem}-{scale}"
+    check_folder("--out", pages)
     if not force and _lacks_gpu(grid, scale, store, device):
         bench.plan(grid, scale=scale, store=store, data=data)
         print(
@@ -55,13 +64,13 @@ def reproduce(
     if code == EXIT_INTERRUPTED:
         print("Interrupted; what was trained is kept, and the same command continues from there.")
         raise typer.Exit(code)
-    report_code = _exit_code(analysis.report, grid, store=store, scale=scale, out=out / f"{grid.stem}-{scale}")
+    report_code = _exit_code(analysis.report, grid, store=store, scale=scale, out=pages)
     if code:
         print("Some runs are not done: the report is made of the others; --retry makes failed ones again.")
     raise typer.Exit(code or report_code)
 
 
-def _lacks_gpu(grid: Path, scale: str, store: Path, device: bench.Device) -> bool:
+def _lacks_gpu(grid: Path, scale: str, store: Path, device: Device) -> bool:
     """Return whether something is left to train that needs a GPU and would not get one."""
     from bench.grid import load_grid
     from bench.plan import make_plan
@@ -72,7 +81,7 @@ def _lacks_gpu(grid: Path, scale: str, store: Path, device: bench.Device) -> boo
         return False
     import torch
 
-    return device is bench.Device.cpu or not torch.cuda.is_available()
+    return device is Device.cpu or not torch.cuda.is_available()
 
 
 def _exit_code(command: Callable[..., Any], *arguments: object, **options: object) -> int:
@@ -86,11 +95,7 @@ def _exit_code(command: Callable[..., Any], *arguments: object, **options: objec
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is printed without a traceback, with exit code 2."""
-    try:
-        app(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run_app(app, arguments)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.errors import UserError
+from bench.options import GRID_HELP, ScaleName, StorePath, a_folder, run_app
 
 if TYPE_CHECKING:
     from analysis.sources import Sources
@@ -25,10 +25,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-GridPath = Annotated[Path, typer.Option("--grid", metavar="GRID", help="A grid, such as paper_configs/digits.yaml.")]
-StorePath = Annotated[Path, typer.Option("--store", metavar="DIR", help="The results directory.")]
-ScaleName = Annotated[str, typer.Option("--scale", metavar="NAME", help="A scale of the grid.")]
-OutPath = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write; files of the same name go.")]
+GridPath = Annotated[Path, typer.Option("--grid", metavar="GRID", help=GRID_HELP)]
+OutPath = Annotated[
+    Path,
+    typer.Option("--out", metavar="DIR", help="Where to write; files of the same name go.", callback=a_folder),
+]
 
 
 @app.command()
@@ -88,11 +89,7 @@ def _finish(sources: "Sources", written: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is printed without a traceback, with exit code 2."""
-    try:
-        app(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run_app(app, arguments)
 
 
 if __name__ == "__main__":

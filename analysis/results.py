@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.columns import MEASURED
 from bench import metrics
 from bench.errors import UserError
 from bench.metrics.probabilities import Doubles, Labels
@@ -24,9 +25,7 @@ CELLS = (
     "cell method members sparsity replicates replicates_done runs dataset variant train_flops_ratio "
     "inference_flops_ratio parameters_ratio"
 )
-REPLICATES = (
-    "cell replicate members accuracy nll ece member_accuracy disagreement kl member_nll brier ece_released adaptive_ece"
-)
+REPLICATES = " ".join(("cell replicate members", *MEASURED))
 MEMBERS = "cell replicate member accuracy nll ece"
 RELIABILITY = "cell replicate bin low high count confidence accuracy"
 PAIRS = "cell replicate first second disagreement kl"

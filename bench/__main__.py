@@ -1,27 +1,22 @@
 """The command line: `python -m bench plan | run | data`. Imports wait until a command needs them: --help is instant."""
 
 import sys
-from collections.abc import Sequence
-from enum import StrEnum
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.errors import UserError
+from bench.options import DataPath, Device, DeviceName, GridPath, Retry, ScaleName, StorePath, a_folder, run_app
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from bench.data.inventory import Row
     from bench.grid import Grid
     from bench.store import Store
-
-
-class Device(StrEnum):
-    """Where to train."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 def _typer(text: str) -> typer.Typer:
@@ -34,21 +29,6 @@ def _typer(text: str) -> typer.Typer:
 app = _typer("Plan and train a grid of experiments: cells -> runs -> tickets -> logits.")
 data_app = _typer("The images: what is there, whether it is intact, how to get it.")
 app.add_typer(data_app, name="data")
-
-GridPath = Annotated[Path, typer.Argument(metavar="GRID", help="A grid, such as paper_configs/digits.yaml.")]
-ScaleName = Annotated[str, typer.Option("--scale", metavar="NAME", help="A scale of the grid.")]
-StorePath = Annotated[Path, typer.Option("--store", metavar="DIR", help="The results directory.")]
-DataPath = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        metavar="DIR_OR_ZIP",
-        help="The images: a folder with the official files, an image folder (train/CLASS/*, test/CLASS/*), "
-        "or a zip of one.",
-        show_default="as the store was made before, else the official files in $FREETICKETS_DATA or data/",
-    ),
-]
-DeviceName = Annotated[Device, typer.Option("--device", help="Where to train; auto takes a GPU if there is one.")]
 
 
 @app.command()
@@ -75,23 +55,21 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.", show_default="tables")] = False,
 ) -> None:
     """Show the cells of a grid, the runs behind them, what is done and what the rest costs. Trains nothing."""
-    import gc
-
     from bench.grid import load_grid
     from bench.plan import make_plan, print_plan, to_json
     from bench.store import Store
 
-    gc.disable()  # all that a plan builds lasts until it is printed: a third of the time of 10,000 cells
-    where = Store(store)
-    loaded = load_grid(grid)
+    if tflops is not None and not 0 < tflops < float("inf"):
+        raise UserError(f"--tflops: found {tflops:g}; allowed: more than 0")
     kind = None if device is Device.auto else device.value
-    made = make_plan(loaded, scale, where, _variants(loaded, where, data), device=kind, tflops=tflops)
-    if as_json:
-        print(to_json(made))
-        return
-    from rich.console import Console
-
-    print_plan(made, Console(highlight=False))
+    with _no_collection():
+        where = Store(store)
+        loaded = load_grid(grid)
+        made = make_plan(loaded, scale, where, _variants(loaded, where, data), device=kind, tflops=tflops)
+        if as_json:
+            print(to_json(made))
+        else:
+            print_plan(made, _console())
 
 
 @app.command()
@@ -113,9 +91,7 @@ def run(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="Train at most N runs.", show_default="no limit")
     ] = None,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Make failed and damaged runs again.", show_default="leave them")
-    ] = False,
+    retry: Retry = False,
     device: DeviceName = Device.auto,
     deterministic: Annotated[
         bool,
@@ -157,7 +133,13 @@ def run(
 
 RootPath = Annotated[
     Path | None,
-    typer.Option("--root", metavar="DIR", help="The data folder.", show_default="$FREETICKETS_DATA, else data/"),
+    typer.Option(
+        "--root",
+        metavar="DIR",
+        help="The data folder.",
+        show_default="$FREETICKETS_DATA, else data/",
+        callback=a_folder,
+    ),
 ]
 FromPath = Annotated[
     Path | None,
@@ -239,7 +221,6 @@ def _variants(grid: "Grid", store: "Store", data: Path | None) -> dict[str, str]
 
 def _print_rows(rows: Sequence["Row"]) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
@@ -248,11 +229,32 @@ def _print_rows(rows: Sequence["Row"]) -> None:
     for row in rows:
         count = "" if row.images is None else f"{row.images:,}"
         table.add_row(row.name, row.variant, row.state, count, str(row.where or "-"))
-    console = Console(highlight=False)
+    console = _console()
     console.print(table)
     for row in rows:
         if row.note:
-            console.print(f"{row.name}: {row.note}", markup=False)
+            console.print(f"{row.name}: {row.note}")
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect no garbage: all that a plan builds lasts until it is printed, a third of the time of 10,000 cells."""
+    import gc
+
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _console() -> "Console":
+    """Return a console that prints names and paths as they are: brackets and colons mean nothing to it."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 def _log_to_stderr() -> None:
@@ -264,11 +266,7 @@ def _log_to_stderr() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is printed without a traceback, with exit code 2."""
-    try:
-        app(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run_app(app, arguments)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from bench.errors import UserError
 from bench.files import atomic_path, read_json, sha256_of, write_json, write_text
@@ -32,6 +32,9 @@ class DataRecord:
     variant: str
     location: str | None
     note: str
+
+
+_DATA_RECORDS = TypeAdapter(dict[str, DataRecord])
 
 
 class _File(Record):
@@ -207,7 +210,15 @@ class Store:
     def data_records(self) -> dict[str, DataRecord]:
         """Return which images this store's runs saw, by data set: a store never mixes two variants of one."""
         path = self.root / "data.json"
-        return {name: DataRecord(**record) for name, record in read_json(path).items()} if path.exists() else {}
+        if not path.exists():
+            return {}
+        try:
+            return _DATA_RECORDS.validate_python(read_json(path))
+        except ValidationError as error:
+            first = error.errors()[0]
+            at = ".".join(map(str, first["loc"]))
+            reason = f"{at}: {first['msg']}" if at else first["msg"]
+            raise UserError(f"{path}: not the images of a store by data set ({reason}); it was altered") from None
 
     def record_data(self, name: str, record: DataRecord) -> None:
         """Remember the images of a data set; UserError if the store was made from others."""

@@ -18,7 +18,7 @@ SOURCES = sorted(path for room in ("bench", "analysis") for path in (ROOT / room
 # From low to high. A module imports from its own entry and from layers below; of entries that fit, the longest counts.
 LAYERS = (
     ("bench.errors", "bench.seeds", "bench.signals"),
-    ("bench.files", "bench.lock", "bench.provenance", "bench.spec"),
+    ("bench.files", "bench.lock", "bench.options", "bench.provenance", "bench.spec"),
     ("bench.data.catalog", "bench.models.catalog", "bench.sparsity.distribution", "bench.recipes"),
     ("bench.data", "bench.metrics", "bench.models", "bench.sparsity"),
     ("bench.cost", "bench.store"),

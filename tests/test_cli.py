@@ -1,5 +1,6 @@
 """The command line: what each command prints, its exit codes, and that it answers at once."""
 
+import gc
 import json
 import re
 import resource
@@ -90,6 +91,44 @@ def test_a_mistake_is_one_message_and_exit_code_2(
     assert err.startswith("error: ")
     assert words in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "command", [["plan", DIGITS, "--store"], ["run", DIGITS, "--store"], ["data", "list", "--root"]]
+)
+def test_a_file_is_no_folder_to_work_in(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: list[str]) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for path in (file, file / "below"):
+        code, out, err = call(capsys, *command, str(path))
+        assert (code, out) == (2, "")
+        assert err == f"error: {command[-1]} {path}: {file} is a file, not a folder\n"
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf"])
+def test_a_speed_is_more_than_0(capsys: pytest.CaptureFixture[str], tmp_path: Path, rate: str) -> None:
+    code, out, err = call(capsys, "plan", DIGITS, "--store", str(tmp_path), "--tflops", rate)
+    assert (code, out) == (2, "")
+    assert err == f"error: --tflops: found {rate}; allowed: more than 0\n"
+
+
+def test_brackets_and_colons_in_names_are_printed_as_they_are(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = "title: 'a [b] [/c]'\ncells: [{name: 'x [/] :key: y', data: digits, method: dense}]"
+    code, out, _ = call(capsys, "plan", str(write_grid(tmp_path, text)), "--store", str(tmp_path))
+    assert code == 0
+    assert "a [b] [/c]" in out
+    assert "x [/] :key: y" in out
+
+
+def test_a_plan_in_this_process_leaves_the_garbage_collector_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert gc.isenabled()
+    for scale in ("paper", "none such"):
+        call(capsys, "plan", DIGITS, "--scale", scale, "--store", str(tmp_path))
+        assert gc.isenabled()
 
 
 def test_a_mistake_in_a_process_of_its_own(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Each mistake in a grid: one message with file, key path, what was found, what is allowed, and the nearest match."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,17 @@ def mistake(cell: str, *words: str) -> object:
         mistake("optimizer: {momentum: 0, nesterov: true}", "cells[0].optimizer", "needs a momentum above 0"),
         mistake("execution: {precision: fp16}", "execution.precision: found 'fp16'", "'bf16'", "fp32, tf32, bf16"),
         mistake("recipe: {growth: gradients}", "recipe.growth: found 'gradients'", "'gradient'", "random"),
-        mistake("recipe: {drop_fraction: 1.5}", "cells[0].recipe", "drop_fraction=1.5", "less than 1"),
+        mistake(
+            "recipe: {drop_fraction: 1.5}", "cells[0].recipe.drop_fraction: found 1.5; allowed: more than 0 and less"
+        ),
+        mistake("recipe: {drop_fraction: 0}", "cells[0].recipe.drop_fraction: found 0; allowed: more than 0"),
+        mistake("recipe: {update_every: 0}", "cells[0].recipe.update_every: found 0; allowed: at least 1"),
+        mistake("recipe: {epochs: -3}", "cells[0].recipe.epochs: found -3; allowed: at least 3"),
+        mistake("method: static, recipe: {epochs: 2}", "cells[0].recipe.epochs: found 2; allowed: at least 3"),
+        mistake("augmentation: {padding: 32}", "cells[0].augmentation.padding: found 32; allowed: less than 32"),
+        mistake(
+            "sparsity: 0.9999, model: {depth: 10, width: 1}", "cells[0].sparsity: a sparsity of 0.9999 leaves none of"
+        ),
         mistake("semantics: relased", "cells[0].semantics: found 'relased'", "'released'", "standard"),
         mistake("semantics: {ties: al}", "cells[0].semantics.ties: found 'al'", "'all'", "lowest_index"),
         mistake("topology: {distribution: er}", "cells[0].topology.distribution: found 'er'", "'erk'", "uniform"),
@@ -77,7 +88,7 @@ def mistake(cell: str, *words: str) -> object:
         mistake("method: dense", "base.sparsity: found 0.8; dense trains a dense network"),
         mistake("sparsity: 0", "cells[0].sparsity: found 0", "dst trains a sparse network", "above 0"),
         mistake("members: 101", "cells[0].members: found 101", "at most 100"),
-        mistake("recipe: {epochs: 2}", "cells[0].recipe", "epochs=2", "makes no schedule"),
+        mistake("recipe: {epochs: 2}", "cells[0].recipe.epochs: found 2; allowed: at least 3"),
         mistake("recipe: {update_every: 81}", "cells[0].recipe: dT = 81 steps", "has 80", "at most 80 is allowed"),
         mistake("optimizer: {momentum: 0.8}, optimizer.momentum: 0.9", "optimizer.momentum: given twice"),
         # what YAML makes of it
@@ -165,6 +176,11 @@ def test_a_mistake_in_the_grid(tmp_path: Path, text: str, words: list[str]) -> N
     [
         ("epochs: 451", ["recipe.epochs: 451", "do not divide into 3", "450 would"]),
         ("refinement_epochs: 51", ["recipe.refinement_epochs: 51", "52"]),
+        ("tickets: 0", ["recipe.tickets: found 0; allowed: at least 1"]),
+        ("exploration_epochs: 0", ["recipe.exploration_epochs: found 0; allowed: at least 1"]),
+        ("refinement_epochs: -2", ["recipe.refinement_epochs: found -2; allowed: at least 2"]),
+        ("exploration_fraction: 1", ["recipe.exploration_fraction: found 1; allowed: more than 0 and less than 1"]),
+        ("epochs: 0", ["recipe.epochs: found 0; allowed: at least 1"]),
         ("tickets: 2", ["members: found 3; a run of edst leaves 2 tickets: a multiple of 2", "such as 4"]),
     ],
 )
@@ -196,6 +212,42 @@ def test_several_mistakes_of_a_cell_are_one_short_list(tmp_path: Path) -> None:
     assert lines[-1].endswith("and 2 more")
 
 
+RECIPES = """
+def boom(setting, *, epochs: int = 3):
+    return {}["lost"]
+
+def loose(setting, **parameters):
+    return ()
+
+def listed(setting, *parameters):
+    return ()
+
+def unreadable(setting, *, epochs: "Nothing" = 3):
+    return ()
+"""
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ("plugged:boom", "'plugged:boom' raised KeyError: 'lost' ("),
+        ("plugged:loose", "'plugged:loose': found the parameter **parameters; a recipe needs named parameters"),
+        ("plugged:listed", "'plugged:listed': found the parameter *parameters; a recipe needs named parameters"),
+        ("plugged:unreadable", "'plugged:unreadable': NameError: name 'Nothing' is not defined"),
+        ("plugged_broken:any", "'plugged_broken:any' can not be imported: ZeroDivisionError"),
+    ],
+)
+def test_a_recipe_from_elsewhere_that_fails_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, said: str
+) -> None:
+    (tmp_path / "plugged.py").write_text(RECIPES)
+    (tmp_path / "plugged_broken.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "plugged", raising=False)
+    cells = f"cells: [{{name: a, data: digits, method: dense}}, {{name: b, data: digits, method: '{recipe}'}}]"
+    assert message_of(tmp_path, cells).startswith(f"cells[1].method: {said}")
+
+
 def test_a_missing_grid_names_the_nearest_in_its_folder(tmp_path: Path) -> None:
     (tmp_path / "cifar10.yaml").touch()
     (tmp_path / "digits.yaml").touch()
@@ -203,8 +255,11 @@ def test_a_missing_grid_names_the_nearest_in_its_folder(tmp_path: Path) -> None:
         load_grid(tmp_path / "cifar1.yaml")
     with pytest.raises(UserError, match="nor a folder"):
         load_grid(tmp_path / "nowhere" / "cifar10.yaml")
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match=r"a folder, not a grid; in it: cifar10\.yaml, digits\.yaml"):
         load_grid(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"a folder, not a grid; in it: no grid \(\*\.yaml\)"):
+        load_grid(tmp_path / "empty")
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:

@@ -115,6 +115,18 @@ def test_a_mistake_is_one_line(door: Door, capsys: pytest.CaptureFixture) -> Non
     assert re.fullmatch(r"error: .*small\.yaml.*'quick'.*\n", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("place", ["results", "report", "report/small-quick"])
+def test_a_file_where_a_folder_is_needed_stops_before_any_work(
+    place: str, door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(Executor, "execute", lambda *_: pytest.fail("trained"))
+    file = door.grid.parent / place
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    assert door("quick", "--device", "cpu") == 2
+    assert re.fullmatch(rf"error: --(store|out) {file}\S*: {file} is a file, not a folder\n", capsys.readouterr().err)
+
+
 def test_the_gate_runs_the_commands_that_the_readme_opens_with() -> None:
     install, test = "python3 -m pip install tox", "python3 -m tox"
     commands = re.findall(r"^(python3 -m .*?) +#", (ROOT / "README.md").read_text(), re.MULTILINE)

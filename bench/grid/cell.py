@@ -17,8 +17,9 @@ from bench.errors import UserError, did_you_mean
 from bench.grid.entry import CellEntry, DataChoice, OptimizerChoice, SemanticsChoice, TopologyChoice
 from bench.grid.messages import Locate, shown, validated
 from bench.grid.method import find_method, make_phases
-from bench.models.catalog import NETWORKS
+from bench.models.catalog import NETWORKS, Layer
 from bench.recipes import PRESETS, Method, Semantics, Setting
+from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
 from bench.spec import Augmentation, DataSpec, ModelSpec, Optimizer, Phase, Record, RunSpec, Topology
 
 # Run j of replicate r trains with seed + 100 r + j: no seed depends on M, so ensembles of every size share runs.
@@ -86,7 +87,36 @@ def find_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
         layers_of(spec.model, spec.data)
     except ValueError as error:
         return ("model",), str(error)
-    return _rewiring_problem(spec)
+    if spec.augmentation.padding >= facts.image_size:
+        padding, size = spec.augmentation.padding, facts.image_size
+        return ("augmentation", "padding"), f"found {padding}; allowed: less than {size}, the size of an image"
+    return _topology_problem(spec) or _rewiring_problem(spec)
+
+
+def _topology_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
+    if spec.topology is None:
+        return None
+    arguments = tuple(spec.model.arguments.items())
+    empty = _empty_layer(spec.model.name, arguments, spec.data.name, spec.topology.density, spec.topology.distribution)
+    if empty is None:
+        return None
+    sparsity = 1 - Decimal(str(spec.topology.density))
+    return ("sparsity",), (
+        f"a sparsity of {sparsity} leaves none of the {empty.size} weights of {empty.name}; allowed: one that leaves "
+        "every layer a weight"
+    )
+
+
+@lru_cache(maxsize=4096)
+def _empty_layer(
+    network: str, arguments: tuple[tuple[str, Any], ...], dataset: str, density: float, distribution: str
+) -> Layer | None:
+    """Return the first layer of a network that would start without a weight, None if every layer has some."""
+    facts = DATASETS[dataset]
+    layers = NETWORKS[network].layers(facts.classes, facts.image_size, **dict(arguments))
+    shapes = {layer.name: layer.shape for layer in layers}
+    counts = exact_counts(shapes, DISTRIBUTIONS[distribution](shapes, density))
+    return next((layer for layer in layers if not counts[layer.name]), None)
 
 
 def _rewiring_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:

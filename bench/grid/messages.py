@@ -84,7 +84,9 @@ def _bounds(model: type[BaseModel], keys: tuple[Key, ...]) -> str:
     if not keys or any(isinstance(key, int) for key in keys):
         return ""
     field = _model_at(model, keys[:-1]).model_fields.get(str(keys[-1]))
-    metadata = field.metadata if field else []
+    metadata = list(field.metadata) if field else []
+    for kind in get_args(field.annotation) if field else ():  # of an optional number: int with bounds, or None
+        metadata += [bound for inner in getattr(kind, "__metadata__", ()) for bound in inner.metadata]
     return " and ".join(f"{words} {getattr(m, name)}" for name, words in BOUNDS for m in metadata if hasattr(m, name))
 
 

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Hashable
 from functools import lru_cache
 from importlib import import_module
+from traceback import extract_tb
 from typing import Any, get_type_hints
 
 from pydantic import ValidationError, create_model
@@ -29,9 +30,16 @@ def find_method(name: str, locate: Locate) -> Method:
         recipe = getattr(import_module(module_name), function_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{locate('method')}: {name!r} can not be imported: {error}") from None
+    except Exception as error:  # a module may raise anything
+        raise UserError(f"{locate('method')}: {name!r} can not be imported: {_described(error)}") from None
     if not callable(recipe):
         raise UserError(f"{locate('method')}: {name!r} is not a function")
-    return Method(recipe)
+    method = Method(recipe)
+    try:
+        _parameters(method)
+    except Exception as error:  # annotations may name what is not there
+        raise UserError(f"{locate('method')}: {name!r}: {_described(error)}") from None
+    return method
 
 
 def make_phases(
@@ -53,6 +61,10 @@ def make_phases(
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         given = ", ".join(f"{key}={value}" for key, value in arguments.items())
         raise UserError(f"{locate('recipe')}: {name} with {given} makes no schedule: {reason}") from None
+    except Exception as error:
+        if ":" not in name:  # a mistake of ours
+            raise
+        raise UserError(f"{locate('method')}: {name!r} raised {_described(error)}") from None
     if not isinstance(phases, tuple) or not phases or not all(isinstance(phase, Phase) for phase in phases):
         raise UserError(f"{locate('method')}: {name!r} must return a tuple of bench.spec.Phase")
     return phases
@@ -68,7 +80,18 @@ def _parameters(method: Method) -> type[Record]:
     """Return a record with one field for each parameter of a recipe after the setting."""
     hints = get_type_hints(method.recipe, include_extras=True)
     parameters = list(inspect.signature(method.recipe).parameters.values())[1:]
+    for p in parameters:
+        if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
+            raise UserError(f"found the parameter {p}; a recipe needs named parameters, which are its keys in a grid")
     fields: dict[str, Any] = {
         p.name: (hints.get(p.name, Any), ... if p.default is inspect.Parameter.empty else p.default) for p in parameters
     }
     return create_model("Parameters", __base__=Record, **fields)
+
+
+def _described(error: Exception) -> str:
+    """Return an error of a recipe from elsewhere: its type, its message, and the line that raised it."""
+    if isinstance(error, UserError):
+        return str(error)
+    last = extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"

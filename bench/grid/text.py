@@ -45,7 +45,10 @@ def read_yaml(path: Path) -> Any:
 def _missing(path: Path) -> str:
     if not path.parent.is_dir():
         return f"no such file, nor a folder {path.parent}"
-    grids = sorted(found.name for pattern in ("*.yaml", "*.yml") for found in path.parent.glob(pattern))
+    folder = path if path.is_dir() else path.parent
+    grids = sorted(found.name for pattern in ("*.yaml", "*.yml") for found in folder.glob(pattern))
+    if path.is_dir():
+        return f"a folder, not a grid; in it: {', '.join(grids) or 'no grid (*.yaml)'}"
     if not grids:
         return f"no such file, and no grid (*.yaml) in {path.parent}"
     return f"no such file{did_you_mean(path.name, grids)}"

@@ -76,9 +76,12 @@ def _run_record(run: RunPlan) -> dict[str, Any]:
 
 
 def print_plan(plan: Plan, console: "Console") -> None:
-    """Print cells, runs and totals, at whatever width the console has."""
+    """Print cells, runs and totals, at whatever width the console has; it must print names as they are (no markup)."""
+    from rich.text import Text
+
     gpu = " (needs a GPU)" if plan.needs_gpu else ""
-    console.print(f"[bold]{plan.grid}[/] at scale [bold]{plan.scale}[/]{gpu}", plan.title and f"· {plan.title}")
+    head = Text.assemble((plan.grid, "bold"), " at scale ", (plan.scale, "bold"), gpu)
+    console.print(head, plan.title and f"· {plan.title}")
     for line in dict.fromkeys(_material(cell) for cell in plan.cells[:MOST_CELLS]):
         console.print(line, style="dim")
     console.print("", _cell_table(plan), sep="\n")

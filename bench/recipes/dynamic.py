@@ -7,7 +7,7 @@ from typing import Literal
 
 from bench.errors import UserError
 from bench.recipes.fixed import step_decay
-from bench.recipes.setting import Setting
+from bench.recipes.setting import Count, RefinementEpochs, Setting, Share, StepDecayEpochs
 from bench.spec import GlobalExploration, LearningRate, Phase, Rewire, RewireRule, TicketPolicy
 
 Growth = Literal["gradient", "random"]
@@ -16,9 +16,9 @@ Growth = Literal["gradient", "random"]
 def dst(
     setting: Setting,
     *,
-    epochs: int = 250,
-    update_every: int = 1000,
-    drop_fraction: float = 0.5,
+    epochs: StepDecayEpochs = 250,
+    update_every: Count = 1000,
+    drop_fraction: Share = 0.5,
     growth: Growth = "gradient",
 ) -> tuple[Phase, ...]:
     """Train as dense, and every `update_every` steps drop `drop_fraction` of each layer and grow as many."""
@@ -29,13 +29,13 @@ def dst(
 def edst(
     setting: Setting,
     *,
-    exploration_epochs: int = 150,
-    refinement_epochs: int = 100,
-    epochs: int | None = None,
-    tickets: int | None = None,
-    exploration_fraction: float = 0.8,
-    update_every: int = 1000,
-    drop_fraction: float = 0.5,
+    exploration_epochs: Count = 150,
+    refinement_epochs: RefinementEpochs = 100,
+    epochs: Count | None = None,
+    tickets: Count | None = None,
+    exploration_fraction: Share = 0.8,
+    update_every: Count = 1000,
+    drop_fraction: Share = 0.5,
     growth: Growth = "gradient",
 ) -> tuple[Phase, ...]:
     """Explore at the first learning rate, then refine `tickets` times (x0.1, then x0.01), one ticket each.

@@ -1,8 +1,18 @@
 """What a recipe may know of its cell, and the named switches of the protocol (released code against literature)."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from bench.spec import Record
+
+# Parameters of recipes with their bounds, which a grid is checked against.
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+# Three learning rates, an epoch each at least.
+StepDecayEpochs = Annotated[int, Field(ge=3)]
+# Two learning rates, an epoch each at least.
+RefinementEpochs = Annotated[int, Field(ge=2)]
 
 
 class Semantics(Record):

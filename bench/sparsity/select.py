@@ -1,16 +1,18 @@
 """Exact selection of the entries of largest magnitude, ties by index, without sorting.
 
 A mask update needs a threshold, not an order. On a CPU, NumPy's vectorised partition finds it in linear time, where
-the released code sorts every layer twice, and a sample first tells which small part of the entries can hold it at all.
+the released code sorts every layer twice, and a sample first tells between which two magnitudes it lies.
 """
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 SAMPLE = 16_384
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def largest(values: Tensor, among: Tensor, count: int, ties: Literal["first", "last"] = "first") -> Tensor:
@@ -37,15 +39,17 @@ def kth_largest_magnitude(values: Tensor, among: Tensor, k: int) -> float:
     if values.device.type != "cpu":
         # A sort takes a GPU less than a millisecond a layer, and unlike kthvalue was always deterministic there.
         return float(flat[marked].abs().sort().values[-k])
-    bound = _lower_bound(flat.numpy(), marked.numpy(), k / count_true(marked))
-    part = at_least(flat, bound) if bound > 0 else flat != 0
-    if count_true(part.logical_and_(marked)) < k:  # the sample misled, or all that is left are zeros
-        part = (flat != 0).logical_and_(marked)
+    low, high = _bracket(flat.numpy(), marked.numpy(), k / count_true(marked))
+    top = at_least(flat, high).logical_and_(marked)
+    part = (at_least(flat, low) if low > 0 else flat != 0).logical_and_(marked).logical_xor_(top)
+    above = count_true(top)
+    if not above < k <= above + count_true(part):  # the sample misled, or all that is left are zeros
+        above, part = 0, (flat != 0).logical_and_(marked)
         if count_true(part) < k:
             return 0.0
     magnitudes = np.compress(part.numpy(), flat.numpy())
     np.abs(magnitudes, out=magnitudes)
-    position = magnitudes.size - k
+    position = magnitudes.size - (k - above)
     magnitudes.partition(position)
     return float(magnitudes[position])
 
@@ -62,14 +66,16 @@ def at_least(values: Tensor, magnitude: float) -> Tensor:
     return (values >= magnitude).logical_or_(values <= -magnitude)
 
 
-def _lower_bound(array: np.ndarray, where: np.ndarray, share: float) -> float:
-    """Return a magnitude that very likely has slightly more than `share` of the marked entries above it."""
+def _bracket(array: Array, where: Array, share: float) -> tuple[float, float]:
+    """Return two magnitudes between which, very likely, lies the one that `share` of the marked entries reach."""
     stride = max(1, array.size // SAMPLE) | 1  # odd, so as not to march in step with the dimensions of a kernel
     sample = np.abs(array[::stride][where[::stride]])
-    margin = 5 * np.sqrt(share * (1 - share) / max(sample.size, 1)) + 1e-3
-    if sample.size < SAMPLE // 8 or share + margin >= 1:
-        return 0.0
-    return float(np.quantile(sample, 1 - share - margin))
+    if sample.size < SAMPLE // 8:
+        return 0.0, math.inf
+    margin = 5 * math.sqrt(share * (1 - share) / sample.size) + 1e-3
+    sample.sort()
+    low, high = (int((1 - share + side * margin) * sample.size) for side in (-1, 1))
+    return float(sample[low]) if low > 0 else 0.0, float(sample[high]) if high < sample.size else math.inf
 
 
 def _in_memory_order(tensor: Tensor) -> Tensor:

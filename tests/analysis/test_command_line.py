@@ -90,6 +90,14 @@ def test_a_mistake_is_one_line_and_exit_code_2(where, capsys, arguments, said):
     assert "Traceback" not in message
 
 
+@pytest.mark.parametrize("option", ["--store", "--out"])
+def test_a_file_is_no_folder_to_work_in(where, tmp_path, capsys, option):
+    file = tmp_path / "file"
+    file.touch()
+    assert run("tables", *where, option, file) == 2
+    assert capsys.readouterr().err == f"error: {option} {file}: {file} is a file, not a folder\n"
+
+
 def test_damaged_logits_are_named_the_rest_is_written_and_the_exit_code_is_1(where, plan, full, tmp_path, capsys):
     path = full.run(plan.cells[2].runs[0][0]).path / "logits" / "test.safetensors"
     path.write_bytes(b"x" + path.read_bytes()[1:])

@@ -39,6 +39,22 @@ class TestData:
         store.record_data("cifar10", moved)
         assert store.data_records() == {"cifar10": moved}
 
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            ("[]", "dictionary"),
+            ('{"digits": 3}', "digits: "),
+            ('{"digits": {"variant": "official"}}', "digits.location: "),
+        ],
+    )
+    def test_an_altered_file_is_named(self, tmp_path: Path, content: str, said: str) -> None:
+        path = tmp_path / "data.json"
+        path.write_text(content)
+        with pytest.raises(UserError) as refused:
+            Store(tmp_path).data_records()
+        assert str(refused.value).startswith(f"{path}: ")
+        assert said in str(refused.value)
+
 
 def test_looking_creates_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
