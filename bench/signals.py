@@ -5,7 +5,7 @@ SIGTERM and SIGINT come from people and batch systems, SIGUSR1 and SIGUSR2 ahead
 
 import signal
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 # sysexits.h EX_TEMPFAIL: nothing is wrong, the same command continues.
@@ -21,7 +21,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self._previous: dict[signal.Signals, object] = {}
+        self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         for number in SIGNALS:
@@ -30,7 +30,7 @@ class StopRequest:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
 
     def check(self) -> None:
         """Raise InterruptedRunError if a signal came."""

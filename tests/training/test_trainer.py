@@ -10,7 +10,7 @@ from torch.nn import functional
 from bench.data.augment import draw_epoch
 from bench.data.catalog import DATASETS
 from bench.models.build import build_model
-from bench.recipes import RELEASED, STANDARD, Setting
+from bench.recipes import RELEASED, STANDARD, Semantics, Setting
 from bench.recipes.dynamic import edst
 from bench.sparsity import erdos_renyi_kernel, exact_counts
 from bench.sparsity.network import maskable_weights
@@ -123,8 +123,8 @@ def test_sparse_steps_follow_the_protocol(preset: str) -> None:
 
 
 @pytest.mark.parametrize("preset", [RELEASED, STANDARD], ids=["released", "standard"])
-def test_inactive_weights_are_exactly_zero_after_every_step(preset: object) -> None:
-    trainer = make_trainer(edst_spec(preset))  # type: ignore[arg-type]
+def test_inactive_weights_are_exactly_zero_after_every_step(preset: Semantics) -> None:
+    trainer = make_trainer(edst_spec(preset))
     seen = 0
 
     def check() -> None:
