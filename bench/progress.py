@@ -28,12 +28,13 @@ class RunProgress:
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.table import Column
 
             self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.percentage:>3.0f}% {task.fields[note]}"),
-                TimeRemainingColumn(),
+                TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=34)),
+                BarColumn(bar_width=12),
+                TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
+                TimeRemainingColumn(compact=True),
                 console=Console(stderr=True),
                 transient=True,
             )
@@ -57,7 +58,8 @@ class RunProgress:
             f"validation {100 * line['validation_accuracy']:.1f}%, {line['images_per_second']:.0f} images/s"
         )
         if self._bar is not None:
-            self._bar.update(self._task, completed=steps_done, note=note)
+            short = f"{line['epoch']}/{self._epochs} {100 * line['validation_accuracy']:.1f}%"
+            self._bar.update(self._task, completed=steps_done, note=short)
             return
         now = time.monotonic()
         if now - self._last_line >= SECONDS_BETWEEN_LINES or line["epoch"] == self._epochs:

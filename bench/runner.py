@@ -62,7 +62,7 @@ def run_plan(
         )
         todo = [run for run in runs if _wanted(store.run(run.spec.run_id), retry=retry)][:limit]
         for position, run in enumerate(todo, start=1):
-            title = f"[{position}/{len(todo)}] {run.spec.run_id} ({run.cells[0]})"
+            title = f"[{position}/{len(todo)}] {run.cells[0]} {run.spec.run_id[:8]}"
             _attempt(executor, run.spec, title)
             if stop.received is not None:
                 log.warning("stopped by %s; the same command continues", stop.received.name)
