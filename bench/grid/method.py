@@ -46,7 +46,10 @@ def make_phases(
     method: Method, name: str, parameters: dict[str, Any], setting: Setting, locate: Locate
 ) -> tuple[Phase, ...]:
     """Return the phases of a recipe; UserError for parameters it does not have or that make no schedule."""
-    checked = validated(_parameters(method), parameters, lambda *keys: locate("recipe", *keys))
+    try:
+        checked = validated(_parameters(method), parameters, lambda *keys: locate("recipe", *keys))
+    except UserError as error:  # a value on an axis or in base meets methods that it may not suit
+        raise UserError(f"{error} (parameters of {name!r})") from None
     arguments = dict(checked)
     # Thousands of cells share a few schedules. A list among the parameters can be no key of a cache.
     call = _phases if all(isinstance(value, Hashable) for value in arguments.values()) else _phases.__wrapped__

@@ -81,7 +81,7 @@ def print_plan(plan: Plan, console: "Console") -> None:
 
     gpu = " (needs a GPU)" if plan.needs_gpu else ""
     head = Text.assemble((plan.grid, "bold"), " at scale ", (plan.scale, "bold"), gpu)
-    console.print(head, plan.title and f"· {plan.title}")
+    console.print(head.append(f" · {plan.title}" if plan.title else ""))
     for line in dict.fromkeys(_material(cell) for cell in plan.cells[:MOST_CELLS]):
         console.print(line, style="dim")
     console.print("", _cell_table(plan), sep="\n")
