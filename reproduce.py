@@ -39,6 +39,7 @@ def reproduce(
     ] = Path("report"),
     device: DeviceName = Device.auto,
     retry: Retry = False,
+    parallel: bench.Parallel = 1,
     force: Annotated[
         bool, typer.Option("--force", help="Train a scale that needs a GPU without one.", show_default="stop")
     ] = False,
@@ -51,7 +52,7 @@ def reproduce(
     pages = out / f"{grid.stem}-{scale}"
     check_folder("--out", pages)
     if not force and _lacks_gpu(grid, scale, store, device):
-        bench.plan(grid, scale=scale, store=store, data=data)
+        bench.plan([grid], scale=scale, store=store, data=data)
         print(
             f"Stopped before any work: the scale {scale!r} needs a GPU and this machine offers none. "
             "What makes sense here:\n"
@@ -60,7 +61,9 @@ def reproduce(
             "--force trains it all the same."
         )
         raise typer.Exit(2)
-    code = _exit_code(bench.run, grid, scale=scale, store=store, data=data, retry=retry, device=device)
+    code = _exit_code(
+        bench.run, grid, scale=scale, store=store, data=data, retry=retry, device=device, parallel=parallel
+    )
     if code == EXIT_INTERRUPTED:
         print("Interrupted; what was trained is kept, and the same command continues from there.")
         raise typer.Exit(code)

@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.naming import method_of
 from bench.errors import UserError
 from bench.spec import ModelSpec
 
 COLUMNS = ("dataset", "model", "method", "members", "accuracy", "nll", "ece", "source")
 Key = tuple[str, str, str, str]
+NAMES = {"resnet_imagenet": "resnet"}
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,15 @@ def find_published(
     table: Mapping[Key, Published], dataset: str, model: ModelSpec, method: str, members: int
 ) -> Published | None:
     """Return the row of the same data set, network, method and ensemble size, None if nobody published one."""
-    # The files call an ensemble of dense networks a method of its own, and WRN-28-10 wide_resnet28_10.
-    method = "dense_ensemble" if method == "dense" and members > 1 else method
+    # The files call an ensemble of dense networks a method of its own, WRN-28-10 wide_resnet28_10, and ImageNet's
+    # ResNet-50 resnet50.
+    method = method_of(method, model)
+    if method == "dense" and members > 1:
+        method = "dense_ensemble"
+    elif method == "mc_dropout":
+        method = f"mc_dropout_{members}_sample{'s' if members > 1 else ''}"
     arguments = "_".join(str(model.arguments[key]) for key in ("depth", "width") if key in model.arguments)
-    return table.get((dataset, model.name + arguments, method, str(members)))
+    return table.get((dataset, NAMES.get(model.name, model.name) + arguments, method, str(members)))
 
 
 def _number(text: str, where: str) -> float:

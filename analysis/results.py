@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.columns import MEASURED
+from analysis.naming import method_of
 from bench import metrics
 from bench.errors import UserError
 from bench.metrics.probabilities import Doubles, Labels
@@ -63,6 +64,7 @@ def load_results(plan: Plan, store: Store) -> Results:
                 continue
             try:
                 members, labels = read_members(store, runs)
+                members = members[: cell.members]  # of a network that draws samples, a cell may count the first ones
             except UserError as error:
                 problems.append(str(error))
                 continue
@@ -143,17 +145,17 @@ def _add_replicate(rows: dict[str, Rows], key: dict[str, Any], members: Doubles,
 def _cell_row(cell: CellPlan, done: int) -> dict[str, Any]:
     return {
         "cell": cell.name,
-        "method": cell.method,
+        "method": method_of(cell.method, cell.model),
         "members": cell.members,
         "sparsity": cell.sparsity,
         "replicates": cell.replicates,
         "replicates_done": done,
-        "runs": len({run for runs in cell.runs for run in runs}),
+        "runs": len({run for replicate in range(cell.replicates) for run in cell.all_runs(replicate)}),
         "dataset": cell.data.name,
         "variant": cell.data.variant,
         "train_flops_ratio": cell.train_flops_ratio,
         "inference_flops_ratio": cell.inference_flops_ratio,
-        "parameters_ratio": cell.members * (1 - cell.sparsity),
+        "parameters_ratio": cell.parameters_ratio,
     }
 
 

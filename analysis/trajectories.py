@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import UserError
+from bench.phases import GlobalExploration, LearningRate, Phase, Prune
 from bench.plan import Plan, RunPlan
 from bench.spec import RunSpec, canonical_json
 from bench.store import Store
@@ -70,31 +71,55 @@ def load_trajectories(plan: Plan, store: Store) -> Trajectories:
 
 
 def schedule_events(spec: RunSpec) -> Iterator[dict[str, Any]]:
-    """Yield what happens before which epoch (from 1): starts of phases, changes of the rate, global explorations."""
-    start, rate = 1, spec.phases[0].lr.at(0)
+    """Yield what happens before which epoch (from 1): phases, learning rates, topology changes at once."""
+    start, rate = 1, _first_rate(spec.phases[0])
     for phase in spec.phases:
         yield {"kind": "phase", "epoch": start, "label": phase.name}
-        if phase.on_start is not None:
-            yield {"kind": "exploration", "epoch": start, "label": f"{phase.on_start.fraction:g}"}
-        for epoch in (0, *phase.lr.boundaries):
-            if phase.lr.at(epoch) != rate:
-                rate = phase.lr.at(epoch)
-                yield {"kind": "lr", "epoch": start + epoch, "label": f"{rate:g}"}
+        for action in phase.on_start:
+            if isinstance(action, GlobalExploration):
+                yield {"kind": "exploration", "epoch": start, "label": f"{action.fraction:g}"}
+            elif isinstance(action, Prune) and spec.topology is not None:
+                yield {"kind": "pruning", "epoch": start, "label": f"{spec.topology.density:g}"}
+        if isinstance(phase.lr, LearningRate):
+            for value, epoch in zip(phase.lr.values, (0, *phase.lr.boundaries), strict=True):
+                if value != rate:
+                    rate = value
+                    yield {"kind": "lr", "epoch": start + epoch, "label": f"{rate:g}"}
+        else:  # a ramp is seen at its start, and has moved when it ends
+            if phase.lr.start != rate:
+                yield {"kind": "lr", "epoch": start, "label": f"{phase.lr.start:g}"}
+            rate = phase.lr.end
         start += phase.epochs
+
+
+def _first_rate(phase: Phase) -> float:
+    return phase.lr.values[0] if isinstance(phase.lr, LearningRate) else phase.lr.start
 
 
 def _trajectories(plan: Plan) -> dict[str, list[RunPlan]]:
     """Return the runs of a plan that differ in their seed alone, under the names of the cells they serve."""
     groups: dict[str, list[RunPlan]] = {}
     for run in plan.runs:
-        groups.setdefault(canonical_json(run.spec.model_copy(update={"seed": 0})), []).append(run)
+        groups.setdefault(_without_seeds(run.spec), []).append(run)
     order = {cell.name: index for index, cell in enumerate(plan.cells)}
     named = {}
     for runs in groups.values():
         cells = sorted({name for run in runs for name in run.cells}, key=order.__getitem__)
         more = f" and {len(cells) - MOST_NAMES} more cells" if len(cells) > MOST_NAMES else ""
-        named[", ".join(cells[:MOST_NAMES]) + more] = runs
+        name = ", ".join(cells[:MOST_NAMES]) + more
+        # Parents that no cell asks for by itself serve the cells of their children.
+        named[f"{name} (parent)" if name in named or _is_parent(runs[0], plan) else name] = runs
     return named
+
+
+def _is_parent(run: RunPlan, plan: Plan) -> bool:
+    """Whether a run only serves as the start of others."""
+    return not any(run.id in replicate for cell in plan.cells for replicate in cell.runs)
+
+
+def _without_seeds(spec: RunSpec) -> str:
+    parent = None if spec.parent is None else spec.parent.model_copy(update={"seed": 0})
+    return canonical_json(spec.model_copy(update={"seed": 0, "parent": parent}))
 
 
 def _add_ticket(rows: dict[str, list[dict[str, Any]]], trajectory: str, run: RunPlan, ticket: dict[str, Any]) -> None:

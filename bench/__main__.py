@@ -3,13 +3,25 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.errors import UserError
-from bench.options import DataPath, Device, DeviceName, GridPath, Retry, ScaleName, StorePath, a_folder, run_app
+from bench.options import (
+    DataPath,
+    Device,
+    DeviceName,
+    GridPath,
+    GridPaths,
+    Retry,
+    ScaleName,
+    StorePath,
+    a_folder,
+    run_app,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +45,7 @@ app.add_typer(data_app, name="data")
 
 @app.command()
 def plan(
-    grid: GridPath,
+    grids: GridPaths,
     scale: ScaleName = "paper",
     store: StorePath = Path("results"),
     data: DataPath = None,
@@ -54,9 +66,12 @@ def plan(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.", show_default="tables")] = False,
 ) -> None:
-    """Show the cells of a grid, the runs behind them, what is done and what the rest costs. Trains nothing."""
-    from bench.grid import load_grid
-    from bench.plan import make_plan, print_plan, to_json
+    """Show the cells of a grid, the runs behind them, what is done and what the rest costs. Trains nothing.
+
+    Of several grids: what they share, and what they cost together.
+    """
+    from bench.grid import grid_files, load_grid
+    from bench.plan import Together, make_plan, print_plan, print_several, several_to_json, to_json
     from bench.store import Store
 
     if tflops is not None and not 0 < tflops < float("inf"):
@@ -64,12 +79,30 @@ def plan(
     kind = None if device is Device.auto else device.value
     with _no_collection():
         where = Store(store)
-        loaded = load_grid(grid)
-        made = make_plan(loaded, scale, where, _variants(loaded, where, data), device=kind, tflops=tflops)
-        if as_json:
-            print(to_json(made))
+        made = [
+            make_plan(loaded, scale, where, _variants(loaded, where, data), device=kind, tflops=tflops)
+            for loaded in map(load_grid, grid_files(grids))
+        ]
+        if len(made) == 1 and as_json:
+            print(to_json(made[0]))
+        elif len(made) == 1:
+            print_plan(made[0], _console())
+        elif as_json:
+            print(several_to_json(Together.of(made)))
         else:
-            print_plan(made, _console())
+            print_several(Together.of(made), _console())
+
+
+Parallel = Annotated[
+    int,
+    typer.Option(
+        "--parallel",
+        min=1,
+        metavar="N",
+        help="Train N runs at once, each in a process with its share of the cores: for runs too small to fill a "
+        "device. Rounding follows the number of threads, and so the N.",
+    ),
+]
 
 
 @app.command()
@@ -101,8 +134,9 @@ def run(
         float,
         typer.Option("--checkpoint-seconds", min=0.0, metavar="S", help="What a run killed outright may lose."),
     ] = 120.0,
+    parallel: Parallel = 1,
 ) -> None:
-    """Train what is missing, one run after another in the order of the plan.
+    """Train what is missing, one run after another (or several at once) in the order of the plan.
 
     A failed run is recorded and the others go on. Exit code: 0 if all selected runs are done, 1 if not, 2 for a
     mistake in what was given, 75 after an interruption (the same command continues).
@@ -116,9 +150,13 @@ def run(
     loaded = load_grid(grid)
     chosen = select_runs(make_plan(loaded, scale, where, _variants(loaded, where, data)), select or [])
     _log_to_stderr()
-    from bench.runner import run_plan
+    if parallel == 1:
+        from bench.runner import run_plan as execute
+    else:
+        from bench.parallel import run_parallel
 
-    code = run_plan(
+        execute = partial(run_parallel, parallel=parallel)
+    code = execute(
         chosen,
         where,
         data=data,

@@ -1,9 +1,12 @@
-"""Bring one run to "done": recipe -> tickets -> logits, under its lock, from wherever an earlier process left it."""
+"""Bring one run to "done": recipe -> tickets -> logits, under its lock, from wherever an earlier process left it.
+
+A run that starts from another one's weights finds them in the store, where that parent is done.
+"""
 
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +20,7 @@ from bench.errors import UserError
 from bench.files import read_json, remove_temporaries, sha256_of, write_json
 from bench.lock import RunLock
 from bench.progress import RunProgress
+from bench.seeds import derived_seed
 from bench.signals import StopRequest
 from bench.spec import MASK_PREFIX, DataSpec, RunSpec
 from bench.store import DataRecord, RunFolder, Store
@@ -27,6 +31,10 @@ from bench.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 120.0
+
+
+class BlockedRunError(Exception):
+    """The run waits for its parent, or the parent can not be had; the message says which and why."""
 
 
 class Executor:
@@ -66,10 +74,13 @@ class Executor:
     def execute(self, spec: RunSpec, title: str) -> None:
         """Bring one run to "done", from wherever an earlier process left it.
 
-        RunLockedError if another process has it; InterruptedRunError after a signal; other exceptions are the run's.
+        RunLockedError if another process has it; InterruptedRunError after a signal; BlockedRunError while its parent
+        is not done; other exceptions are the run's.
         """
-        split = self.load_data(spec.data)
         folder = self.store.run(spec.run_id)
+        if spec.parent is not None and (reason := self.store.blocked_by(spec.parent.run_id)) is not None:
+            raise BlockedRunError(reason)
+        split = self.load_data(spec.data)
         with RunLock(folder.path / "lock") as lock:
             if folder.status() == "done" and not folder.damaged_files(deep=True):
                 return  # another process did it since the plan was made
@@ -92,17 +103,18 @@ class Executor:
             folder.finish(result)
 
     def _trainer(self, spec: RunSpec, split: Split, folder: RunFolder) -> Trainer:
-        def write_ticket(index: int, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> str:
-            folder.write_ticket(index, {name: tensor.cpu().numpy() for name, tensor in tensors.items()}, metadata)
-            return sha256_of(_ticket_file(folder, index))
-
+        validation = None
+        if spec.data.validation_images:
+            validation = self._place(split.validation, spec, augmented=spec.validation_augmented)
+        parent = None if spec.parent is None else self.store.run(spec.parent.run_id)
         return Trainer(
             spec,
             self._place(split.train, spec, augmented=True),
-            self._place(split.validation, spec, augmented=spec.validation_augmented),
+            validation,
             self.device,
-            write_ticket,
+            _Keeper(folder),
             classes=DATASETS[spec.data.name].classes,
+            parent=None if parent is None else _Ancestor(parent, self.device),
             deterministic=self._deterministic,
         )
 
@@ -120,7 +132,7 @@ class Executor:
     def _resume(self, trainer: Trainer, folder: RunFolder) -> dict[str, int] | None:
         """Load the checkpoint, if there is one, into the trainer and the history; return where it stood."""
         state = load_checkpoint(folder.path / "checkpoint.pt", self.device)
-        if state is not None and (damaged := _damaged_tickets(folder, state["at"]["tickets"])):
+        if state is not None and (damaged := _damaged_weights(folder, state["at"])):
             log.warning("%s was lost, truncated or altered; the run starts over", ", ".join(map(str, damaged)))
             state = None
         if state is not None:
@@ -157,14 +169,16 @@ class Executor:
         """Store the logits of every ticket on the test and validation images."""
         if not tickets:
             raise RuntimeError("the run left no ticket at all: no epoch of a ticket's phase beat those before it")
-        for name, source in (("test", split.test), ("validation", split.validation)):
+        sets = [("test", split.test), ("validation", split.validation)]
+        for name, source in sets if trainer.spec.data.validation_images else sets[:1]:
             images = self._place(source, trainer.spec, augmented=False)
             logits = []
             for ticket in tickets:
                 self._stop.check()
                 trainer.model.load_state_dict(_weights(folder, ticket["index"]))
-                logits.append(predict(trainer.model, trainer.forward, images).cpu().numpy())
-            folder.write_logits(name, np.stack(logits), source.labels)
+                seed = derived_seed(trainer.spec.seed, "sampling", name, ticket["index"])
+                logits.append(predict(trainer.model, trainer.forward, images, sampling=seed).cpu().numpy())
+            folder.write_logits(name, np.concatenate(logits), source.labels)
 
     def _intact_tickets(self, folder: RunFolder) -> dict[str, Any] | None:
         """Return the training result of a run of which only logits were damaged; otherwise clear what is left of it."""
@@ -175,7 +189,7 @@ class Executor:
         log.warning("%s: damaged (%s)", folder.path, ", ".join(str(f.relative_to(folder.path)) for f in damaged))
         if all(file.parent.name == "logits" for file in damaged):
             return {key: value for key, value in folder.result().items() if key not in ("status", "files")}
-        for file in [result_file, *folder.path.glob("tickets/*"), *folder.path.glob("logits/**/*.safetensors")]:
+        for file in [result_file, *(f for kind in ("tickets", "kept", "logits") for f in folder.tensors(kind))]:
             file.unlink()
         return None
 
@@ -186,11 +200,14 @@ def _training_result(trainer: Trainer, device: torch.device) -> dict[str, Any]:
     spec = trainer.spec
     # Validation included, since plans estimate hours from it; the median, since a resumed epoch timed only its end.
     rates = sorted(spec.data.train_images / line["seconds"] for line in history)
-    sparse = trainer.sparse
+    sparse = trainer.masking.sparse
     return {
         "run": spec.run_id,
+        "parent": spec.parent.run_id if spec.parent else None,
         "tickets": trainer.at.tickets,
         "tickets_expected": spec.tickets,
+        "members_a_ticket": spec.model.members,
+        "kept": trainer.at.kept,
         "checks": {
             "density": sparse.density() if sparse else 1.0,
             "density_wanted": spec.topology.density if spec.topology else 1.0,
@@ -206,20 +223,50 @@ def _training_result(trainer: Trainer, device: torch.device) -> dict[str, Any]:
     }
 
 
+class _Keeper:
+    """Writes the weights of a run into its folder."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+
+    def ticket(self, index: int, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> str:
+        return self._folder.write_ticket(index, _on_host(tensors), metadata)
+
+    def kept(self, index: int, tensors: dict[str, torch.Tensor]) -> str:
+        return self._folder.write_kept(index, _on_host(tensors))
+
+
+class _Ancestor:
+    """Reads the weights of a finished run, every file against its checksum."""
+
+    def __init__(self, folder: RunFolder, device: torch.device) -> None:
+        self._folder, self._device = folder, device
+
+    def tickets(self) -> list[dict[str, torch.Tensor]]:
+        return [self._read("tickets", ticket["index"]) for ticket in self._folder.result()["tickets"]]
+
+    def kept(self) -> list[dict[str, torch.Tensor]]:
+        return [self._read("kept", one["index"]) for one in self._folder.result()["kept"]]
+
+    def _read(self, kind: Literal["tickets", "kept"], index: int) -> dict[str, torch.Tensor]:
+        tensors = self._folder.weights(kind, index)
+        return {name: torch.from_numpy(tensor).to(self._device) for name, tensor in tensors.items()}
+
+
+def _on_host(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+
+
 def _weights(folder: RunFolder, index: int) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
-    tensors = load_file(_ticket_file(folder, index))
+    tensors = load_file(folder.tensor_file("tickets", index))
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(MASK_PREFIX)}
 
 
-def _ticket_file(folder: RunFolder, index: int) -> Path:
-    return folder.path / f"tickets/{index}.safetensors"
-
-
-def _damaged_tickets(folder: RunFolder, tickets: list[dict[str, Any]]) -> list[Path]:
-    """Return the files of tickets, described as in a checkpoint, that are not as they were written."""
-    files = {_ticket_file(folder, ticket["index"]): ticket["sha256"] for ticket in tickets}
+def _damaged_weights(folder: RunFolder, at: dict[str, Any]) -> list[Path]:
+    """Return the files of tickets and kept weights, described as in a checkpoint, that are not as they were written."""
+    files = {folder.tensor_file(kind, one["index"]): one["sha256"] for kind in ("tickets", "kept") for one in at[kind]}
     return [file for file, checksum in files.items() if not file.is_file() or sha256_of(file) != checksum]
 
 

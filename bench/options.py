@@ -35,6 +35,9 @@ def a_folder(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
 
 GRID_HELP = "A grid, such as paper_configs/digits.yaml."
 GridPath = Annotated[Path, typer.Argument(metavar="GRID", help=GRID_HELP)]
+GridPaths = Annotated[
+    list[Path], typer.Argument(metavar="GRID...", help=f"{GRID_HELP} Several, or a folder of grids: what they share.")
+]
 ScaleName = Annotated[str, typer.Option("--scale", metavar="NAME", help="A scale of the grid.")]
 StorePath = Annotated[Path, typer.Option("--store", metavar="DIR", help="The results directory.", callback=a_folder)]
 DataPath = Annotated[

@@ -9,12 +9,13 @@ import socket
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from bench import provenance
 from bench.errors import UserError
-from bench.executor import CHECKPOINT_SECONDS, Executor
+from bench.executor import CHECKPOINT_SECONDS, BlockedRunError, Executor
 from bench.files import write_json
 from bench.lock import LockLostError, RunLockedError
 from bench.signals import EXIT_INTERRUPTED, InterruptedRunError, StopRequest
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 
 TRACEBACK_LINES = 30
 
+# locked: another process has the run; blocked: its parent is not done
+Outcome = Literal["done", "failed", "interrupted", "locked", "blocked"]
+
 
 class PlannedRun(Protocol):
     """What the runner needs of a plan's entry (bench.plan.RunPlan)."""
@@ -34,6 +38,15 @@ class PlannedRun(Protocol):
 
     @property
     def cells(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run to execute, and what it is called in log lines."""
+
+    id: str
+    title: str
+    spec: RunSpec
 
 
 def run_plan(
@@ -49,7 +62,8 @@ def run_plan(
 ) -> int:
     """Execute what is missing of `runs` in order; return 0 if all are done, 1 if not, 75 after a signal.
 
-    Failed and damaged runs are executed again only with `retry`; at most `limit` runs are executed.
+    A run whose parent is not done when its turn comes is left, as blocked. Failed and damaged runs are executed again
+    only with `retry`; at most `limit` runs are executed.
     """
     with StopRequest() as stop:
         executor = Executor(
@@ -60,30 +74,48 @@ def run_plan(
             deterministic=deterministic,
             stop=stop,
         )
-        todo = [run for run in runs if _wanted(store.run(run.spec.run_id), retry=retry)][:limit]
-        for position, run in enumerate(todo, start=1):
-            title = f"[{position}/{len(todo)}] {run.cells[0]} {run.spec.run_id[:8]}"
-            _attempt(executor, run.spec, title)
+        for task in tasks(runs, store, retry=retry, limit=limit):
+            attempt(executor, task)
             if stop.received is not None:
                 log.warning("stopped by %s; the same command continues", stop.received.name)
                 return EXIT_INTERRUPTED
+    return summarise(runs, store)
+
+
+def tasks(runs: Sequence[PlannedRun], store: Store, *, retry: bool, limit: int | None) -> list[Task]:
+    """Return what is to execute, in order; without `retry`, log which runs are left for they failed or were damaged."""
+    todo = [run for run in runs if _wanted(store.run(run.spec.run_id), retry=retry)][:limit]
+    return [
+        Task(run.spec.run_id, f"[{position}/{len(todo)}] {run.cells[0]} {run.spec.run_id[:8]}", run.spec)
+        for position, run in enumerate(todo, start=1)
+    ]
+
+
+def summarise(runs: Sequence[PlannedRun], store: Store) -> int:
+    """Log how many runs are in which state; return the exit code, 0 if all are done."""
     statuses = [store.run(run.spec.run_id).status() for run in runs]
     counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
     log.info("%d runs: %s", len(runs), ", ".join(f"{count} {status}" for status, count in counts.items()))
     return 0 if all(status == "done" for status in statuses) else 1
 
 
-def _attempt(executor: Executor, spec: RunSpec, title: str) -> None:
-    """Execute one run and record how it ended; UserError if no run could do better."""
-    folder = executor.store.run(spec.run_id)
+def attempt(executor: Executor, task: Task) -> Outcome:
+    """Execute one run, record and return how it ended; UserError if no run could do better."""
+    folder, title = executor.store.run(task.id), task.title
     started = time.monotonic()
     try:
-        executor.execute(spec, title)
+        executor.execute(task.spec, title)
         log.info("%s: done in %.0f s", title, time.monotonic() - started)
+        return "done"
     except InterruptedRunError:
         log.warning("%s: interrupted, checkpoint written", title)
+        return "interrupted"
     except (RunLockedError, LockLostError) as locked:
         log.warning("%s: left to another process: %s", title, locked)
+        return "locked"
+    except BlockedRunError as blocked:
+        log.warning("%s: blocked, %s", title, blocked)
+        return "blocked"
     except UserError:
         raise
     except Exception as error:
@@ -104,6 +136,7 @@ def _attempt(executor: Executor, spec: RunSpec, title: str) -> None:
             write_json(folder.path / "error.json", report)
         except OSError as unwritten:
             raise UserError(f"{folder.path}: {unwritten.strerror}; the failure above could not be recorded") from None
+        return "failed"
 
 
 def _wanted(folder: RunFolder, *, retry: bool) -> bool:

@@ -2,29 +2,26 @@
 
 A run is one training trajectory. Its spec holds everything a grid can say that changes its numbers (no paths,
 devices, workers), fully resolved, so that the SHA-256 of its canonical JSON names it: two cells that ask for the same
-spec share the run, and a stored run never changes meaning. Every one-network method is a tuple of phases (architecture:
-"a recipe is data"); the trainer reads phases and knows no method by name.
+spec share the run, and a stored run never changes meaning. A run that starts from another one's weights holds the spec
+of that parent, so that it is named by all that came before it.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from bench.phases import GlobalExploration, Inherit, Phase, RewireRule
+from bench.record import Record
 
 # Raised on purpose when the meaning of a spec changes, so that stored results of the old meaning are not reused.
-SPEC_VERSION = 1
+SPEC_VERSION = 2
 # Among the tensors of a ticket, masks are named by this and the parameter they mask.
 MASK_PREFIX = "mask/"
 # A number that no spec holds, to find the place of the seed in its JSON.
 _NO_SEED = -(10**40) - 20_210_614_568
-
-
-class Record(BaseModel):
-    """A frozen record: unknown keys, and values of the wrong type, are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class DataSpec(Record):
@@ -36,15 +33,77 @@ class DataSpec(Record):
     name: str
     variant: str = "official"
     train_images: int = Field(gt=0)
-    validation_images: int = Field(gt=0)
+    validation_images: int = Field(ge=0)
     test_images: int = Field(gt=0)
 
 
+class McDropout(Record):
+    """Dropout on the residual branches, element by element, while training and at test (Gal & Ghahramani 2016).
+
+    samples   predictions drawn at test; a cell may count fewer of them
+    """
+
+    kind: Literal["mc_dropout"] = "mc_dropout"
+    rate: float = Field(default=0.1, ge=0, lt=1)
+    samples: int = Field(default=30, ge=1)
+
+
+class Mimo(Record):
+    """One network that reads and classifies `members` images at once (Havasi et al. 2021).
+
+    batch_repetitions   how often a step sees each of its images
+    input_repetition    probability that all members of an input read the same image
+    """
+
+    kind: Literal["mimo"] = "mimo"
+    members: int = Field(default=3, ge=1)
+    batch_repetitions: int = Field(default=4, ge=1)
+    input_repetition: float = Field(default=0.0, ge=0, le=1)
+
+
+class BatchEnsemble(Record):
+    """Shared weights, scaled by a rank-one factor a member; every member sees every image (Wen et al. 2020).
+
+    fast_std             fast weights (the factors) start from N(1, fast_std^2)
+    fast_learning_rate   their learning rate over that of the other weights
+    """
+
+    kind: Literal["batch_ensemble"] = "batch_ensemble"
+    members: int = Field(default=4, ge=1)
+    fast_std: float = Field(default=0.5, ge=0)
+    fast_learning_rate: float = Field(default=0.5, gt=0)
+
+
+class TreeNet(Record):
+    """A shared trunk and `members` heads of the last `head_blocks` residual blocks each (Lee et al. 2015)."""
+
+    kind: Literal["tree_net"] = "tree_net"
+    members: int = Field(default=3, ge=1)
+    head_blocks: int = Field(ge=0)
+
+
+MultiMember = Annotated[McDropout | Mimo | BatchEnsemble | TreeNet, Field(discriminator="kind")]
+MULTI_MEMBER: dict[str, type[McDropout | Mimo | BatchEnsemble | TreeNet]] = {
+    "mc_dropout": McDropout,
+    "mimo": Mimo,
+    "batch_ensemble": BatchEnsemble,
+    "tree_net": TreeNet,
+}
+
+
 class ModelSpec(Record):
-    """A network of bench.models by name, and its arguments (depth, width, ...)."""
+    """A network of bench.models by name, or `package.module:factory`; its arguments; how it holds several members."""
 
     name: str
-    arguments: dict[str, int | float | bool | str] = {}
+    arguments: dict[str, int | float | bool | str] = Field(default={})
+    ensemble: MultiMember | None = None
+
+    @property
+    def members(self) -> int:
+        """Number of predictions that one ticket makes of an image."""
+        if self.ensemble is None:
+            return 1
+        return self.ensemble.samples if isinstance(self.ensemble, McDropout) else self.ensemble.members
 
 
 class Augmentation(Record):
@@ -56,111 +115,29 @@ class Augmentation(Record):
 
 
 class Topology(Record):
-    """The masks a sparse run starts with: global density, its division over layers, how positions are drawn."""
+    """The masks of a sparse run: global density, its division over layers, how positions are drawn.
+
+    A run starts with random masks of this density, unless its recipe prunes: then all weights are active at first, and
+    pruning ends here. "global" leaves the division to the magnitudes of all layers together, so only pruning knows it.
+    """
 
     density: float = Field(gt=0, lt=1)
-    distribution: Literal["erk", "uniform"] = "erk"
+    distribution: Literal["erk", "uniform", "global"] = "erk"
     sampling: Literal["exact", "bernoulli"] = "exact"
 
 
-class LearningRate(Record):
-    """Piecewise constant over the epochs of a phase: values[i] from epoch boundaries[i-1] on (0-based)."""
-
-    values: tuple[float, ...] = Field(min_length=1)
-    boundaries: tuple[int, ...] = ()
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if len(self.boundaries) != len(self.values) - 1:
-            raise ValueError("a learning rate needs exactly one value more than boundaries")
-        if list(self.boundaries) != sorted(set(self.boundaries)) or any(b < 1 for b in self.boundaries):
-            raise ValueError(f"boundaries must increase from at least 1, not {list(self.boundaries)}")
-        if any(value <= 0 for value in self.values):
-            raise ValueError("learning rates must be positive")
-        return self
-
-    def at(self, epoch: int) -> float:
-        """Return the rate in 0-based epoch `epoch` of the phase."""
-        return self.values[sum(boundary <= epoch for boundary in self.boundaries)]
-
-
-class RewireRule(Record):
-    """How weights are dropped and grown; the fields where released code and literature differ are protocol switches.
-
-    growth            rank candidates by |dense gradient| (RigL) or draw them uniformly (SET)
-    random_growth     random growth of the exact count, or an independent draw per candidate with that expectation
-    dense_layers      layers of density 1: exempt, or their smallest weights set to 0 with the mask kept at ones
-    regrow_dropped    may a weight dropped in this update be grown again at once (its value is lost)?
-    ties              of weights tied at the drop threshold, those of lowest index go (exact count), or all of them
-    inactive_momentum "masked": gradients and momentum of inactive weights are zero; "dense": they keep accumulating
-    """
-
-    growth: Literal["gradient", "random"] = "gradient"
-    random_growth: Literal["exact", "bernoulli"] = "exact"
-    dense_layers: Literal["exempt", "rewired"] = "exempt"
-    regrow_dropped: bool = False
-    ties: Literal["lowest_index", "all"] = "lowest_index"
-    inactive_momentum: Literal["masked", "dense"] = "masked"
-
-
-class Rewire(Record):
-    """Drop and grow every `every` optimiser steps (counted over the run): the topology search of DST.
-
-    update_step: topology changes "instead_of_optimizer" step (RigL) or "after_optimizer" step (released code)
-    """
-
-    every: int = Field(ge=1)
-    drop_fraction: float = Field(gt=0, lt=1)
-    schedule: Literal["constant", "cosine"] = "cosine"
-    update_step: Literal["instead_of_optimizer", "after_optimizer"] = "instead_of_optimizer"
-    rule: RewireRule = RewireRule()
-
-
-class GlobalExploration(Record):
-    """On entering a phase, drop `fraction` of every layer at once and regrow: from one ticket to the next."""
-
-    action: Literal["global_exploration"] = "global_exploration"
-    fraction: float = Field(gt=0, lt=1)
-    rule: RewireRule = RewireRule()
-
-
-class TicketPolicy(Record):
-    """Which epoch of a phase becomes its ticket.
-
-    reset_best False compares with the best validation accuracy seen before the phase too, as the released code does
-    for the first ticket, which can then be missing.
-    """
-
-    select: Literal["best_validation", "last"] = "best_validation"
-    reset_best: bool = True
-
-
-class Phase(Record):
-    """A stretch of training with one schedule, at the end of which a ticket may be taken."""
-
-    name: str
-    epochs: int = Field(ge=1)
-    lr: LearningRate
-    rewire: Rewire | None = None
-    on_start: GlobalExploration | None = None
-    ticket: TicketPolicy | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.lr.boundaries and self.lr.boundaries[-1] >= self.epochs:
-            raise ValueError(
-                f"{self.epochs} epochs are too few for {len(self.lr.values)} learning rates (changes at epochs "
-                f"{list(self.lr.boundaries)})"
-            )
-        return self
-
-
 class Optimizer(Record):
-    """SGD; the learning rate belongs to the phases, weight decay acts on all parameters."""
+    """SGD on cross-entropy; the learning rate belongs to the phases.
+
+    decay             which parameters decay: all, or all but those of normalisation layers
+    label_smoothing   share of the target that is spread over all classes
+    """
 
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: float = Field(default=5e-4, ge=0)
+    decay: Literal["all", "not_norm"] = "all"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
 
 class Execution(Record):
@@ -192,18 +169,47 @@ class RunSpec(Record):
     validation_augmented: bool
     execution: Execution
     seed: int = Field(ge=0)
+    parent: "RunSpec | None" = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.topology is None and any(phase.rewire or phase.on_start for phase in self.phases):
-            raise ValueError("a recipe that rewires needs a sparse network")
-        if self.phases[0].on_start is not None and self.phases[0].on_start.rule.growth == "gradient":
-            raise ValueError("a topology change before the first step has no gradient to grow by")
-        if len({rule.inactive_momentum for rule in self.rules}) > 1:
-            raise ValueError("inactive_momentum must be the same in all phases: momentum outlives a phase")
-        if self.tickets == 0:
-            raise ValueError("no phase of the recipe leaves a ticket")
+        problem = self._phase_problem() or self._parent_problem()
+        if problem is not None:
+            raise ValueError(problem)
         return self
+
+    def _phase_problem(self) -> str | None:
+        if self.topology is None:
+            if any(phase.rewire or phase.prunes or self._explorations(phase) for phase in self.phases):
+                return "a recipe that rewires or prunes needs a sparse network"
+        elif self.topology.distribution == "global" and not self.starts_dense:
+            return "a density by global magnitude needs a recipe that prunes"
+        if any(one.rule.growth == "gradient" for one in self._explorations(self.phases[0])):
+            return "a topology change before the first step has no gradient to grow by"
+        if len({rule.inactive_momentum for rule in self.rules}) > 1:
+            return "inactive_momentum must be the same in all phases: momentum outlives a phase"
+        if self.tickets == 0:
+            return "no phase of the recipe leaves a ticket"
+        if not self.data.validation_images and any(p.ticket and p.ticket.select != "last" for p in self.phases):
+            return "without validation images there is no best epoch: its tickets must be the last of their phase"
+        return None
+
+    def _parent_problem(self) -> str | None:
+        wanted = [action.weights for phase in self.phases for action in phase.on_start if isinstance(action, Inherit)]
+        if (self.parent is not None) != bool(wanted):
+            return "a recipe that inherits weights needs a parent run, and no other has one"
+        if self.parent is not None and "kept" in wanted and not any(phase.keep for phase in self.parent.phases):
+            return "the parent run keeps no early weights to rewind to"
+        return None
+
+    @staticmethod
+    def _explorations(phase: Phase) -> list[GlobalExploration]:
+        return [action for action in phase.on_start if isinstance(action, GlobalExploration)]
+
+    @property
+    def starts_dense(self) -> bool:
+        """Whether all weights are active at first: of a dense run, and of one that prunes."""
+        return self.topology is None or any(phase.prunes for phase in self.phases)
 
     @property
     def tickets(self) -> int:
@@ -213,7 +219,8 @@ class RunSpec(Record):
     @property
     def rules(self) -> list[RewireRule]:
         """The rules of every topology change in the recipe."""
-        return [change.rule for phase in self.phases for change in (phase.rewire, phase.on_start) if change]
+        periodic = [phase.rewire.rule for phase in self.phases if phase.rewire]
+        return periodic + [one.rule for phase in self.phases for one in self._explorations(phase)]
 
     @property
     def epochs(self) -> int:
@@ -242,7 +249,7 @@ def identity(spec: RunSpec) -> str:
 
 
 def identities(spec: RunSpec, seeds: Iterable[int]) -> list[str]:
-    """Return the run ids of a spec under other seeds, as identity() would, without writing the JSON for each."""
+    """Return the run ids of a spec without a parent under other seeds, without writing the JSON for each."""
     before, after = canonical_json(spec.model_copy(update={"seed": _NO_SEED})).split(str(_NO_SEED))
     prefix = hashlib.sha256(before.encode())
     ids = []

@@ -17,7 +17,8 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from bench.errors import UserError
 from bench.files import atomic_path, read_json, sha256_of, write_json, write_text
 from bench.lock import is_live
-from bench.spec import MASK_PREFIX, Record, RunSpec
+from bench.record import Record
+from bench.spec import MASK_PREFIX, RunSpec
 
 Status = Literal["done", "running", "failed", "damaged", "missing"]
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -123,7 +124,7 @@ class RunFolder:
         return RunSpec.model_validate_json(json.dumps(yaml.safe_load((self.path / "spec.yaml").read_text("utf-8"))))
 
     def logits(self, evaluation_set: str) -> tuple[Array, Array]:
-        """Return logits float32 [tickets, images, classes] and labels int64 [images] of a finished run.
+        """Return logits float32 [members, images, classes] and labels int64 [images] of a finished run.
 
         UserError that names the file if it is missing or its SHA-256 is not the recorded one.
         """
@@ -132,7 +133,19 @@ class RunFolder:
 
     def ticket(self, index: int) -> dict[str, Array]:
         """Return all tensors of ticket `index` of a finished run, masks under "mask/<parameter>"; errors as logits."""
-        return self._verified(f"tickets/{index}.safetensors")
+        return self.weights("tickets", index)
+
+    def weights(self, kind: Literal["tickets", "kept"], index: int) -> dict[str, Array]:
+        """Return all tensors of a ticket, or of the weights kept early, of a finished run; errors as logits."""
+        return self._verified(str(self.tensor_file(kind, index).relative_to(self.path)))
+
+    def tensor_file(self, kind: Literal["tickets", "kept"], index: int) -> Path:
+        """Return the file of a ticket, or of weights kept early."""
+        return self.path / kind / f"{index}.safetensors"
+
+    def tensors(self, kind: str) -> list[Path]:
+        """Return the files of tensors under tickets/, kept/ or logits/."""
+        return sorted((self.path / kind).rglob("*.safetensors"))
 
     def masks(self, index: int) -> dict[str, Array]:
         """Return the boolean masks of ticket `index` by parameter name; empty for a dense ticket."""
@@ -171,29 +184,42 @@ class RunFolder:
         with (self.path / "history.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(epoch) + "\n")
 
-    def write_ticket(self, index: int, tensors: Mapping[str, Array], metadata: Mapping[str, object]) -> None:
-        """Write weights (and masks, under "mask/<parameter>") of a ticket; metadata go into the header as JSON."""
+    def write_ticket(self, index: int, tensors: Mapping[str, Array], metadata: Mapping[str, object]) -> str:
+        """Write weights (and masks, under "mask/<parameter>") of a ticket; metadata go into the header as JSON.
+
+        Returns the SHA-256 of the file.
+        """
         # One entry, because safetensors writes several in no fixed order and equal tickets should be equal bytes.
-        self._write_tensors(f"tickets/{index}.safetensors", tensors, {"ticket": json.dumps(metadata)})
+        file = self.tensor_file("tickets", index)
+        self._write_tensors(file, tensors, {"ticket": json.dumps(metadata)})
+        return sha256_of(file)
+
+    def write_kept(self, index: int, tensors: Mapping[str, Array]) -> str:
+        """Write the weights of an early epoch, for runs that start from them; returns the SHA-256 of the file."""
+        file = self.tensor_file("kept", index)
+        self._write_tensors(file, tensors, None)
+        return sha256_of(file)
 
     def write_logits(self, evaluation_set: str, logits: Array, labels: Array) -> None:
-        """Write logits [tickets, images, classes] and labels [images]."""
-        self._write_tensors(f"logits/{evaluation_set}.safetensors", {"logits": logits, "labels": labels}, None)
+        """Write logits [members, images, classes], members of a ticket side by side, and labels [images]."""
+        file = self.path / "logits" / f"{evaluation_set}.safetensors"
+        self._write_tensors(file, {"logits": logits, "labels": labels}, None)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json with the checksums of everything else, then remove what only an unfinished run needs."""
         names = ["spec.yaml", "provenance.json", "history.jsonl"]
-        for folder in ("tickets", "logits"):
-            names += sorted(str(f.relative_to(self.path)) for f in (self.path / folder).rglob("*.safetensors"))
+        for kind in ("tickets", "kept", "logits"):
+            names += [str(file.relative_to(self.path)) for file in self.tensors(kind)]
         files = {n: {"bytes": (self.path / n).stat().st_size, "sha256": sha256_of(self.path / n)} for n in names}
         write_json(self.path / "result.json", {"status": "done", **result, "files": files})
         (self.path / "error.json").unlink(missing_ok=True)
         (self.path / "checkpoint.pt").unlink(missing_ok=True)
 
-    def _write_tensors(self, name: str, tensors: Mapping[str, Array], metadata: dict[str, str] | None) -> None:
+    @staticmethod
+    def _write_tensors(file: Path, tensors: Mapping[str, Array], metadata: dict[str, str] | None) -> None:
         from safetensors.numpy import save_file
 
-        with atomic_path(self.path / name) as temporary:
+        with atomic_path(file) as temporary:
             save_file({key: np.asarray(t, order="C") for key, t in tensors.items()}, temporary, metadata=metadata)
 
 
@@ -206,6 +232,22 @@ class Store:
     def run(self, run_id: str) -> RunFolder:
         """Return the folder of a run, which need not exist yet."""
         return RunFolder(self.root / "runs" / run_id)
+
+    def blocked_by(self, parent: str) -> str | None:
+        """Return why a run can not start from this parent, None if that is done."""
+        folder = self.run(parent)
+        match folder.status():
+            case "done":
+                return None
+            case "running":
+                return f"its parent {parent} is being trained by another process"
+            case "failed":
+                error = folder.error() or {}
+                return f"its parent {parent} failed ({error.get('type')}: {error.get('message')})"
+            case "damaged":
+                return f"its parent {parent} is damaged"
+            case _:
+                return f"its parent {parent} is not trained yet"
 
     def data_records(self) -> dict[str, DataRecord]:
         """Return which images this store's runs saw, by data set: a store never mixes two variants of one."""

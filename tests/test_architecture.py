@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from bench.recipes import METHODS
-from bench.spec import Phase
+from bench.phases import Phase
+from bench.recipes import METHODS, Lineage
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(path for room in ("bench", "analysis") for path in (ROOT / room).rglob("*.py"))
 # From low to high. A module imports from its own entry and from layers below; of entries that fit, the longest counts.
 LAYERS = (
-    ("bench.errors", "bench.seeds", "bench.signals"),
-    ("bench.files", "bench.lock", "bench.options", "bench.provenance", "bench.spec"),
-    ("bench.data.catalog", "bench.models.catalog", "bench.sparsity.distribution", "bench.recipes"),
+    ("bench.errors", "bench.record", "bench.seeds", "bench.signals"),
+    ("bench.files", "bench.lock", "bench.options", "bench.phases", "bench.provenance"),
+    ("bench.spec",),
+    ("bench.data.catalog", "bench.sparsity.distribution", "bench.recipes"),
     ("bench.data", "bench.metrics", "bench.models", "bench.sparsity"),
     ("bench.cost", "bench.store"),
     ("bench.grid",),
@@ -27,6 +28,8 @@ LAYERS = (
     ("bench.progress", "bench.training"),
     ("bench.executor",),
     ("bench.runner",),
+    ("bench.worker",),
+    ("bench.parallel",),
     ("bench.__main__",),
 )
 
@@ -109,7 +112,7 @@ def test_every_recipe_is_a_method() -> None:
         function
         for path in (ROOT / "bench" / "recipes").glob("*.py")
         for name, function in inspect.getmembers(import_module(name_of(path)), inspect.isfunction)
-        if not name.startswith("_") and inspect.signature(function).return_annotation == tuple[Phase, ...]
+        if inspect.signature(function).return_annotation in (tuple[Phase, ...], Lineage) and not name.startswith("_")
     }
     assert recipes == {method.recipe for method in METHODS.values()}
 

@@ -11,6 +11,7 @@ from bench.grid import load_grid
 from bench.plan import make_plan
 from bench.recipes import Setting
 from bench.recipes.fixed import step_decay
+from bench.recipes.pruning import gradual_pruning
 from bench.spec import Augmentation, DataSpec, Execution, ModelSpec, Optimizer, RunSpec, Topology
 from tests.grid_text import PAPER_CONFIGS
 
@@ -65,22 +66,98 @@ def test_training_flops_of_a_dense_run() -> None:
     assert training_flops(run_spec()) == pytest.approx(3.54e17, abs=0.005e17)
 
 
+# WRN-28-10 by hand, in units of a 3x3 convolution from 160 to 160 channels on 32x32 positions (the same FLOPs as 320 to
+# 320 on 16x16, and 640 to 640 on 8x8): a block is 2; the first of a group reads fewer channels and has a shortcut.
+UNIT = 2 * 9 * 160 * 160 * 32 * 32
+FIRST_BLOCKS = [16 / 160 + 1 + 16 / 160 / 9, 1 / 2 + 1 + 1 / 2 / 9, 1 / 2 + 1 + 1 / 2 / 9]
+STEM, CLASSIFIER = 2 * 9 * 3 * 16 * 32 * 32 / UNIT, 2 * 640 * 10 / UNIT
+WHOLE = STEM + sum(FIRST_BLOCKS) + 9 * 2 + CLASSIFIER
+HEAD = 3 * 2 + CLASSIFIER  # the last three blocks and the classifier
+TREE = (WHOLE + 2 * HEAD) / WHOLE
+# MIMO reads nine channels instead of three and has three classifiers.
+MIMO = (WHOLE + 2 * STEM + 2 * CLASSIFIER) / WHOLE
+# uncertainty-baselines trains on 50,000 images, a dense run here on 45,000 for 250 epochs.
+UB = 50_000 / 45_000
+
+
 @pytest.mark.parametrize(
-    ("name", "training", "prediction"),
+    ("name", "training", "prediction", "runs"),
     [
-        ("dense", 1.0, 1.0),
-        ("dense ensemble M=4", 4.0, 4.0),
-        ("static M=3 S=0.8", 1.019, 3 * 0.3396),
-        ("DST M=3 S=0.8", 1.019, 3 * 0.3396),
-        ("EDST M=3 S=0.8", 0.611, 3 * 0.3396),
-        ("EDST M=7 S=0.9", 0.573, 7 * 0.1686),
+        ("dense", 1.0, 1.0, 1),
+        ("MC dropout 1 sample", 200 / 250 * UB, 1.0, 1),
+        ("MC dropout 30 samples", 200 / 250 * UB, 30.0, 1),
+        ("MIMO M=3", 4 * UB * MIMO, MIMO, 1),
+        ("EDST M=3 S=0.8", 450 / 250 * 0.3396, 3 * 0.3396, 1),
+        ("EDST M=7 S=0.9", 850 / 250 * 0.1686, 7 * 0.1686, 1),
+        ("TreeNet M=3", TREE, TREE, 1),
+        ("BatchEnsemble M=4", 4 * UB, 4.0, 1),
+        ("LTR M=3 S=0.8", 1 + 3 * 0.25, 3 * 0.25, 4),
+        ("static M=3 S=0.8", 3 * 0.3396, 3 * 0.3396, 3),
+        ("PF M=3 S=0.8", 3 + 3 * 0.25, 3 * 0.25, 6),
+        ("DST M=3 S=0.8", 3 * 0.3396, 3 * 0.3396, 3),
+        ("dense ensemble M=4", 4.0, 4.0, 4),
     ],
 )
-def test_costs_of_the_paper_grid(name: str, training: float, prediction: float) -> None:
+def test_costs_of_the_paper_grid(name: str, training: float, prediction: float, runs: int) -> None:
     plan = make_plan(load_grid(PAPER_CONFIGS / "cifar10.yaml"), "paper", None)
+    assert {cell.name for cell in plan.cells} >= {name}
     cell = next(cell for cell in plan.cells if cell.name == name)
     assert cell.train_flops_ratio == pytest.approx(training, abs=5e-4)
     assert cell.inference_flops_ratio == pytest.approx(prediction, abs=5e-4)
+    assert len(cell.all_runs(0)) == runs
+
+
+def test_the_hand_arithmetic_is_about_the_right_network() -> None:
+    assert pytest.approx(forward_flops(WRN_28_10, CIFAR10), rel=1e-9) == WHOLE * UNIT
+    assert pytest.approx(1.5, abs=0.05) == TREE  # "1.5 forward passes"
+
+
+@pytest.mark.parametrize(
+    ("name", "ratio"), [("EDST M=3 S=0.8", 0.611), ("EDST M=7 S=0.9", 0.573), ("DST M=3 S=0.8", 1.019)]
+)
+def test_the_ratios_that_the_protocol_states(name: str, ratio: float) -> None:
+    plan = make_plan(load_grid(PAPER_CONFIGS / "cifar10.yaml"), "paper", None)
+    assert next(c for c in plan.cells if c.name == name).train_flops_ratio == pytest.approx(ratio, abs=5e-4)
+
+
+def test_imagenet_edst_of_four_is_a_fifth_of_a_dense_ensemble_of_four() -> None:
+    plan = make_plan(load_grid(PAPER_CONFIGS / "imagenet.yaml"), "paper", None)
+    ratios = {cell.name: cell.train_flops_ratio for cell in plan.cells}
+    assert ratios["EDST M=4 S=0.8"] == pytest.approx(310 / 150 * 0.414, abs=1e-3)  # 0.855
+    assert ratios["EDST M=4 S=0.8"] / ratios["dense ensemble M=4"] == pytest.approx(1 / 5, abs=0.02)
+    # 2 x 30 epochs of a batch of 128 // 4 are no part of this: every image is seen by all four members
+    assert ratios["BatchEnsemble M=4"] == pytest.approx(4 * 135 / 150)
+
+
+def test_gradual_pruning_costs_the_sum_over_its_steps() -> None:
+    phases = gradual_pruning(Setting(members=1, learning_rate=0.1), epochs=250, update_every=1000)
+    spec = run_spec().model_copy(update={"phases": phases, "topology": Topology(density=0.2, distribution="uniform")})
+    first, last = 50 * 352, 200 * 352
+
+    def sparsity(step: int) -> float:
+        """The sparsity of the last update at or before a step."""
+        at = last if step >= last else first + (step - first) // 1000 * 1000
+        return 0.8 * (1 - (1 - (at - first) / (last - first)) ** 3) if step >= first else 0.0
+
+    # step t computes with the masks after step t - 1
+    total = sum(1 - sparsity(step) for step in range(250 * 352)) / 352
+    assert training_flops(spec) / training_flops(run_spec()) == pytest.approx(total / 250)
+
+
+def test_weights_of_all_members_together() -> None:
+    plan = make_plan(load_grid(PAPER_CONFIGS / "cifar10.yaml"), "paper", None)
+    ratios = {cell.name: cell.parameters_ratio for cell in plan.cells}
+    expected = {
+        "MC dropout 30 samples": 1.0,
+        "EDST M=7 S=0.9": 0.7,
+        "BatchEnsemble M=4": 1.0,
+        "PF M=3 S=0.8": 0.6,
+        "dense ensemble M=4": 4.0,
+        # two more heads: three blocks of 640 channels and the classifier
+        "TreeNet M=3": 1 + 2 * (6 * 9 * 640 * 640 + 6400) / 36_461_232,
+    }
+    for name, ratio in expected.items():
+        assert ratios[name] == pytest.approx(ratio, rel=1e-9), name
 
 
 @given(density=st.floats(0.01, 0.99), epochs=st.integers(4, 1000))

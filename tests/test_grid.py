@@ -95,7 +95,7 @@ def test_the_density_of_a_sparsity_has_no_rounding_error(tmp_path: Path) -> None
 
 def test_a_method_may_be_a_function_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_methods.py").write_text(
-        "from bench.spec import LearningRate, Phase, TicketPolicy\n"
+        "from bench.phases import LearningRate, Phase, TicketPolicy\n"
         "def warm(setting, *, epochs: int = 3, low: float = 0.01):\n"
         "    rate = LearningRate(values=(low, setting.learning_rate), boundaries=(1,))\n"
         "    return (Phase(name='warm', epochs=epochs, lr=rate, ticket=TicketPolicy(select='last')),)\n"

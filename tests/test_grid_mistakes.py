@@ -33,7 +33,7 @@ def mistake(cell: str, *words: str) -> object:
         # a wrong key
         mistake("memebrs: 3", "cells[0].memebrs: unknown key", "did you mean 'members'?", "allowed:", "sparsity"),
         mistake("recipe: {epoch: 9}", "cells[0].recipe.epoch: unknown key", "did you mean 'epochs'", "update_every"),
-        mistake("recipe: {tickets: 3}", "cells[0].recipe.tickets: unknown key", "allowed: epochs, update_every"),
+        mistake("recipe: {tickets: 3}", "cells[0].recipe.tickets: unknown key", "allowed: epochs, ", "update_every"),
         mistake("model: {dept: 28}", "cells[0].model.dept: unknown key", "'depth'"),
         mistake("data: {train: 3}", "cells[0].data.train: unknown key", "'train_images'"),
         mistake("semantics: {tie: all}", "cells[0].semantics.tie: unknown key", "'ties'"),
@@ -179,7 +179,7 @@ def test_a_mistake_in_the_grid(tmp_path: Path, text: str, words: list[str]) -> N
         ("tickets: 0", ["recipe.tickets: found 0; allowed: at least 1"]),
         ("exploration_epochs: 0", ["recipe.exploration_epochs: found 0; allowed: at least 1"]),
         ("refinement_epochs: -2", ["recipe.refinement_epochs: found -2; allowed: at least 2"]),
-        ("exploration_fraction: 1", ["recipe.exploration_fraction: found 1; allowed: more than 0 and less than 1"]),
+        ("exploration_fraction: 2", ["recipe.exploration_fraction: found 2; allowed: at least 0 and at most 1"]),
         ("epochs: 0", ["recipe.epochs: found 0; allowed: at least 1"]),
         ("tickets: 2", ["members: found 3; a run of edst leaves 2 tickets: a multiple of 2", "such as 4"]),
     ],

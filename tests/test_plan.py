@@ -81,7 +81,7 @@ def test_cells_may_have_their_own_number_of_replicates(tmp_path: Path) -> None:
 # The identity of the first run of the CIFAR-10 grid's dense cell, written out by hand. If this test fails, stored
 # results no longer belong to their specs: raise bench.spec.SPEC_VERSION on purpose, or undo the change.
 DENSE_RUN = {
-    "spec_version": 1,
+    "spec_version": 2,
     "data": {
         "name": "cifar10",
         "variant": "official",
@@ -89,31 +89,40 @@ DENSE_RUN = {
         "validation_images": 5000,
         "test_images": 10000,
     },
-    "model": {"name": "wide_resnet", "arguments": {"depth": 28, "width": 10}},
+    "model": {"name": "wide_resnet", "arguments": {"depth": 28, "width": 10}, "ensemble": None},
     "topology": None,
     "phases": [
         {
             "name": "train",
             "epochs": 250,
-            "lr": {"values": [0.1, 0.01, 0.001], "boundaries": [125, 187]},
+            "lr": {"values": [0.1, 0.01, 0.001], "boundaries": [125, 187], "warmup_epochs": 0},
             "rewire": None,
-            "on_start": None,
+            "pruning": None,
+            "on_start": [],
             "ticket": {"select": "best_validation", "reset_best": True},
+            "keep": [5],
         }
     ],
-    "optimizer": {"momentum": 0.9, "nesterov": False, "weight_decay": 0.0005},
+    "optimizer": {
+        "momentum": 0.9,
+        "nesterov": False,
+        "weight_decay": 0.0005,
+        "decay": "all",
+        "label_smoothing": 0.0,
+    },
     "batch_size": 128,
     "augmentation": {"padding": 4, "padding_mode": "reflect", "flip": True},
     "validation_augmented": False,
     "execution": {"precision": "fp32", "channels_last": True, "compile": False},
     "seed": 18,
+    "parent": None,
 }
 
 
 def test_a_run_id_is_the_sha256_of_the_canonical_json(tmp_path: Path) -> None:
     (cell,) = load_text(tmp_path, "cells: [{name: dense, method: dense, data: cifar10}]").cells
     text = json.dumps(DENSE_RUN, sort_keys=True, separators=(",", ":"))
-    assert cell.spec.run_id == hashlib.sha256(text.encode()).hexdigest()[:16] == "8a6c44ef64898547"
+    assert cell.spec.run_id == hashlib.sha256(text.encode()).hexdigest()[:16] == "656d0a9196aaeaed"
 
 
 OTHER_TEXT = {
@@ -140,28 +149,30 @@ OTHER_TEXT = {
 }
 
 
-def other(value: Any) -> Any:
+def other(value: Any, key: object) -> Any:
     """Another value of the same kind, allowed in the same place."""
+    if key == "decay":
+        return "not_norm"
     match value:
         case bool():
             return not value
         case int():
             return value + 1
         case float():
-            return value / 2
+            return value / 2 or 0.5
     return OTHER_TEXT[value]
 
 
-def changed(value: Any) -> Iterator[tuple[str, Any]]:
+def changed(value: Any, at: object = None) -> Iterator[tuple[str, Any]]:
     """Yield (path, copy of the JSON value with the leaf there changed) for every leaf."""
     if isinstance(value, dict | list):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            for path, replacement in changed(inner):
+            for path, replacement in changed(inner, key):
                 copy = value.copy()
                 copy[key] = replacement
                 yield f"{key}.{path}", copy
     elif value is not None and value != "global_exploration":  # the only action there is
-        yield "", other(value)
+        yield "", other(value, at)
 
 
 def test_a_change_of_any_field_is_another_run() -> None:

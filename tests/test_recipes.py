@@ -4,31 +4,33 @@ import pytest
 from pydantic import ValidationError
 
 from bench.errors import UserError
+from bench.phases import GlobalExploration, Phase, RewireRule, TicketPolicy
 from bench.recipes import METHODS, RELEASED, Setting
 from bench.recipes.dynamic import dst, edst
-from bench.recipes.fixed import step_decay
-from bench.spec import Phase, RewireRule, TicketPolicy
+from bench.recipes.fixed import dense, step_decay
 
 SETTING = Setting(members=3, learning_rate=0.1)
 AS_RELEASED = Setting(members=3, learning_rate=0.1, semantics=RELEASED)
 
 
 def rates(phase: Phase) -> list[float]:
-    return [pytest.approx(phase.lr.at(epoch)) for epoch in range(phase.epochs)]
+    return [pytest.approx(phase.lr.at(10 * epoch, 10, phase.epochs)) for epoch in range(phase.epochs)]
 
 
 def test_dense_and_static_train_250_epochs_with_two_steps_down() -> None:
     (phase,) = step_decay(SETTING)
     assert rates(phase) == [0.1] * 125 + [0.01] * 62 + [0.001] * 63
-    assert (phase.rewire, phase.on_start, phase.ticket) == (None, None, TicketPolicy())
-    assert METHODS["dense"].recipe is METHODS["static"].recipe is step_decay
+    assert (phase.rewire, phase.on_start, phase.ticket) == (None, (), TicketPolicy())
+    assert METHODS["static"].recipe is step_decay
+    # A dense run is the same, and keeps an early epoch to rewind to.
+    assert dense(SETTING) == (phase.model_copy(update={"keep": (5,)}),)
     assert (METHODS["dense"].sparse, METHODS["static"].sparse) == ("never", "always")
 
 
 def test_dst_is_the_dense_schedule_with_rewiring_every_1000_steps() -> None:
     (phase,) = dst(SETTING)
-    (dense,) = step_decay(SETTING)
-    assert phase.model_copy(update={"rewire": None}) == dense
+    (plain,) = step_decay(SETTING)
+    assert phase.model_copy(update={"rewire": None}) == plain
     assert phase.rewire is not None
     assert (phase.rewire.every, phase.rewire.drop_fraction, phase.rewire.rule.growth) == (1000, 0.5, "gradient")
 
@@ -45,7 +47,7 @@ def test_edst_explores_150_epochs_then_refines_100_for_each_ticket(members: int,
         assert phase.ticket is not None
         assert phase.rewire is not None
         assert phase.rewire == explore.rewire
-    assert [phase.on_start and phase.on_start.fraction for phase in refine] == [None] + [0.8] * (members - 1)
+    assert [[action.fraction for action in phase.on_start] for phase in refine] == [[]] + [[0.8]] * (members - 1)
 
 
 def test_edst_takes_the_total_of_epochs_instead() -> None:
@@ -80,8 +82,8 @@ def test_released_switches_reach_the_phases() -> None:
         ties="all",
         inactive_momentum="dense",
     )
-    assert second.on_start is not None
-    assert second.on_start.rule == explore.rewire.rule
+    (escape,) = second.on_start
+    assert escape == GlobalExploration(fraction=0.8, rule=explore.rewire.rule)
     # Only the first ticket can lose against an epoch of the exploration.
     resets = [phase.ticket and phase.ticket.reset_best for phase in (first, second, third)]
     assert resets == [False, True, True]

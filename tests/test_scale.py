@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from bench.errors import UserError
 from bench.grid import Scale, load_grid, scaled_cells
 from bench.grid.scale import scaled_phases
+from bench.phases import LearningRate, Phase, Rewire, TicketPolicy
 from bench.plan import make_plan
-from bench.spec import LearningRate, Phase, Rewire, TicketPolicy
 from tests.grid_text import PAPER_CONFIGS, load_text
 
 CELLS = """

@@ -7,7 +7,7 @@ from bench.spec import Augmentation
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """Sizes, normalisation (per channel, of images in [0, 1]) and augmentation of a data set of 32x32 RGB images.
+    """Sizes, normalisation (per channel, of images in [0, 1]) and augmentation of a data set of RGB images.
 
     The training set holds train_images + validation_images; the last ones validate (released code, utils.py).
     """
@@ -50,5 +50,16 @@ DATASETS: dict[str, DatasetFacts] = {
         mean=(0.5071, 0.4865, 0.4409),
         std=(0.2673, 0.2564, 0.2762),
         augmentation=Augmentation(padding=4, padding_mode="zero", flip=True),
+    ),
+    # Grids can be planned; its images can not be read yet (bench.data.sources).
+    "imagenet": DatasetFacts(
+        classes=1000,
+        train_images=1_271_167,
+        validation_images=10_000,
+        test_images=50_000,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        augmentation=Augmentation(padding=0, padding_mode="zero", flip=True),
+        image_size=224,
     ),
 }

@@ -73,6 +73,8 @@ def find_images(name: str, location: Path | None) -> Path | None:
     """
     if name not in DATASETS:
         raise UserError(f"data: unknown data set {name!r}{did_you_mean(name, DATASETS)}")
+    if name not in (*FILES, "digits"):
+        raise UserError(f"data: the images of {name} can not be read yet: its grids can be planned, not trained")
     if location is None:
         return None
     if name not in FILES:

@@ -4,23 +4,26 @@ Everything that is named (method, data set, network, switches) is looked up and 
 nothing that could not be trained.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from pydantic import ValidationError, create_model
+from pydantic import ValidationError
 
 from bench.cost import layers_of
 from bench.data.catalog import DATASETS, DatasetFacts
 from bench.errors import UserError, did_you_mean
 from bench.grid.entry import CellEntry, DataChoice, OptimizerChoice, SemanticsChoice, TopologyChoice
-from bench.grid.messages import Locate, shown, validated
+from bench.grid.messages import Locate, validated
 from bench.grid.method import find_method, make_phases
-from bench.models.catalog import NETWORKS, Layer
-from bench.recipes import PRESETS, Method, Semantics, Setting
+from bench.grid.network import resolve_model
+from bench.models.catalog import Layer
+from bench.phases import Phase, Prune
+from bench.recipes import PRESETS, Lineage, Method, Semantics, Setting
 from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
-from bench.spec import Augmentation, DataSpec, ModelSpec, Optimizer, Phase, Record, RunSpec, Topology
+from bench.spec import Augmentation, DataSpec, McDropout, Optimizer, RunSpec, Topology
 
 # Run j of replicate r trains with seed + 100 r + j: no seed depends on M, so ensembles of every size share runs.
 RUNS_A_REPLICATE = 100
@@ -30,7 +33,8 @@ RUNS_A_REPLICATE = 100
 class Cell:
     """A row of a table, resolved; `spec` is that of its first run, the others differ in the seed alone.
 
-    The tickets of runs_a_replicate runs make the members of one ensemble.
+    The tickets of runs_a_replicate runs make the members of one ensemble. Each run has a parent of its own seed, or all
+    of a replicate share that of its first seed.
     """
 
     name: str
@@ -39,12 +43,23 @@ class Cell:
     sparsity: float
     replicates: int
     runs_a_replicate: int
+    shared_parent: bool
     spec: RunSpec
 
     def seeds(self, replicate: int) -> range:
         """Return the seeds of the runs of a replicate."""
         first = self.spec.seed + RUNS_A_REPLICATE * replicate
         return range(first, first + self.runs_a_replicate)
+
+    def specs(self, replicate: int) -> Iterator[RunSpec]:
+        """Yield the specs of the runs of a replicate."""
+        seeds = self.seeds(replicate)
+        for seed in seeds:
+            changes: dict[str, Any] = {"seed": seed}
+            if self.spec.parent is not None:
+                parent_seed = seeds[0] if self.shared_parent else seed
+                changes["parent"] = self.spec.parent.model_copy(update={"seed": parent_seed})
+            yield self.spec.model_copy(update=changes)
 
 
 def resolve(entry: CellEntry, locate: Locate) -> Cell:
@@ -54,8 +69,8 @@ def resolve(entry: CellEntry, locate: Locate) -> Cell:
     _check_sparsity(entry, method, locate)
     semantics = _semantics(entry.semantics, locate)
     setting = Setting(members=entry.members, learning_rate=entry.optimizer.learning_rate, semantics=semantics)
-    phases = make_phases(method, entry.method, entry.recipe, setting, locate)
-    spec = _spec(entry, facts, semantics, phases, locate)
+    lineage = make_phases(method, entry.method, entry.recipe, setting, locate)
+    spec = _spec(entry, facts, semantics, lineage, locate)
     problem = find_problem(spec)
     if problem is not None:
         keys, message = problem
@@ -66,7 +81,8 @@ def resolve(entry: CellEntry, locate: Locate) -> Cell:
         members=entry.members,
         sparsity=entry.sparsity,
         replicates=entry.replicates,
-        runs_a_replicate=_runs_a_replicate(entry, spec.tickets, locate),
+        runs_a_replicate=_runs_a_replicate(entry, spec, locate),
+        shared_parent=lineage.shared,
         spec=spec,
     )
 
@@ -94,10 +110,10 @@ def find_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
 
 
 def _topology_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
-    if spec.topology is None:
+    if spec.topology is None or spec.topology.distribution == "global":
         return None
-    arguments = tuple(spec.model.arguments.items())
-    empty = _empty_layer(spec.model.name, arguments, spec.data.name, spec.topology.density, spec.topology.distribution)
+    layers = layers_of(spec.model, spec.data)
+    empty = _empty_layer(layers, spec.topology.density, spec.topology.distribution)
     if empty is None:
         return None
     sparsity = 1 - Decimal(str(spec.topology.density))
@@ -108,12 +124,8 @@ def _topology_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
 
 
 @lru_cache(maxsize=4096)
-def _empty_layer(
-    network: str, arguments: tuple[tuple[str, Any], ...], dataset: str, density: float, distribution: str
-) -> Layer | None:
+def _empty_layer(layers: tuple[Layer, ...], density: float, distribution: str) -> Layer | None:
     """Return the first layer of a network that would start without a weight, None if every layer has some."""
-    facts = DATASETS[dataset]
-    layers = NETWORKS[network].layers(facts.classes, facts.image_size, **dict(arguments))
     shapes = {layer.name: layer.shape for layer in layers}
     counts = exact_counts(shapes, DISTRIBUTIONS[distribution](shapes, density))
     return next((layer for layer in layers if not counts[layer.name]), None)
@@ -135,22 +147,30 @@ def _rewiring_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
     return None
 
 
-def _spec(
-    entry: CellEntry, facts: DatasetFacts, semantics: Semantics, phases: tuple[Phase, ...], locate: Locate
-) -> RunSpec:
-    try:
+def _spec(entry: CellEntry, facts: DatasetFacts, semantics: Semantics, lineage: Lineage, locate: Locate) -> RunSpec:
+    def spec(phases: tuple[Phase, ...], *, sparse: bool, parent: RunSpec | None) -> RunSpec:
         return RunSpec(
             data=_data(entry.data),
-            model=_model(entry.model, locate),
-            topology=_topology(entry.sparsity, entry.topology, semantics) if entry.sparsity else None,
+            model=model,
+            topology=_topology(entry.sparsity, entry.topology, semantics, phases) if sparse else None,
             phases=phases,
             optimizer=_optimizer(entry.optimizer),
             batch_size=entry.batch_size,
-            augmentation=_augmentation(entry.augmentation, facts, locate),
+            augmentation=augmentation,
             validation_augmented=semantics.validation_augmented,
             execution=entry.execution,
             seed=entry.seed,
+            parent=parent,
         )
+
+    model = resolve_model(entry.model, entry.members, locate)
+    augmentation = _augmentation(entry.augmentation, facts, locate)
+    sparse = bool(entry.sparsity)
+    try:
+        parent = None
+        if lineage.parent:
+            parent = spec(lineage.parent, sparse=sparse and lineage.parent_sparse, parent=None)
+        return spec(lineage.phases, sparse=sparse, parent=parent)
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise UserError(f"{locate('method')}: {entry.method}: {reason}") from None
@@ -172,41 +192,25 @@ def _data(choice: DataChoice) -> DataSpec:
     return DataSpec(
         name=choice.name,
         train_images=choice.train_images or facts.train_images,
-        validation_images=choice.validation_images or facts.validation_images,
+        validation_images=facts.validation_images if choice.validation_images is None else choice.validation_images,
         test_images=choice.test_images or facts.test_images,
     )
 
 
-def _model(choice: dict[str, Any], locate: Locate) -> ModelSpec:
-    name = choice.get("name", CellEntry.model_fields["model"].default["name"])
-    if not isinstance(name, str) or name not in NETWORKS:
-        raise UserError(f"{locate('model', 'name')}: found {shown(name)}{did_you_mean(name, NETWORKS)}")
-    given = {key: value for key, value in choice.items() if key != "name"}
-    return _model_spec(name, validated(_arguments(name), given, lambda *keys: locate("model", *keys)))
-
-
 @_shared
-def _model_spec(name: str, arguments: Record) -> ModelSpec:
-    return ModelSpec(name=name, arguments=arguments.model_dump())
-
-
-@_shared
-def _topology(sparsity: float, choice: TopologyChoice, semantics: Semantics) -> Topology:
+def _topology(sparsity: float, choice: TopologyChoice, semantics: Semantics, phases: tuple[Phase, ...]) -> Topology:
     # Decimal, because 1 - 0.8 is not the float 0.2, and a run's identity holds the density.
     density = float(1 - Decimal(str(sparsity)))
-    return Topology(density=density, distribution=choice.distribution, sampling=semantics.mask_sampling)
+    at_once = any(isinstance(action, Prune) for phase in phases for action in phase.on_start)
+    distribution = choice.distribution or ("global" if at_once else "erk")
+    drawn = not any(phase.prunes for phase in phases)  # else no mask is sampled, and the switch can not act
+    sampling = semantics.mask_sampling if drawn else "exact"
+    return Topology(density=density, distribution=distribution, sampling=sampling)
 
 
 @_shared
 def _optimizer(choice: OptimizerChoice) -> Optimizer:
-    return Optimizer(momentum=choice.momentum, nesterov=choice.nesterov, weight_decay=choice.weight_decay)
-
-
-@lru_cache
-def _arguments(network: str) -> type[Record]:
-    """Return a record with one field for each argument of a network."""
-    fields: dict[str, Any] = {key: (type(value), value) for key, value in NETWORKS[network].arguments.items()}
-    return create_model("Arguments", __base__=Record, **fields)
+    return Optimizer(**choice.model_dump(exclude={"learning_rate"}))
 
 
 def _semantics(choice: SemanticsChoice, locate: Locate) -> Semantics:
@@ -237,13 +241,16 @@ def _check_sparsity(entry: CellEntry, method: Method, locate: Locate) -> None:
         raise UserError(f"{locate('sparsity')}: {found}: a sparsity above 0 is needed, such as 0.8")
 
 
-def _runs_a_replicate(entry: CellEntry, tickets: int, locate: Locate) -> int:
-    members = entry.members
-    if members % tickets:
-        fits = max(1, round(members / tickets)) * tickets
-        found = f"found {members}; a run of {entry.method} leaves {tickets} tickets"
-        raise UserError(f"{locate('members')}: {found}: a multiple of {tickets} is needed, such as {fits}")
-    runs = members // tickets
+def _runs_a_replicate(entry: CellEntry, spec: RunSpec, locate: Locate) -> int:
+    members, per_run = entry.members, spec.tickets * spec.model.members
+    if isinstance(spec.model.ensemble, McDropout) and members <= per_run:
+        return 1  # fewer samples than are stored: the first ones
+    if members % per_run:
+        fits = max(1, round(members / per_run)) * per_run
+        leaves = f"leaves {spec.tickets} tickets" if spec.model.members == 1 else f"makes {per_run} members"
+        found = f"found {members}; a run of {entry.method} {leaves}"
+        raise UserError(f"{locate('members')}: {found}: a multiple of {per_run} is needed, such as {fits}")
+    runs = members // per_run
     if runs > RUNS_A_REPLICATE:
         found = f"found {members}, which takes {runs} runs a replicate"
         raise UserError(

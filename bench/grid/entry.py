@@ -5,7 +5,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from bench.recipes import Semantics
-from bench.spec import Execution, Optimizer, Record
+from bench.record import Record
+from bench.spec import Execution, Optimizer
 
 
 class DataChoice(Record):
@@ -13,7 +14,7 @@ class DataChoice(Record):
 
     name: str
     train_images: int | None = Field(default=None, ge=1)
-    validation_images: int | None = Field(default=None, ge=1)
+    validation_images: int | None = Field(default=None, ge=0)
     test_images: int | None = Field(default=None, ge=1)
 
 
@@ -30,9 +31,13 @@ class OptimizerChoice(Optimizer):
 
 
 class TopologyChoice(Record):
-    """How a sparse cell divides its density over the layers."""
+    """How a sparse cell divides its density over the layers.
 
-    distribution: Literal["erk", "uniform"] = "erk"
+    Unless given: by the magnitudes of all layers together where a trained network is pruned at once, else by
+    Erdos-Renyi-kernel.
+    """
+
+    distribution: Literal["erk", "uniform", "global"] | None = None
 
 
 class SemanticsChoice(Semantics):

@@ -1,6 +1,6 @@
 """Reading a grid file: its own keys, then every cell resolved, and no two cells of one name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,22 @@ from pydantic import Field
 from bench.errors import UserError
 from bench.grid.cell import Cell, resolve
 from bench.grid.entry import CellEntry
-from bench.grid.layers import fill_in, raw_cells
+from bench.grid.layers import fill_in, merge, nested, raw_cells
 from bench.grid.messages import key_path, validated
 from bench.grid.scale import PAPER, Scale, check_paper
 from bench.grid.text import read_yaml
-from bench.spec import Record
+from bench.record import Record
+
+REPLICATES = 3
 
 
 class GridFile(Record):
-    """The keys of a grid file."""
+    """The keys of a grid; `extends` is the path, from this file, of another whose base and scales hold here too."""
 
     title: str = ""
     description: str = ""
-    replicates: int = Field(default=3, ge=1)
+    extends: str | None = None
+    replicates: int | None = Field(default=None, ge=1)
     base: dict[str, Any] = Field(default={})
     axes: dict[str, list[Any]] = Field(default={})
     include: list[dict[str, Any]] = Field(default=[])
@@ -47,18 +50,50 @@ class Grid:
         return self.path.stem
 
 
+def grid_files(paths: Iterable[Path]) -> list[Path]:
+    """Return grid files, each once: a folder stands for the grids (*.yaml) in it; UserError for one that holds none."""
+    files: list[Path] = []
+    for path in paths:
+        found = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+        if not found:
+            raise UserError(f"{path}: no grid (*.yaml) in this folder")
+        files += found
+    return list(dict.fromkeys(files))
+
+
 def load_grid(path: Path) -> Grid:
     """Return the grid of a YAML file; UserError that begins with the file for any mistake in it."""
     content = read_yaml(path)
     try:
         if content is None:
             raise UserError("an empty file; a grid needs cells, or axes over a base")
-        file = validated(GridFile, content, key_path)
+        file = _extended(validated(GridFile, content, key_path), path)
         scales = {name: _scale(name, values) for name, values in file.scales.items()}
         cells = _cells(file)
     except UserError as error:
         raise UserError("\n".join(f"{path}: {line}" for line in str(error).split("\n"))) from None
     return Grid(path, file.title, file.description, cells, {PAPER: Scale(), **scales})
+
+
+def _extended(file: GridFile, path: Path) -> GridFile:
+    """Return a grid over what it extends: values of its own win, scales by name; cells and axes are its own alone."""
+    if file.extends is None:
+        return file
+    other = path.parent / file.extends
+    try:
+        content = read_yaml(other)
+        below = validated(GridFile, content, key_path)
+    except UserError as error:
+        raise UserError(f"extends: {error}") from None
+    if below.extends is not None:
+        raise UserError(f"extends: {other} extends {below.extends} itself; allowed: a grid that extends none")
+    return file.model_copy(
+        update={
+            "replicates": below.replicates if file.replicates is None else file.replicates,
+            "base": merge(nested(below.base, "base"), nested(file.base, "base")),
+            "scales": {**below.scales, **file.scales},
+        }
+    )
 
 
 def _scale(name: str, values: dict[str, Any]) -> Scale:
@@ -79,7 +114,7 @@ def _cells(file: GridFile) -> tuple[Cell, ...]:
     places: dict[str, str] = {}
     for one in raw:
         values = one.merged()
-        entry = validated(CellEntry, {"replicates": file.replicates, **values}, one.locate)
+        entry = validated(CellEntry, {"replicates": file.replicates or REPLICATES, **values}, one.locate)
         if "{" in entry.name:
             known = {**entry.model_dump(), **values}
             entry = entry.model_copy(update={"name": fill_in(entry.name, known, one.locate("name"))})

@@ -1,4 +1,4 @@
-"""A method by name, its parameters checked against the signature of its recipe, and the phases it returns.
+"""A method by name, its parameters checked against the signature of its recipe, and what it returns.
 
 A method is an entry of bench.recipes.METHODS, or any `package.module:function` with the same first argument.
 """
@@ -14,8 +14,9 @@ from pydantic import ValidationError, create_model
 
 from bench.errors import UserError, did_you_mean
 from bench.grid.messages import Locate, validated
-from bench.recipes import METHODS, Method, Setting
-from bench.spec import Phase, Record
+from bench.phases import Phase
+from bench.recipes import METHODS, Lineage, Method, Setting
+from bench.record import Record
 
 
 def find_method(name: str, locate: Locate) -> Method:
@@ -42,10 +43,11 @@ def find_method(name: str, locate: Locate) -> Method:
     return method
 
 
-def make_phases(
-    method: Method, name: str, parameters: dict[str, Any], setting: Setting, locate: Locate
-) -> tuple[Phase, ...]:
-    """Return the phases of a recipe; UserError for parameters it does not have or that make no schedule."""
+def make_phases(method: Method, name: str, parameters: dict[str, Any], setting: Setting, locate: Locate) -> Lineage:
+    """Return the phases of a recipe, and of its parent if it has one.
+
+    UserError for parameters it does not have or that make no schedule.
+    """
     try:
         checked = validated(_parameters(method), parameters, lambda *keys: locate("recipe", *keys))
     except UserError as error:  # a value on an axis or in base meets methods that it may not suit
@@ -68,13 +70,18 @@ def make_phases(
         if ":" not in name:  # a mistake of ours
             raise
         raise UserError(f"{locate('method')}: {name!r} raised {_described(error)}") from None
-    if not isinstance(phases, tuple) or not phases or not all(isinstance(phase, Phase) for phase in phases):
-        raise UserError(f"{locate('method')}: {name!r} must return a tuple of bench.spec.Phase")
-    return phases
+    lineage = phases if isinstance(phases, Lineage) else None
+    if lineage is None and isinstance(phases, tuple) and phases and all(isinstance(one, Phase) for one in phases):
+        lineage = Lineage(phases=phases, parent=())
+    if lineage is None:
+        raise UserError(
+            f"{locate('method')}: {name!r} must return a tuple of bench.phases.Phase, or a bench.recipes.Lineage"
+        )
+    return lineage
 
 
 @lru_cache(maxsize=4096)
-def _phases(method: Method, setting: Setting, parameters: Record) -> tuple[Phase, ...]:
+def _phases(method: Method, setting: Setting, parameters: Record) -> tuple[Phase, ...] | Lineage:
     return method.recipe(setting, **dict(parameters))
 
 

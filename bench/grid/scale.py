@@ -7,15 +7,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from math import floor, gcd
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from bench.errors import UserError
 from bench.grid.cell import Cell, find_problem
-from bench.spec import LearningRate, ModelSpec, Phase, Record, RunSpec
+from bench.models.catalog import find_network
+from bench.phases import GradualPruning, LearningRate, Phase, Rewire
+from bench.record import Record
+from bench.spec import ModelSpec, RunSpec, TreeNet
 
 PAPER = "paper"
+M = TypeVar("M", Rewire, GradualPruning)
 
 
 def _fraction(value: object) -> Fraction:
@@ -92,12 +96,15 @@ def _scaled(spec: RunSpec, scale: Scale) -> RunSpec:
     def given(*keys: str) -> dict[str, Any]:
         return {key: value for key in keys if (value := getattr(scale, key)) is not None}
 
-    arguments = {key: value for key, value in given("depth", "width").items() if key in spec.model.arguments}
+    images = given("train_images", "validation_images", "test_images")
+    if not spec.data.validation_images:  # a recipe that takes the last epoch has no use for any
+        images.pop("validation_images", None)
     changed = spec.model_copy(
         update={
-            "data": spec.data.model_copy(update=given("train_images", "validation_images", "test_images")),
-            "model": ModelSpec(name=spec.model.name, arguments={**spec.model.arguments, **arguments}),
+            "data": spec.data.model_copy(update=images),
+            "model": _scaled_model(spec.model, given("depth", "width")),
             "execution": spec.execution.model_copy(update=given("precision", "channels_last", "compile")),
+            "parent": None if spec.parent is None else _scaled(spec.parent, scale),
             **given("batch_size"),
         }
     )
@@ -105,38 +112,69 @@ def _scaled(spec: RunSpec, scale: Scale) -> RunSpec:
     return changed.model_copy(update={"phases": scaled_phases(spec.phases, scale.epochs, steps)})
 
 
+def _scaled_model(model: ModelSpec, sizes: dict[str, int]) -> ModelSpec:
+    """Return the network in another size; the heads of a tree keep their share of the residual blocks, one at least."""
+    arguments = {**model.arguments, **{key: size for key, size in sizes.items() if key in model.arguments}}
+    ensemble = model.ensemble
+    if isinstance(ensemble, TreeNet) and arguments != model.arguments:
+        blocks = find_network(model.name).blocks
+        share = Fraction(ensemble.head_blocks, len(blocks(**model.arguments)))
+        heads = max(min(1, ensemble.head_blocks), round(share * len(blocks(**arguments))))
+        ensemble = ensemble.model_copy(update={"head_blocks": heads})
+    return ModelSpec(name=model.name, arguments=arguments, ensemble=ensemble)
+
+
 def scaled_phases(phases: Iterable[Phase], epochs: Fraction, steps: Fraction) -> tuple[Phase, ...]:
     """Return phases of `epochs` times the length, with dT `steps` times as long.
 
-    Learning rates change at the same fraction of a phase, rounded down to an epoch, but each lasts at least one. dT is
-    rounded and at least 1.
+    What happens within a phase (learning rates, pruning, kept weights) happens at the same fraction of it, rounded down
+    to an epoch, but each learning rate lasts at least one; a warm-up of less than an epoch is none. A phase of a single
+    epoch keeps it. dT is rounded and at least 1.
     """
     return tuple(_scaled_phase(phase, epochs, steps) for phase in phases)
 
 
 def _scaled_phase(phase: Phase, fraction: Fraction, steps: Fraction) -> Phase:
+    def every(rule: M) -> M:
+        return rule.model_copy(update={"every": max(1, round(rule.every * steps))})
+
+    changes: dict[str, Any] = {}
+    if phase.rewire is not None:
+        changes["rewire"] = every(phase.rewire)
+    if phase.pruning is not None:
+        changes["pruning"] = every(phase.pruning)
+    if phase.epochs == 1:
+        return phase.model_copy(update=changes)
     epochs = phase.epochs * fraction
     if epochs.denominator != 1:
         raise _EpochsError(f"phase {phase.name!r}: {_text(fraction)} of {phase.epochs} epochs is {_text(epochs)}")
+    if isinstance(phase.lr, LearningRate):
+        changes["lr"] = _scaled_rate(phase.name, phase.epochs, phase.lr, fraction)
+    if phase.pruning is not None:
+        begin, end = floor(phase.pruning.begin * fraction), floor(phase.pruning.end * fraction)
+        changes["pruning"] = changes["pruning"].model_copy(update={"begin": begin, "end": max(begin + 1, end)})
+    keep = tuple(dict.fromkeys(max(1, floor(epoch * fraction)) for epoch in phase.keep))
+    return phase.model_copy(update={"epochs": int(epochs), "keep": keep, **changes})
+
+
+def _scaled_rate(phase: str, length: int, lr: LearningRate, fraction: Fraction) -> LearningRate:
     boundaries: list[int] = []
-    for boundary in phase.lr.boundaries:
+    for boundary in lr.boundaries:
         boundaries.append(max(floor(boundary * fraction), boundaries[-1] + 1 if boundaries else 1))
-    if boundaries and boundaries[-1] >= epochs:
-        rates = len(phase.lr.values)
+    warmup = floor(lr.warmup_epochs * fraction)
+    if max(warmup, *boundaries, 0) >= length * fraction:
         raise _EpochsError(
-            f"phase {phase.name!r}: {_text(fraction)} of {phase.epochs} epochs is {epochs}, too few for {rates} "
-            "learning rates"
+            f"phase {phase!r}: {_text(fraction)} of {length} epochs is {length * fraction}, too few for "
+            f"{len(lr.values)} learning rates"
         )
-    rewire = phase.rewire
-    if rewire is not None:
-        rewire = rewire.model_copy(update={"every": max(1, round(rewire.every * steps))})
-    lr = LearningRate(values=phase.lr.values, boundaries=tuple(boundaries))
-    return phase.model_copy(update={"epochs": int(epochs), "lr": lr, "rewire": rewire})
+    return LearningRate(values=lr.values, boundaries=tuple(boundaries), warmup_epochs=warmup)
 
 
 def _working_fractions(cells: Sequence[Cell], near: Fraction) -> list[str]:
     """Return the fractions next to `near`, below and above, that fit each phase of each cell."""
-    phases = {phase.model_copy(update={"rewire": None, "name": ""}) for cell in cells for phase in cell.spec.phases}
+    own = {"rewire": None, "name": "", "on_start": ()}
+    specs = [spec for cell in cells for spec in (cell.spec, cell.spec.parent) if spec is not None]
+    phases = {phase.model_copy(update=own) for spec in specs for phase in spec.phases if phase.epochs > 1}
     # all epochs are whole for multiples of 1 / gcd, and for no other fraction
     unit = gcd(*(phase.epochs for phase in phases))
 

@@ -1,22 +1,49 @@
 """From a ModelSpec to a module, initialised from the run's seed and from nothing else."""
 
-import importlib
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
 
-from bench.models.catalog import NETWORKS
+from bench.models.batch_ensemble import build_batch_ensemble
+from bench.models.catalog import find_network
+from bench.models.dropout import build_mc_dropout
+from bench.models.mimo import build_mimo
+from bench.models.plugin import import_factory
+from bench.models.tree_net import build_tree_net
 from bench.seeds import derived_seed
-from bench.spec import ModelSpec
+from bench.spec import BatchEnsemble, McDropout, Mimo, ModelSpec, TreeNet
 
 
 def build_model(spec: ModelSpec, classes: int, seed: int) -> nn.Module:
-    """Return the network on the CPU in float32; the same seed gives the same weights on every device."""
-    module, _, attribute = NETWORKS[spec.name].factory.partition(":")
-    factory = getattr(importlib.import_module(module), attribute)
+    """Return the network on the CPU in float32; the same seed gives the same weights on every device.
+
+    With an ensemble it is a MultiMember (bench.models.members). ValueError where the spec names no network, or a kind
+    that the network can not be.
+    """
+    network, ensemble = find_network(spec.name), spec.ensemble
+    if ensemble is not None and ensemble.kind not in network.ensembles:
+        raise ValueError(f"{spec.name} can not be {ensemble.kind}; allowed: {', '.join(network.ensembles)}")
+    factory = partial(_build, network.factory, spec.arguments)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "weights"))
-        model = factory(classes=classes, **spec.arguments)
+        match ensemble:
+            case None:
+                return factory(classes=classes)
+            case McDropout():
+                return build_mc_dropout(factory, classes, ensemble)
+            case Mimo():
+                return build_mimo(factory, classes, ensemble)
+            case BatchEnsemble():
+                return build_batch_ensemble(factory, classes, ensemble)
+            case TreeNet():
+                return build_tree_net(factory, classes, ensemble)
+
+
+def _build(name: str, arguments: dict[str, int | float | bool | str], **ours: int) -> nn.Module:
+    factory: Callable[..., object] = import_factory(name)
+    model = factory(**ours, **arguments)
     if not isinstance(model, nn.Module):
-        raise TypeError(f"{NETWORKS[spec.name].factory} returned {type(model).__name__}, not a torch.nn.Module")
+        raise TypeError(f"{name} returned {type(model).__name__}, not a torch.nn.Module")
     return model

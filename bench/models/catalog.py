@@ -1,69 +1,129 @@
-"""The networks by name: their arguments and the table of their weight layers, without importing torch.
+"""The networks by name: their arguments, their layer tables, and the tables of their multi-member variants.
 
-A plan prices thousands of cells, so FLOPs and layer-wise densities come from these tables; the tests hold each table
-against the real module, traced.
+Nothing here imports torch for a built-in network. A network of the user's own, `package.module:factory`, is imported
+and traced (bench.models.plugin), which does.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import prod
+from dataclasses import dataclass, field, replace
 
+from bench.models.plugin import IMAGE_CHANNELS, Argument, Plugin, load_plugin
+from bench.models.tables import (
+    Layer,
+    cifar_resnet_layers,
+    imagenet_resnet_layers,
+    resnet_blocks,
+    wide_resnet_blocks,
+    wide_resnet_layers,
+)
+from bench.spec import BatchEnsemble, McDropout, Mimo, ModelSpec, TreeNet
 
-@dataclass(frozen=True)
-class Layer:
-    """A convolution or linear layer: parameter name, weight shape, output positions (height x width; linear: 1)."""
-
-    name: str
-    shape: tuple[int, ...]
-    positions: int
-
-    @property
-    def size(self) -> int:
-        """Number of weights."""
-        return prod(self.shape)
-
-    @property
-    def flops(self) -> int:
-        """FLOPs of a dense forward pass of one image, a multiply-add counted as two."""
-        return 2 * self.size * self.positions
+__all__ = ["NETWORKS", "Layer", "Network", "find_network", "inputs_per_image", "network_layers", "passes_per_image"]
+__all__ += ["wide_resnet_layers"]
 
 
 @dataclass(frozen=True)
 class Network:
-    """A built-in network: `module:class` to build, arguments with their defaults, and its layer table.
+    """A network: `module:factory` to build it, arguments with their defaults, its tables, what it can be.
 
-    layers(classes, image_size, **arguments) -> layers in the order of the module's parameters; ValueError for
-    arguments that make no network.
+    arguments   name -> default
+    layers      (classes, image_size, **arguments) -> weight layers in the order of the module's parameters; also takes
+                channels, those of the input, where "mimo" is among the ensembles; ValueError for impossible arguments
+    blocks      (**arguments) -> names of the residual blocks in order; empty where they are not known
+    ensembles   the multi-member kinds (bench.spec.MULTI_MEMBER) that it can be
+    required    name -> type of the arguments without a default; built-in networks have none
     """
 
     factory: str
-    arguments: dict[str, int]
+    arguments: dict[str, Argument]
     layers: Callable[..., tuple[Layer, ...]]
+    blocks: Callable[..., tuple[str, ...]]
+    ensembles: tuple[str, ...]
+    required: dict[str, type[Argument]] = field(default_factory=dict)
 
 
-def wide_resnet_layers(classes: int, image_size: int, *, depth: int, width: int) -> tuple[Layer, ...]:
-    """Weight layers of WRN-depth-width (bench.models.wide_resnet), in parameter order."""
-    if depth < 10 or (depth - 4) % 6:
-        raise ValueError(f"a Wide ResNet has depth 6n + 4 (10, 16, 22, 28, ...), not {depth}")
-    if width < 1:
-        raise ValueError(f"a Wide ResNet has width at least 1, not {width}")
-    positions = image_size * image_size
-    layers = [Layer("conv1.weight", (16, 3, 3, 3), positions)]
-    c_in = 16
-    for group, c_out in enumerate((16 * width, 32 * width, 64 * width), start=1):
-        if group > 1:
-            positions //= 4
-        for block in range((depth - 4) // 6):
-            prefix = f"block{group}.{block}"
-            layers.append(Layer(f"{prefix}.conv1.weight", (c_out, c_in, 3, 3), positions))
-            layers.append(Layer(f"{prefix}.conv2.weight", (c_out, c_out, 3, 3), positions))
-            if c_in != c_out:
-                layers.append(Layer(f"{prefix}.shortcut.weight", (c_out, c_in, 1, 1), positions))
-            c_in = c_out
-    layers.append(Layer("fc.weight", (classes, c_in), 1))
-    return tuple(layers)
-
-
+RESNET_ENSEMBLES = ("mimo", "batch_ensemble", "tree_net")
 NETWORKS: dict[str, Network] = {
-    "wide_resnet": Network("bench.models.wide_resnet:WideResNet", {"depth": 28, "width": 10}, wide_resnet_layers),
+    "wide_resnet": Network(
+        "bench.models.wide_resnet:WideResNet",
+        {"depth": 28, "width": 10},
+        wide_resnet_layers,
+        wide_resnet_blocks,
+        ("mc_dropout", *RESNET_ENSEMBLES),
+    ),
+    "resnet_cifar": Network(
+        "bench.models.resnet:cifar_resnet", {"depth": 18}, cifar_resnet_layers, resnet_blocks, RESNET_ENSEMBLES
+    ),
+    "resnet_imagenet": Network(
+        "bench.models.resnet:imagenet_resnet", {"depth": 50}, imagenet_resnet_layers, resnet_blocks, RESNET_ENSEMBLES
+    ),
 }
+
+
+def find_network(name: str) -> Network:
+    """Return an entry of NETWORKS, or a network of the user's own by `package.module:factory`.
+
+    ValueError, in a sentence, where there is no such network or the factory is none.
+    """
+    if name in NETWORKS:
+        return NETWORKS[name]
+    if ":" not in name:
+        raise ValueError(f"there is no network {name!r}; allowed: {', '.join(NETWORKS)}, or package.module:factory")
+    plugin: Plugin = load_plugin(name)
+    # Dropout and a trunk need places inside the network; the tables of TreeNet need the names of its blocks.
+    ensembles = ("mimo", "batch_ensemble") if plugin.takes_channels else ("batch_ensemble",)
+    return Network(name, plugin.arguments, plugin.layers, plugin.blocks, ensembles, plugin.required)
+
+
+def network_layers(model: ModelSpec, classes: int, image_size: int) -> tuple[Layer, ...]:
+    """Return the weight layers of the whole module that is built, its members included, in parameter order.
+
+    ValueError for arguments that make no network, and for a kind that the network can not be.
+    """
+    network, ensemble = find_network(model.name), model.ensemble
+    if ensemble is not None and ensemble.kind not in network.ensembles:
+        raise ValueError(f"{model.name} can not be {ensemble.kind}; allowed: {', '.join(network.ensembles)}")
+    if isinstance(ensemble, Mimo):
+        channels = IMAGE_CHANNELS * ensemble.members
+        return network.layers(classes * ensemble.members, image_size, channels=channels, **model.arguments)
+    layers = network.layers(classes, image_size, **model.arguments)
+    if isinstance(ensemble, TreeNet):
+        return _tree(layers, network.blocks(**model.arguments), ensemble)
+    return layers
+
+
+def inputs_per_image(model: ModelSpec) -> int:
+    """Return how many inputs of the network a training step makes of each image of its batch."""
+    match model.ensemble:
+        case Mimo(batch_repetitions=repetitions):
+            return repetitions
+        case BatchEnsemble(members=members):
+            return members
+        case _:
+            return 1
+
+
+def passes_per_image(model: ModelSpec) -> int:
+    """Return the number of forward passes of network_layers in which all members predict one image."""
+    match model.ensemble:
+        case McDropout(samples=samples):
+            return samples
+        case BatchEnsemble(members=members):
+            return members
+        case _:
+            return 1
+
+
+def _tree(layers: tuple[Layer, ...], blocks: tuple[str, ...], tree: TreeNet) -> tuple[Layer, ...]:
+    if tree.head_blocks > len(blocks):
+        raise ValueError(f"head_blocks is at most {len(blocks)}, all residual blocks, not {tree.head_blocks}")
+    if tree.head_blocks:
+        first = blocks[-tree.head_blocks]
+        cut = next(index for index, layer in enumerate(layers) if layer.name.startswith(f"{first}."))
+    else:
+        cut = 1 + max(index for index, layer in enumerate(layers) if layer.name.startswith(f"{blocks[-1]}."))
+    trunk = [replace(layer, name=f"trunk.{layer.name}") for layer in layers[:cut]]
+    heads = [
+        replace(layer, name=f"heads.{member}.{layer.name}") for member in range(tree.members) for layer in layers[cut:]
+    ]
+    return (*trunk, *heads)

@@ -1,7 +1,21 @@
 """From cells to the distinct runs behind them: order, status, cost, selection, and how a plan is shown."""
 
-from bench.plan.make import CellPlan, Plan, RunPlan, find_scale, make_plan
+from bench.plan.make import find_scale, make_plan
+from bench.plan.records import CellPlan, Plan, RunPlan
 from bench.plan.selection import select
+from bench.plan.several import Together, print_several, several_to_json
 from bench.plan.show import print_plan, to_json
 
-__all__ = ["CellPlan", "Plan", "RunPlan", "find_scale", "make_plan", "print_plan", "select", "to_json"]
+__all__ = [
+    "CellPlan",
+    "Plan",
+    "RunPlan",
+    "Together",
+    "find_scale",
+    "make_plan",
+    "print_plan",
+    "print_several",
+    "select",
+    "several_to_json",
+    "to_json",
+]

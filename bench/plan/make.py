@@ -1,85 +1,29 @@
 """Cells -> the distinct runs behind them, in the order to train them, with what the store has and what is to pay."""
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain, islice
-from typing import Literal
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import NamedTuple
 
-from bench.cost import Speeds, dense_training_flops, forward_flops, training_flops
+from bench.cost import (
+    Hours,
+    Speeds,
+    forward_flops,
+    layers_of,
+    plain,
+    prediction_flops,
+    reference_flops,
+    training_flops,
+    weights,
+)
 from bench.errors import UserError, did_you_mean
 from bench.grid import Cell, Grid, Scale, scaled_cells
-from bench.recipes import METHODS, Setting
-from bench.spec import DataSpec, ModelSpec, RunSpec, identities
-from bench.store import Status, Store
-
-
-@dataclass(frozen=True)
-class CellPlan:
-    """A row of a table and the runs it is made of.
-
-    runs                    run ids of each replicate; its members are all tickets of these runs, in order
-    train_flops_ratio       training FLOPs of one replicate over those of one dense run
-    inference_flops_ratio   FLOPs of predicting with all members over those of one dense network
-    """
-
-    name: str
-    method: str
-    members: int
-    sparsity: float
-    replicates: int
-    runs: tuple[tuple[str, ...], ...]
-    train_flops_ratio: float
-    inference_flops_ratio: float
-    data: DataSpec
-    model: ModelSpec
-
-
-@dataclass(frozen=True, slots=True)
-class RunPlan:
-    """A run to train once for all the cells that ask for it; hours are of the whole run, done or not."""
-
-    id: str
-    seed: int
-    like: RunSpec
-    status: Status
-    train_flops: float
-    train_flops_ratio: float
-    hours: float
-    hours_device: Literal["GPU", "CPU"]
-    hours_basis: str
-    cells: tuple[str, ...]
-
-    @property
-    def spec(self) -> RunSpec:
-        """The spec of the run: that of the first run of its cell, under its own seed."""
-        return self.like.model_copy(update={"seed": self.seed})
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The cells of a grid at a scale and their distinct runs, in the order in which they are executed."""
-
-    grid: str
-    title: str
-    scale: str
-    needs_gpu: bool
-    cells: tuple[CellPlan, ...]
-    runs: tuple[RunPlan, ...]
-
-    def counts(self) -> Counter[str]:
-        """Return the number of runs by status."""
-        return Counter(run.status for run in self.runs)
-
-    @property
-    def unshared_runs(self) -> int:
-        """Number of runs if no two cells shared one."""
-        return sum(len(replicate) for cell in self.cells for replicate in cell.runs)
-
-    @property
-    def hours_left(self) -> float:
-        """Estimated hours of the runs that are not done."""
-        return sum(run.hours for run in self.runs if run.status != "done")
+from bench.plan.records import CellPlan, Plan, RunPlan, Status
+from bench.recipes.fixed import step_decay
+from bench.recipes.setting import Setting
+from bench.spec import RunSpec, identities
+from bench.store import Store
 
 
 def make_plan(
@@ -106,118 +50,176 @@ def make_plan(
     if variants is None:
         variants = {name: record.variant for name, record in store.data_records().items()} if store else {}
     cells = tuple(_with_variant(cell, variants) for cell in cells)
-    ids = [_ids(cell) for cell in cells]
-    _check_distinct(grid, scale, cells, [replicates[0] for replicates in ids])
-    users: defaultdict[str, list[str]] = defaultdict(list)
-    for cell, replicates in zip(cells, ids, strict=True):
-        for run_id in chain.from_iterable(replicates):
-            users[run_id].append(cell.name)
-
+    asked = [_asked(cell) for cell in cells]
+    _check_distinct(grid, scale, cells, [own[0] for own in asked])
     references = _reference_epochs(cells, overlay)
-    costs = [_cost(cell, references) for cell in cells]
     speeds = Speeds(store.throughputs() if store else (), device or ("cuda" if overlay.needs_gpu else None), tflops)
-    estimates = [speeds.estimate(cell.spec) for cell in cells]
-    status = _statuses(store)
-    runs: dict[str, RunPlan] = {}
+    runs = _Runs(store, speeds, references)
+    for cell, own in zip(cells, asked, strict=True):
+        for replicate in own:
+            runs.use(cell.name, replicate)
+    rows = tuple(_row(cell, own, references) for cell, own in zip(cells, asked, strict=True))
     # Replicate 0 of every cell comes first, so that a first table is there early.
-    for replicate in range(max(cell.replicates for cell in cells)):
-        for cell, replicates, cost, estimate in zip(cells, ids, costs, estimates, strict=True):
-            if replicate >= cell.replicates:
-                continue
-            for run_id, seed in zip(replicates[replicate], cell.seeds(replicate), strict=True):
-                if run_id not in runs:
-                    runs[run_id] = RunPlan(
-                        id=run_id,
-                        seed=seed,
-                        like=cell.spec,
-                        status=status(run_id),
-                        train_flops=cost.train_flops,
-                        train_flops_ratio=cost.train_ratio,
-                        hours=estimate.hours,
-                        hours_device=estimate.device,
-                        hours_basis=estimate.basis,
-                        cells=tuple(users[run_id]),
-                    )
-    rows = tuple(
-        CellPlan(
-            name=cell.name,
-            method=cell.method,
-            members=cell.members,
-            sparsity=cell.sparsity,
-            replicates=cell.replicates,
-            runs=tuple(replicates),
-            train_flops_ratio=cell.runs_a_replicate * cost.train_ratio,
-            inference_flops_ratio=cell.members * cost.forward_ratio,
-            data=cell.spec.data,
-            model=cell.spec.model,
+    order = [own[r] for r in range(max(cell.replicates for cell in cells)) for own in asked if r < len(own)]
+    return Plan(grid.name, grid.title, scale, overlay.needs_gpu, rows, runs.planned(chain.from_iterable(order)))
+
+
+class _Asked(NamedTuple):
+    """A run that a cell asks for; `like` is its spec but for the seed, where it has no parent."""
+
+    id: str
+    seed: int
+    like: RunSpec
+    parent: "_Asked | None"
+
+
+def _asked(cell: Cell) -> list[list[_Asked]]:
+    """Return the runs of each replicate of a cell, without their parents."""
+    if cell.spec.parent is None:
+        seeds = [cell.seeds(replicate) for replicate in range(cell.replicates)]
+        ids = iter(identities(cell.spec, chain.from_iterable(seeds)))
+        return [[_Asked(next(ids), seed, cell.spec, None) for seed in own] for own in seeds]
+    return [
+        [
+            _Asked(spec.run_id, spec.seed, spec, _Asked(parent.run_id, parent.seed, parent, None))
+            for spec in cell.specs(replicate)
+            if (parent := spec.parent) is not None
+        ]
+        for replicate in range(cell.replicates)
+    ]
+
+
+class _Runs:
+    """The distinct runs of a plan as cells ask for them."""
+
+    def __init__(self, store: Store | None, speeds: Speeds, references: "_References") -> None:
+        self._store, self._speeds, self._references = store, speeds, references
+        self._users: defaultdict[str, list[str]] = defaultdict(list)
+        folder = store.root / "runs" if store else None
+        self._present = {path.name for path in folder.iterdir()} if folder and folder.is_dir() else set()
+        self._costs: dict[int, tuple[float, float, Hours]] = {}
+
+    def use(self, cell: str, runs: Sequence[_Asked]) -> None:
+        """Note that a replicate of a cell needs these runs, and their parents."""
+        for run_id in dict.fromkeys([*(run.parent.id for run in runs if run.parent), *(run.id for run in runs)]):
+            self._users[run_id].append(cell)
+
+    def planned(self, order: Iterable[_Asked]) -> tuple[RunPlan, ...]:
+        """Return every run once in this order, a parent before its first child."""
+        planned: dict[str, RunPlan] = {}
+        for run in order:
+            for one in (run.parent, run):
+                if one is not None and one.id not in planned:
+                    planned[one.id] = self._plan(one, planned)
+        return tuple(planned.values())
+
+    def _plan(self, run: _Asked, planned: Mapping[str, RunPlan]) -> RunPlan:
+        # Runs of a cell share one spec object, and its cost; held by them, it can not be another's later.
+        cost = self._costs.get(id(run.like))
+        if cost is None:
+            flops = training_flops(run.like)
+            cost = self._costs[id(run.like)] = (
+                flops,
+                flops / self._references(run.like),
+                self._speeds.estimate(run.like),
+            )
+        flops, ratio, hours = cost
+        status, reason = self._status(run.id), ""
+        parent = planned[run.parent.id] if run.parent else None
+        if parent is not None and status == "missing" and parent.status in ("failed", "damaged"):
+            status, reason = "blocked", (self._store.blocked_by(parent.id) or "") if self._store else ""
+        return RunPlan(
+            id=run.id,
+            seed=run.seed,
+            like=run.like,
+            parent=parent.id if parent else None,
+            status=status,
+            reason=reason,
+            train_flops=flops,
+            train_flops_ratio=ratio,
+            hours=hours.hours,
+            hours_device=hours.device,
+            hours_basis=hours.basis,
+            cells=tuple(self._users[run.id]),
         )
-        for cell, replicates, cost in zip(cells, ids, costs, strict=True)
-    )
-    return Plan(grid.name, grid.title, scale, overlay.needs_gpu, rows, tuple(runs.values()))
+
+    def _status(self, run_id: str) -> Status:
+        """Return the status of a run, looking only at those of which the store has a folder."""
+        return self._store.run(run_id).status() if self._store and run_id in self._present else "missing"
 
 
-def _ids(cell: Cell) -> list[tuple[str, ...]]:
-    """Return the run ids of each replicate."""
-    seeds = [cell.seeds(replicate) for replicate in range(cell.replicates)]
-    ids = iter(identities(cell.spec, chain.from_iterable(seeds)))
-    return [tuple(islice(ids, len(replicate))) for replicate in seeds]
-
-
-@dataclass(frozen=True)
-class _Cost:
-    train_flops: float
-    train_ratio: float
-    forward_ratio: float
-
-
-def _cost(cell: Cell, references: Callable[[RunSpec], float]) -> _Cost:
+def _row(cell: Cell, runs: Sequence[Sequence[_Asked]], references: "_References") -> CellPlan:
     spec = cell.spec
-    flops = training_flops(spec)
-    forward_ratio = forward_flops(spec.model, spec.data, spec.topology) / forward_flops(spec.model, spec.data)
-    return _Cost(flops, flops / dense_training_flops(spec, references(spec)), forward_ratio)
+    dense = forward_flops(plain(spec.model), spec.data)
+    parents = [tuple(dict.fromkeys(run.parent.id for run in own if run.parent)) for own in runs]
+    ratio = cell.runs_a_replicate * training_flops(spec) / references(spec)
+    if spec.parent is not None:
+        ratio += len(parents[0]) * training_flops(spec.parent) / references(spec.parent)
+    return CellPlan(
+        name=cell.name,
+        method=cell.method,
+        members=cell.members,
+        sparsity=cell.sparsity,
+        replicates=cell.replicates,
+        runs=tuple(tuple(run.id for run in own) for own in runs),
+        parents=tuple(parents),
+        train_flops_ratio=ratio,
+        inference_flops_ratio=prediction_flops(spec, cell.members) / dense,
+        parameters_ratio=weights(spec, cell.members)
+        / sum(layer.size for layer in layers_of(plain(spec.model), spec.data)),
+        data=spec.data,
+        model=spec.model,
+    )
 
 
-def _reference_epochs(cells: Sequence[Cell], scale: Scale) -> Callable[[RunSpec], float]:
-    """Return the epochs of the one dense run that a run is compared with.
+_References = Callable[[RunSpec], float]
 
-    Those of the grid's first `dense` cell of the same data and network; without one, the default of the dense recipe
-    at this scale.
+
+def _reference_epochs(cells: Sequence[Cell], scale: Scale) -> _References:
+    """Return the training FLOPs of the one dense run that a run is compared with.
+
+    That of the grid's first `dense` cell of the same data set and single network, whatever its share of the images;
+    without one, the default of the dense recipe at this scale on the images of the run.
     """
 
     def key(spec: RunSpec) -> tuple[object, ...]:
-        return spec.data, spec.model.name, tuple(spec.model.arguments.items())
+        return spec.data.name, spec.data.variant, spec.model.name, tuple(spec.model.arguments.items())
 
-    default = METHODS["dense"].recipe(Setting(members=1, learning_rate=0.1))
+    default = step_decay(Setting(members=1, learning_rate=0.1))
     default_epochs = float(sum(phase.epochs for phase in default) * scale.epochs)
-    epochs = {key(cell.spec): cell.spec.epochs for cell in reversed(cells) if cell.method == "dense"}
-    return lambda spec: epochs.get(key(spec), default_epochs)
+    dense = {
+        key(cell.spec): training_flops(cell.spec)
+        for cell in reversed(cells)
+        if cell.method == "dense" and cell.spec.model.ensemble is None
+    }
+
+    def reference(spec: RunSpec) -> float:
+        known = dense.get(key(spec))
+        return reference_flops(spec.model, spec.data, default_epochs) if known is None else known
+
+    return reference
 
 
 def _with_variant(cell: Cell, variants: Mapping[str, str]) -> Cell:
-    data = cell.spec.data
-    variant = variants.get(data.name, data.variant)
-    if variant == data.variant:
-        return cell
-    spec = cell.spec.model_copy(update={"data": data.model_copy(update={"variant": variant})})
-    return replace(cell, spec=spec)
+    variant = variants.get(cell.spec.data.name, cell.spec.data.variant)
+    return cell if variant == cell.spec.data.variant else replace(cell, spec=_of_variant(cell.spec, variant))
 
 
-def _check_distinct(grid: Grid, scale: str, cells: Sequence[Cell], runs: Sequence[tuple[str, ...]]) -> None:
+def _of_variant(spec: RunSpec, variant: str) -> RunSpec:
+    data = spec.data.model_copy(update={"variant": variant})
+    parent = None if spec.parent is None else _of_variant(spec.parent, variant)
+    return spec.model_copy(update={"data": data, "parent": parent})
+
+
+def _check_distinct(grid: Grid, scale: str, cells: Sequence[Cell], runs: Sequence[Sequence[_Asked]]) -> None:
     names: dict[tuple[int, tuple[str, ...]], str] = {}
-    for cell, ids in zip(cells, runs, strict=True):
-        same = names.setdefault((cell.members, ids), cell.name)
+    for cell, own in zip(cells, runs, strict=True):
+        same = names.setdefault((cell.members, tuple(run.id for run in own)), cell.name)
         if same != cell.name:
             raise UserError(
                 f"{grid.path}: cells {same!r} and {cell.name!r} are the same at scale {scale}: the same runs, so the "
                 "same ensemble; keep one of them"
             )
-
-
-def _statuses(store: Store | None) -> Callable[[str], Status]:
-    """Return the status of a run by its id, looking only at the runs of which the store has a folder."""
-    folder = store.root / "runs" if store else None
-    present = {path.name for path in folder.iterdir()} if folder is not None and folder.is_dir() else set()
-    return lambda run_id: store.run(run_id).status() if store and run_id in present else "missing"
 
 
 def find_scale(grid: Grid, scale: str) -> Scale:

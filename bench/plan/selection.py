@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from bench.errors import UserError, did_you_mean
-from bench.plan.make import CellPlan, Plan, RunPlan
+from bench.plan.records import CellPlan, Plan, RunPlan
 
 # A run that several cells share fits if it fits together with any one of them.
 KEYS: dict[str, Callable[[CellPlan, RunPlan], str | int | float]] = {
@@ -22,7 +22,8 @@ MOST_SHOWN = 12
 def select(plan: Plan, selections: Sequence[str]) -> tuple[RunPlan, ...]:
     """Return the runs that fit all of the selections, such as "method=dst" or "run=3f" (the beginning of an id).
 
-    Of one key given twice, either value will do. UserError for an unknown key, and for what fits no run.
+    The parents of runs that fit come with them, in the order of the plan. Of one key given twice, either value will do.
+    UserError for an unknown key, and for what fits no run.
     """
     wanted: defaultdict[str, list[str]] = defaultdict(list)
     for selection in selections:
@@ -35,14 +36,15 @@ def select(plan: Plan, selections: Sequence[str]) -> tuple[RunPlan, ...]:
             raise UserError(f"--select {selection}: fits no run{_allowed(key, value, _values(plan, key))}")
         wanted[key].append(value)
     chosen = {
-        run.id: run
+        run.id
         for cell, run in _pairs(plan)
         if all(any(_fits(key, value, cell, run) for value in values) for key, values in wanted.items())
     }
     if not chosen:
         together = " ".join(f"--select {selection}" for selection in selections)
         raise UserError(f"{together}: each fits some run, but no run fits all; the cells are {_listed(_names(plan))}")
-    return tuple(chosen.values())
+    chosen |= {run.parent for run in plan.runs if run.id in chosen and run.parent}
+    return tuple(run for run in plan.runs if run.id in chosen)
 
 
 def _pairs(plan: Plan) -> list[tuple[CellPlan, RunPlan]]:

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from bench.plan.make import CellPlan, Plan, RunPlan
+from bench.plan.records import CellPlan, Plan, RunPlan
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # More rows than this help nobody on a screen; --json has them all.
 MOST_CELLS = 60
 MOST_RUNS = 20
-STATUSES = ("done", "running", "failed", "damaged", "missing")
+STATUSES = ("done", "running", "failed", "damaged", "blocked", "missing")
 
 
 def to_json(plan: Plan) -> str:
@@ -31,6 +31,8 @@ def to_json(plan: Plan) -> str:
             "runs_without_sharing": plan.unshared_runs,
             **{status: counts[status] for status in STATUSES},
             "hours_left": plan.hours_left,
+            "hours": plan.hours,
+            "hours_without_sharing": plan.unshared_hours,
         },
     }
     lines = [f'{json.dumps(head)[:-1]}, "cells": [']
@@ -54,6 +56,8 @@ def _cell_record(cell: CellPlan) -> dict[str, Any]:
         "replicates": cell.replicates,
         "train_flops_ratio": cell.train_flops_ratio,
         "inference_flops_ratio": cell.inference_flops_ratio,
+        "parameters_ratio": cell.parameters_ratio,
+        "parents": [run_id for replicate in cell.parents for run_id in replicate],
         "runs": [run_id for replicate in cell.runs for run_id in replicate],
         "data": cell.data.model_dump(),
         "model": cell.model.model_dump(),
@@ -64,6 +68,8 @@ def _run_record(run: RunPlan) -> dict[str, Any]:
     return {
         "id": run.id,
         "status": run.status,
+        "reason": run.reason,
+        "parent": run.parent,
         "seed": run.seed,
         "epochs": run.like.epochs,
         "tickets": run.like.tickets,
@@ -97,6 +103,9 @@ def _material(cell: CellPlan) -> str:
     data = cell.data
     variant = "" if data.variant == "official" else f" (not the official images: {data.variant})"
     arguments = ", ".join(f"{key} {value}" for key, value in cell.model.arguments.items())
+    if cell.model.ensemble is not None:
+        kind, *own = cell.model.ensemble.model_dump().items()
+        arguments += f" as {kind[1]} (" + ", ".join(f"{key} {value:g}" for key, value in own) + ")"
     return (
         f"{data.name}{variant}: {data.train_images:,} images to train, {data.validation_images:,} to validate, "
         f"{data.test_images:,} to test; {cell.model.name}, {arguments}"
@@ -104,10 +113,10 @@ def _material(cell: CellPlan) -> str:
 
 
 def _cell_table(plan: Plan) -> "Table":
-    table = _table("cell", ">M", ">S", ">replicates", ">runs done", ">training", ">prediction")
+    table = make_table("cell", ">M", ">S", ">replicates", ">runs done", ">training", ">prediction")
     status = {run.id: run.status for run in plan.runs}
     for cell in plan.cells[:MOST_CELLS]:
-        ids = [run_id for replicate in cell.runs for run_id in replicate]
+        ids = list(dict.fromkeys(run for replicate in range(cell.replicates) for run in cell.all_runs(replicate)))
         done = sum(status[run_id] == "done" for run_id in ids)
         ratios = (f"{cell.train_flops_ratio:.3f}", f"{cell.inference_flops_ratio:.3f}")
         sparsity = f"{cell.sparsity:g}" if cell.sparsity else "-"
@@ -117,7 +126,7 @@ def _cell_table(plan: Plan) -> "Table":
 
 
 def _run_table(plan: Plan) -> "Table":
-    table = _table("run", ">seed", "status", ">FLOPs", ">x dense", ">time", "cells")
+    table = make_table("run", ">seed", "status", ">FLOPs", ">x dense", ">time", "cells")
     for run in plan.runs:
         table.add_row(run.id, str(run.seed), run.status, *_numbers(run), ", ".join(run.cells))
     return table
@@ -127,7 +136,7 @@ def _group_table(plan: Plan) -> "Table":
     groups: defaultdict[tuple[str, ...], list[RunPlan]] = defaultdict(list)
     for run in plan.runs:
         groups[run.cells].append(run)
-    table = _table(">runs", "status", ">FLOPs each", ">x dense", ">time each", "cells")
+    table = make_table(">runs", "status", ">FLOPs each", ">x dense", ">time each", "cells")
     for cells, runs in list(groups.items())[:MOST_CELLS]:
         counts: Counter[str] = Counter(run.status for run in runs)
         status = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
@@ -155,6 +164,8 @@ def _totals(plan: Plan) -> Iterator[str]:
     broken = [run for run in plan.runs if run.status in ("failed", "damaged")]
     for run in broken[:MOST_RUNS]:
         yield f"{run.status}: {run.id} ({', '.join(run.cells)}); `python -m bench run --retry` makes it again"
+    for run in [run for run in plan.runs if run.status == "blocked"][:MOST_RUNS]:
+        yield f"blocked: {run.id} ({', '.join(run.cells)}): {run.reason}"
 
 
 def duration(hours: float) -> str:
@@ -164,7 +175,7 @@ def duration(hours: float) -> str:
     return f"{hours * 60:.0f} min" if hours < 1.5 else f"{hours:,.1f} h"
 
 
-def _table(*columns: str) -> "Table":
+def make_table(*columns: str) -> "Table":
     """Return an empty table; a column whose title begins with > holds numbers, and only names of cells wrap."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table

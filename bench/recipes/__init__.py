@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.recipes.dynamic import dst, edst
-from bench.recipes.fixed import step_decay
-from bench.recipes.setting import PRESETS, RELEASED, STANDARD, Semantics, Setting
-from bench.spec import Phase
+from bench.phases import Phase
+from bench.recipes.cyclic import fge, fge_dst, snapshot, snapshot_dst
+from bench.recipes.dynamic import dst, edst, superposed_edst
+from bench.recipes.fixed import dense, step_decay
+from bench.recipes.pruning import gradual_pruning, lottery_rewinding, prune_finetune
+from bench.recipes.setting import PRESETS, RELEASED, STANDARD, Lineage, Semantics, Setting
 
-Recipe = Callable[..., tuple[Phase, ...]]
+Recipe = Callable[..., tuple[Phase, ...] | Lineage]
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,18 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "dense": Method(step_decay, sparse="never"),
+    "dense": Method(dense, sparse="never"),
     "static": Method(step_decay, sparse="always"),
     "dst": Method(dst, sparse="always"),
     "edst": Method(edst, sparse="always"),
+    "superposed_edst": Method(superposed_edst, sparse="always"),
+    "prune_finetune": Method(prune_finetune, sparse="always"),
+    "lottery_rewinding": Method(lottery_rewinding, sparse="always"),
+    "gradual_pruning": Method(gradual_pruning, sparse="always"),
+    "snapshot": Method(snapshot, sparse="never"),
+    "snapshot_dst": Method(snapshot_dst, sparse="always"),
+    "fge": Method(fge, sparse="never"),
+    "fge_dst": Method(fge_dst, sparse="always"),
 }
 
-__all__ = ["METHODS", "PRESETS", "RELEASED", "STANDARD", "Method", "Recipe", "Semantics", "Setting"]
+__all__ = ["METHODS", "PRESETS", "RELEASED", "STANDARD", "Lineage", "Method", "Recipe", "Semantics", "Setting"]

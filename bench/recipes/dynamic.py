@@ -1,29 +1,54 @@
-"""Dynamic sparse training: one ticket a run (DST), or several tickets from one run (EDST).
+"""Dynamic sparse training: one ticket a run (DST), several tickets from one run (EDST), and those merged into one.
 
 Paper, sections 3.2 and 3.3; released code, main_DST.py and main_EDST.py.
 """
 
-from typing import Literal
+from typing import Annotated
+
+from pydantic import Field
 
 from bench.errors import UserError
+from bench.phases import GlobalExploration, Inherit, LearningRate, Phase, Prune, Rewire, RewireRule, TicketPolicy
 from bench.recipes.fixed import step_decay
-from bench.recipes.setting import Count, RefinementEpochs, Setting, Share, StepDecayEpochs
-from bench.spec import GlobalExploration, LearningRate, Phase, Rewire, RewireRule, TicketPolicy
+from bench.recipes.setting import (
+    Count,
+    Epochs,
+    Growth,
+    Lineage,
+    Positive,
+    RefinementEpochs,
+    Select,
+    Setting,
+    Share,
+    StepDecayEpochs,
+)
 
-Growth = Literal["gradient", "random"]
+ShareOrAll = Annotated[float, Field(ge=0, le=1)]
 
 
 def dst(
     setting: Setting,
     *,
     epochs: StepDecayEpochs = 250,
+    decay_epochs: list[Count] | None = None,
+    decay_factor: Positive = 0.1,
+    warmup_epochs: Epochs = 0,
+    select: Select = "best_validation",
     update_every: Count = 1000,
     drop_fraction: Share = 0.5,
     growth: Growth = "gradient",
 ) -> tuple[Phase, ...]:
-    """Train as dense, and every `update_every` steps drop `drop_fraction` of each layer and grow as many."""
+    """Train as step_decay, and every `update_every` steps drop `drop_fraction` of each layer and grow as many."""
     rewire = rewiring(setting, update_every, drop_fraction, growth)
-    return tuple(phase.model_copy(update={"rewire": rewire}) for phase in step_decay(setting, epochs=epochs))
+    (phase,) = step_decay(
+        setting,
+        epochs=epochs,
+        decay_epochs=decay_epochs,
+        decay_factor=decay_factor,
+        warmup_epochs=warmup_epochs,
+        select=select,
+    )
+    return (phase.model_copy(update={"rewire": rewire}),)
 
 
 def edst(
@@ -31,43 +56,89 @@ def edst(
     *,
     exploration_epochs: Count = 150,
     refinement_epochs: RefinementEpochs = 100,
+    refinement_lengths: list[Count] | None = None,
     epochs: Count | None = None,
     tickets: Count | None = None,
-    exploration_fraction: Share = 0.8,
+    warmup_epochs: Epochs = 0,
+    exploration_fraction: ShareOrAll = 0.8,
     update_every: Count = 1000,
     drop_fraction: Share = 0.5,
     growth: Growth = "gradient",
 ) -> tuple[Phase, ...]:
     """Explore at the first learning rate, then refine `tickets` times (x0.1, then x0.01), one ticket each.
 
-    Between refinements, `exploration_fraction` of every layer changes at once. `tickets` defaults to all members, so
-    that a cell is one run a replicate; `epochs`, where given, is the total and sets refinement_epochs.
+    Between refinements, `exploration_fraction` of every layer changes at once (0: nothing does). `tickets` defaults to
+    all members, so that a cell is one run a replicate; `epochs`, where given, is the total and sets refinement_epochs.
+    `refinement_lengths`, where given, are the epochs at x0.1, x0.01, ... instead of two equal halves.
     """
     tickets = setting.members if tickets is None else tickets
-    if epochs is not None:
-        refinement_epochs = _divide(epochs, exploration_epochs, tickets)
-    if refinement_epochs % 2:
-        raise UserError(
-            f"recipe.refinement_epochs: {refinement_epochs} does not divide into two halves (one learning rate each); "
-            f"an even number is allowed, such as {refinement_epochs + 1}"
-        )
+    if refinement_lengths is None:
+        if epochs is not None:
+            refinement_epochs = _divide(epochs, exploration_epochs, tickets)
+        if refinement_epochs % 2:
+            raise UserError(
+                f"recipe.refinement_epochs: {refinement_epochs} does not divide into two halves (one learning rate "
+                f"each); an even number is allowed, such as {refinement_epochs + 1}"
+            )
+        refinement_lengths = [refinement_epochs // 2] * 2
+    elif epochs is not None:
+        raise UserError("recipe.epochs: refinement_lengths set the length of a run already; keep one of them")
     lr = setting.learning_rate
     rewire = rewiring(setting, update_every, drop_fraction, growth)
-    refinement = LearningRate(values=(lr / 10, lr / 100), boundaries=(refinement_epochs // 2,))
-    explore = Phase(name="explore", epochs=exploration_epochs, lr=LearningRate(values=(lr,)), rewire=rewire)
-    escape = GlobalExploration(fraction=exploration_fraction, rule=rewire.rule)
+    rates = tuple(lr / 10 ** (step + 1) for step in range(len(refinement_lengths)))
+    changes = tuple(sum(refinement_lengths[:step]) for step in range(1, len(refinement_lengths)))
+    first = LearningRate(values=(lr,), warmup_epochs=warmup_epochs)
+    explore = Phase(name="explore", epochs=exploration_epochs, lr=first, rewire=rewire)
+    escape = (GlobalExploration(fraction=exploration_fraction, rule=rewire.rule),) if exploration_fraction else ()
     refine = tuple(
         Phase(
             name=f"refine {index + 1}",
-            epochs=refinement_epochs,
-            lr=refinement,
+            epochs=sum(refinement_lengths),
+            lr=LearningRate(values=rates, boundaries=changes),
             rewire=rewire,
-            on_start=escape if index else None,
+            on_start=escape if index else (),
             ticket=TicketPolicy(reset_best=index > 0 or setting.semantics.first_ticket == "reset"),
         )
         for index in range(tickets)
     )
     return (explore, *refine)
+
+
+def superposed_edst(
+    setting: Setting,
+    *,
+    tickets: Count = 3,
+    exploration_epochs: Count = 150,
+    refinement_epochs: RefinementEpochs = 100,
+    exploration_fraction: ShareOrAll = 0.8,
+    update_every: Count = 1000,
+    drop_fraction: Share = 0.5,
+    growth: Growth = "gradient",
+) -> Lineage:
+    """Average all tickets of an EDST run, prune the mean to the cell's sparsity, re-estimate batch norm.
+
+    After Yin et al., UAI 2022 (Sup-tickets: equal weights, global magnitude, batch norm after pruning), whose tickets
+    come from short cycles of one DST run; that the tickets are EDST's is this suite's combination. The parent is the
+    very run of an EDST cell of so many tickets.
+    """
+    parent = edst(
+        setting,
+        exploration_epochs=exploration_epochs,
+        refinement_epochs=refinement_epochs,
+        tickets=tickets,
+        exploration_fraction=exploration_fraction,
+        update_every=update_every,
+        drop_fraction=drop_fraction,
+        growth=growth,
+    )
+    statistics = Phase(
+        name="batch norm",
+        epochs=1,
+        lr=LearningRate(values=(0.0,)),  # nothing moves but the running statistics
+        on_start=(Inherit(weights="average"), Prune()),
+        ticket=TicketPolicy(select="last"),
+    )
+    return Lineage(phases=(statistics,), parent=parent, parent_sparse=True)
 
 
 def rewiring(setting: Setting, update_every: int, drop_fraction: float, growth: Growth) -> Rewire:

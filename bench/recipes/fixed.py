@@ -3,12 +3,60 @@
 Paper, section 4.1; released code, main_individual.py: 250 epochs, learning rate x0.1 after 50% and 75% of them.
 """
 
-from bench.recipes.setting import Setting, StepDecayEpochs
-from bench.spec import LearningRate, Phase, TicketPolicy
+from bench.phases import LearningRate, Phase, TicketPolicy
+from bench.recipes.setting import Count, Epochs, Positive, Select, Setting, StepDecayEpochs
+
+# Frankle et al. 2020: rewinding to 2% of training is early enough to be cheap and late enough to work.
+REWIND_SHARE = 50
 
 
-def step_decay(setting: Setting, *, epochs: StepDecayEpochs = 250) -> tuple[Phase, ...]:
-    """Train for `epochs`, learning rate x0.1 at 50% and 75%, and keep the best validation epoch."""
+def step_decay(
+    setting: Setting,
+    *,
+    epochs: StepDecayEpochs = 250,
+    decay_epochs: list[Count] | None = None,
+    decay_factor: Positive = 0.1,
+    warmup_epochs: Epochs = 0,
+    select: Select = "best_validation",
+) -> tuple[Phase, ...]:
+    """Train for `epochs`, learning rate x`decay_factor` at each of `decay_epochs` (50% and 75% unless given).
+
+    select   the epoch that becomes the ticket
+    """
+    schedule = step_schedule(setting, epochs, decay_epochs, decay_factor, warmup_epochs)
+    return (Phase(name="train", epochs=epochs, lr=schedule, ticket=TicketPolicy(select=select)),)
+
+
+def dense(
+    setting: Setting,
+    *,
+    epochs: StepDecayEpochs = 250,
+    decay_epochs: list[Count] | None = None,
+    decay_factor: Positive = 0.1,
+    warmup_epochs: Epochs = 0,
+    select: Select = "best_validation",
+    rewind_epoch: Count | None = None,
+) -> tuple[Phase, ...]:
+    """Train as step_decay, and keep the weights of an early epoch (2% of training unless given) to rewind to."""
+    (phase,) = step_decay(
+        setting,
+        epochs=epochs,
+        decay_epochs=decay_epochs,
+        decay_factor=decay_factor,
+        warmup_epochs=warmup_epochs,
+        select=select,
+    )
+    return (phase.model_copy(update={"keep": (rewind_epoch or max(1, epochs // REWIND_SHARE),)}),)
+
+
+def step_schedule(
+    setting: Setting, epochs: int, decay_epochs: list[int] | None, decay_factor: float, warmup_epochs: int = 0
+) -> LearningRate:
+    """Return the learning rate of step_decay."""
+    boundaries = (epochs // 2, epochs * 3 // 4) if decay_epochs is None else tuple(decay_epochs)
+    # Divided where the factor is one over a whole number: 0.1 / 10 is 0.01, and 0.1 * 0.1 is not.
+    over = round(1 / decay_factor)
+    exact = over >= 1 and decay_factor == 1 / over
     lr = setting.learning_rate
-    schedule = LearningRate(values=(lr, lr / 10, lr / 100), boundaries=(epochs // 2, epochs * 3 // 4))
-    return (Phase(name="train", epochs=epochs, lr=schedule, ticket=TicketPolicy()),)
+    values = tuple(lr / over**n if exact else lr * decay_factor**n for n in range(len(boundaries) + 1))
+    return LearningRate(values=values, boundaries=boundaries, warmup_epochs=warmup_epochs)

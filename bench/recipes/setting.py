@@ -1,18 +1,23 @@
-"""What a recipe may know of its cell, and the named switches of the protocol (released code against literature)."""
+"""What a recipe may know of its cell and what it returns, and the named switches of the protocol."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bench.spec import Record
+from bench.phases import Phase
+from bench.record import Record
 
 # Parameters of recipes with their bounds, which a grid is checked against.
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Epochs = Annotated[int, Field(ge=0)]
 # Three learning rates, an epoch each at least.
 StepDecayEpochs = Annotated[int, Field(ge=3)]
 # Two learning rates, an epoch each at least.
 RefinementEpochs = Annotated[int, Field(ge=2)]
+Select = Literal["best_validation", "last"]
+Growth = Literal["gradient", "random"]
 
 
 class Semantics(Record):
@@ -53,3 +58,17 @@ class Setting(Record):
     members: int
     learning_rate: float
     semantics: Semantics = STANDARD
+
+
+class Lineage(Record):
+    """What a recipe returns whose runs start from the weights of another run, its parent.
+
+    phases   of the run itself; one of them inherits (bench.phases.Inherit)
+    parent   phases of the parent: dense, or sparse as the cell says
+    shared   one parent for all runs of a replicate, or one each
+    """
+
+    phases: tuple[Phase, ...]
+    parent: tuple[Phase, ...]
+    parent_sparse: bool = False
+    shared: bool = False

@@ -11,11 +11,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from bench.phases import RewireRule
 from bench.seeds import derived_seed
 from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
+from bench.sparsity.prune import pruned_masks
 from bench.sparsity.rewire import rewire_layer
 from bench.sparsity.select import count_true, largest
-from bench.spec import RewireRule, Topology
+from bench.spec import Topology
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,18 @@ class SparseWeights:
                 self._set(name, change.mask)
         return Update(dropped, grown, self.density())
 
+    @torch.no_grad()
+    def prune(self, topology: Topology, progress: float = 1.0, momenta: Mapping[str, Tensor] | None = None) -> Update:
+        """Prune by magnitude, `progress` of the way to the topology's density, and zero what is pruned."""
+        before = sum(self.nonzeros().values())
+        weights = {name: weight.data for name, weight in self.weights.items()}
+        for name, mask in pruned_masks(weights, self.masks, topology, progress).items():
+            self._set(name, mask)
+            if momenta is not None:
+                momenta[name].masked_fill_(self._inactive[name], 0.0)
+        self.apply()
+        return Update(before - sum(self.nonzeros().values()), 0, self.density())
+
     def nonzeros(self) -> dict[str, int]:
         """Return the number of active weights of each layer."""
         return {name: count_true(mask) for name, mask in self.masks.items()}
@@ -108,6 +122,11 @@ def maskable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
             weights[f"{name}.weight" if name else "weight"] = cast(nn.Parameter, module.weight)
     return weights
+
+
+def full_masks(model: nn.Module) -> dict[str, Tensor]:
+    """Return masks that leave every maskable weight active, for a run that prunes."""
+    return {name: torch.ones_like(weight.data, dtype=torch.bool) for name, weight in maskable_weights(model).items()}
 
 
 def random_masks(shapes: Mapping[str, tuple[int, ...]], topology: Topology, seed: int) -> dict[str, Tensor]:

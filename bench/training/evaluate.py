@@ -2,18 +2,29 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bench.data.augment import DeviceImages, EpochDraws
+from bench.models.members import MultiMember
+from bench.seeds import derived_seed
 from bench.training.arithmetic import Forward
 
 BATCH = 500
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, forward: Forward, images: DeviceImages, draws: EpochDraws | None = None) -> Tensor:
-    """Return float32 logits [images, classes] on the device, in evaluation mode.
+def predict(
+    model: nn.Module,
+    forward: Forward,
+    images: DeviceImages,
+    draws: EpochDraws | None = None,
+    *,
+    sampling: int | None = None,
+) -> Tensor:
+    """Return float32 logits [members, images, classes] on the device, in evaluation mode.
 
-    With draws the images are augmented, in their order (released code: validation passes the training augmentation).
+    draws      augment the images, in their order (released code: validation passes the training augmentation)
+    sampling   seed of a network that draws its members (MC dropout); None takes its one deterministic prediction
     """
     model.eval()
     logits = []
@@ -24,5 +35,17 @@ def predict(model: nn.Module, forward: Forward, images: DeviceImages, draws: Epo
         else:
             index = torch.arange(start, stop, device=images.labels.device)
             batch = images.batch(index, draws.offsets[start:stop], draws.flips[start:stop])
-        logits.append(forward(batch).float())
-    return torch.cat(logits)
+        if isinstance(model, MultiMember):
+            seed = None if sampling is None else derived_seed(sampling, start)
+            logits.append(model.member_logits(forward, batch, seed).float())
+        else:
+            logits.append(forward(batch).float().unsqueeze(0))
+    return torch.cat(logits, dim=1)
+
+
+def ensemble_scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Return mean NLL (nats) and accuracy of the members' mean prediction; logits [members, images, classes]."""
+    # One member: the same bits as without any. Of several, cross-entropy normalises the sum of probabilities.
+    mean = logits[0] if len(logits) == 1 else functional.log_softmax(logits, dim=-1).logsumexp(dim=0)
+    loss = functional.cross_entropy(mean, labels)
+    return float(loss), float((mean.argmax(dim=1) == labels).double().mean())

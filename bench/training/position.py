@@ -9,8 +9,9 @@ class Position:
     """Counters are of completed things: phase 1, phase_epoch 0, step 3 is three steps into the second phase.
 
     epoch and steps count over the run, phase_epoch within the phase, step within the epoch. best is the best validation
-    accuracy to beat and candidate describes the weights held as the next ticket; updates are the topology changes of
-    the epoch in progress; history and tickets are what the run has reported so far.
+    accuracy to beat and candidate describes the weights held as the next ticket; targets counts the labels that the
+    epoch in progress was trained on (several an image in networks of several members) and updates are its topology
+    changes; history, tickets and kept (early weights) are what the run has reported so far.
     """
 
     phase: int = 0
@@ -18,11 +19,13 @@ class Position:
     epoch: int = 0
     step: int = 0
     steps: int = 0
+    targets: int = 0
     best: float = -1.0
     candidate: dict[str, Any] | None = None
     updates: list[dict[str, Any]] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
     tickets: list[dict[str, Any]] = field(default_factory=list)
+    kept: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers, which a checkpoint can hold without pickled classes."""

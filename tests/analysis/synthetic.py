@@ -38,7 +38,7 @@ def history_of(spec: RunSpec) -> list[dict]:
     lines, loss = [], 2.3
     for phase in spec.phases:
         for epoch in range(phase.epochs):
-            rate = phase.lr.at(epoch)
+            rate = phase.lr.at(epoch, 1, phase.epochs)
             loss += (0.02 + 2.5 * rate - loss) * 0.15
             train = loss * math.exp(0.06 * rng.normal())
             validation = (loss + 0.16) * math.exp(0.10 * rng.normal() * (0.3 + 5 * rate))

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from bench.errors import UserError
 from bench.files import write_json
 from bench.lock import RunLock
-from bench.spec import LearningRate, ModelSpec, Phase, RunSpec, TicketPolicy
+from bench.phases import LearningRate, Phase, TicketPolicy
+from bench.spec import ModelSpec, RunSpec
 from bench.store import RunFolder, Store
 from tests.store.runs import LABELS, LOGITS, MASK, RESULT, WEIGHT, finished_run, run_spec
 

@@ -12,14 +12,29 @@ from bench.data.augment import DeviceImages
 from bench.data.catalog import DATASETS
 from bench.data.dataset import LabelledImages, Split, cut
 from bench.data.digits import load_digits
-from bench.recipes import RELEASED, STANDARD, Semantics, Setting
+from bench.phases import Phase
+from bench.recipes import RELEASED, STANDARD, Lineage, Semantics, Setting
+from bench.recipes.cyclic import snapshot
 from bench.recipes.dynamic import edst
 from bench.recipes.fixed import step_decay
-from bench.spec import Augmentation, DataSpec, Execution, ModelSpec, Optimizer, Phase, RunSpec, Topology
+from bench.recipes.pruning import gradual_pruning, lottery_rewinding
+from bench.spec import (
+    Augmentation,
+    BatchEnsemble,
+    DataSpec,
+    Execution,
+    McDropout,
+    Mimo,
+    ModelSpec,
+    Optimizer,
+    RunSpec,
+    Topology,
+)
 from bench.store import Store
 from bench.training.trainer import Ticket, Trainer
 
 DATA = DataSpec(name="digits", train_images=120, validation_images=60, test_images=60)
+WRN_10_1 = ModelSpec(name="wide_resnet", arguments={"depth": 10, "width": 1})
 CPU = torch.device("cpu")
 
 
@@ -31,11 +46,19 @@ class Planned:
     cells: tuple[str, ...] = ("a cell",)
 
 
-def run_spec(phases: tuple[Phase, ...], *, density: float | None, sampling: str = "exact", **changes: Any) -> RunSpec:
-    topology = None if density is None else Topology.model_validate({"density": density, "sampling": sampling})
+def run_spec(
+    phases: tuple[Phase, ...],
+    *,
+    density: float | None,
+    sampling: str = "exact",
+    distribution: str = "erk",
+    **changes: Any,
+) -> RunSpec:
+    choice = {"density": density, "sampling": sampling, "distribution": distribution}
+    topology = None if density is None else Topology.model_validate(choice)
     values: dict[str, Any] = {
         "data": DATA,
-        "model": ModelSpec(name="wide_resnet", arguments={"depth": 10, "width": 1}),
+        "model": WRN_10_1,
         "topology": topology,
         "phases": phases,
         "optimizer": Optimizer(),
@@ -66,12 +89,33 @@ def edst_spec(semantics: Semantics = STANDARD, *, growth: str = "gradient", ever
     )
 
 
+def lineage_spec(lineage: Lineage, density: float = 0.2, **changes: Any) -> RunSpec:
+    """Return the spec of a run with a dense parent of the same seed."""
+    parent = run_spec(lineage.parent, density=None, **changes)
+    return run_spec(lineage.phases, density=density, distribution="global", parent=parent, **changes)
+
+
+SETTING = Setting(members=2, learning_rate=0.05)
 SPECS: dict[str, Callable[[], RunSpec]] = {
     "dense": dense_spec,
     "edst released": lambda: edst_spec(RELEASED, execution=Execution(channels_last=True)),
     "edst standard": lambda: edst_spec(STANDARD),
     "edst random": lambda: edst_spec(STANDARD, growth="random"),
+    "gradual pruning": lambda: run_spec(gradual_pruning(SETTING, epochs=5, update_every=2), density=0.2),
+    "mc dropout": lambda: dense_spec(model=WRN_10_1.model_copy(update={"ensemble": McDropout(rate=0.2, samples=3)})),
+    "mimo snapshots": lambda: run_spec(
+        snapshot(SETTING, cycle_epochs=1),
+        density=None,
+        model=WRN_10_1.model_copy(update={"ensemble": Mimo(members=2, batch_repetitions=2, input_repetition=0.5)}),
+    ),
+    "batch ensemble": lambda: dense_spec(model=WRN_10_1.model_copy(update={"ensemble": BatchEnsemble(members=2)})),
+    "rewinding": lambda: lineage_spec(lottery_rewinding(SETTING, epochs=3)),
 }
+
+
+def planned(spec: RunSpec) -> list[Planned]:
+    """Return a run after its parent, if it has one."""
+    return [Planned(one) for one in (spec.parent, spec) if one is not None]
 
 
 def split(data: DataSpec = DATA) -> Split:
@@ -90,7 +134,42 @@ def noise(data: DataSpec = DATA) -> Split:
     return Split(images(data.train_images), images(data.validation_images), images(data.test_images))
 
 
-def make_trainer(spec: RunSpec, tickets: dict[int, Ticket] | None = None, images: Split | None = None) -> Trainer:
+class MemoryKeeper:
+    """Holds what a run leaves, as its parent's role for another run."""
+
+    def __init__(self, tickets: dict[int, Ticket]) -> None:
+        self.by_index = tickets
+        self.early: dict[int, Ticket] = {}
+
+    def ticket(self, index: int, tensors: Ticket, _: dict[str, Any]) -> str:
+        self.by_index[index] = tensors
+        return "checksum"
+
+    def kept(self, index: int, tensors: Ticket) -> str:
+        self.early[index] = tensors
+        return "checksum"
+
+
+@dataclass(frozen=True)
+class MemoryParent:
+    """A finished run as a parent."""
+
+    keeper: MemoryKeeper
+
+    def tickets(self) -> list[Ticket]:
+        return [self.keeper.by_index[index] for index in sorted(self.keeper.by_index)]
+
+    def kept(self) -> list[Ticket]:
+        return [self.keeper.early[index] for index in sorted(self.keeper.early)]
+
+
+def make_trainer(
+    spec: RunSpec,
+    tickets: dict[int, Ticket] | None = None,
+    images: Split | None = None,
+    parent: MemoryParent | None = None,
+    keeper: MemoryKeeper | None = None,
+) -> Trainer:
     facts, images = DATASETS["digits"], images or split(spec.data)
     train, validation = (
         DeviceImages(
@@ -98,13 +177,8 @@ def make_trainer(spec: RunSpec, tickets: dict[int, Ticket] | None = None, images
         )
         for source in (images.train, images.validation)
     )
-    kept = {} if tickets is None else tickets
-
-    def keep(index: int, tensors: Ticket, _: dict[str, Any]) -> str:
-        kept[index] = tensors
-        return "checksum"
-
-    return Trainer(spec, train, validation, CPU, keep, classes=10)
+    keeper = keeper or MemoryKeeper({} if tickets is None else tickets)
+    return Trainer(spec, train, validation, CPU, keeper, classes=10, parent=parent)
 
 
 def nothing() -> None:
@@ -114,11 +188,12 @@ def nothing() -> None:
 def outcome(store: Path, spec: RunSpec) -> dict[str, Any]:
     """Return what must not depend on interruptions: the bytes of tickets and logits, and the history."""
     folder = Store(store).run(spec.run_id)
-    files = sorted([*folder.path.glob("tickets/*"), *folder.path.glob("logits/*")])
+    files = sorted(file for kind in ("tickets", "kept", "logits") for file in folder.tensors(kind))
     timed = ("seconds", "images_per_second")
     history = [{key: value for key, value in line.items() if key not in timed} for line in folder.history()]
     return {
         **{str(file.relative_to(folder.path)): file.read_bytes() for file in files},
         "history": history,
         "tickets": folder.result()["tickets"],
+        "parent": outcome(store, spec.parent) if spec.parent else None,
     }

@@ -17,7 +17,7 @@ import torch
 from bench.runner import run_plan
 from bench.signals import EXIT_INTERRUPTED
 from bench.store import Store
-from tests.training.runs import SPECS, Planned, outcome
+from tests.training.runs import SPECS, outcome, planned
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +34,7 @@ def one_thread() -> Iterator[None]:
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Return what each run comes to without any interruption."""
     store = tmp_path_factory.mktemp("uninterrupted")
-    assert run_plan([Planned(make()) for make in SPECS.values()], Store(store), device="cpu") == 0
+    assert run_plan([run for make in SPECS.values() for run in planned(make())], Store(store), device="cpu") == 0
     return {name: outcome(store, make()) for name, make in SPECS.items()}
 
 
@@ -45,7 +45,7 @@ def start(store: Path, name: str, where: str) -> subprocess.Popen[bytes]:
 def finish(store: Path, name: str) -> dict[str, Any]:
     """Run again in this process, saving at every step, and return what came out."""
     spec = SPECS[name]()
-    assert run_plan([Planned(spec)], Store(store), device="cpu", checkpoint_seconds=0.0) == 0
+    assert run_plan(planned(spec), Store(store), device="cpu", checkpoint_seconds=0.0) == 0
     return outcome(store, spec)
 
 
@@ -56,6 +56,11 @@ def finish(store: Path, name: str) -> dict[str, Any]:
         pytest.param("edst released", "step:12", id="rewiring step that ends an epoch and a phase"),
         pytest.param("edst standard", "step:20", id="step before a global exploration"),
         pytest.param("edst random", "step:24", id="rewiring step in a refinement"),
+        pytest.param("gradual pruning", "step:9", id="pruning step"),
+        pytest.param("mc dropout", "step:6", id="dropout"),
+        pytest.param("mimo snapshots", "step:6", id="second cycle of several inputs an image"),
+        pytest.param("batch ensemble", "step:5", id="weights of two learning rates"),
+        pytest.param("rewinding", "step:3", id="early step of the parent, and then of the child"),
         pytest.param("edst standard", "write:11", id="half a checkpoint"),
         pytest.param("edst released", "rename:25", id="between two files"),
     ],

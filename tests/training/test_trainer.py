@@ -73,8 +73,8 @@ def test_sparse_steps_follow_the_protocol(preset: str) -> None:
     explore, _, refine = edst(setting, exploration_epochs=1, refinement_epochs=2, update_every=3)
     spec = run_spec((explore, refine), density=0.2)
     trainer = make_trainer(spec, images=noise())
-    assert trainer.sparse is not None
-    masks = {name: mask.clone() for name, mask in trainer.sparse.masks.items()}
+    assert trainer.masking.sparse is not None
+    masks = {name: mask.clone() for name, mask in trainer.masking.sparse.masks.items()}
     epochs(trainer, 1)  # the refinement has been entered, with its global exploration
 
     model = build_model(spec.model, 10, spec.seed)
@@ -115,10 +115,13 @@ def test_sparse_steps_follow_the_protocol(preset: str) -> None:
     update(0.8, gradients)
 
     for name, mask in masks.items():
-        same = (trainer.sparse.masks[name] == mask).float().mean()
+        same = (trainer.masking.sparse.masks[name] == mask).float().mean()
         assert same > 0.99, f"{name}: masks agree in {same:.1%}; rounding may flip a near tie, no more"
         torch.testing.assert_close(
-            trainer.sparse.weights[name].data * mask, weights[name] * trainer.sparse.masks[name], rtol=1e-2, atol=1e-3
+            trainer.masking.sparse.weights[name].data * mask,
+            weights[name] * trainer.masking.sparse.masks[name],
+            rtol=1e-2,
+            atol=1e-3,
         )
 
 
@@ -129,9 +132,9 @@ def test_inactive_weights_are_exactly_zero_after_every_step(preset: Semantics) -
 
     def check() -> None:
         nonlocal seen
-        assert trainer.sparse is not None
-        for name, weight in trainer.sparse.weights.items():
-            assert not weight[~trainer.sparse.masks[name]].any()
+        assert trainer.masking.sparse is not None
+        for name, weight in trainer.masking.sparse.weights.items():
+            assert not weight[~trainer.masking.sparse.masks[name]].any()
         seen += 1
 
     while not trainer.finished:
@@ -146,8 +149,8 @@ def test_density_is_exact_at_every_update_and_stored() -> None:
     counts = exact_counts(shapes, erdos_renyi_kernel(shapes, 0.2))
     while not trainer.finished:
         trainer.train_epoch(nothing)
-        assert trainer.sparse is not None
-        assert trainer.sparse.nonzeros() == counts
+        assert trainer.masking.sparse is not None
+        assert trainer.masking.sparse.nonzeros() == counts
     updates = [update for line in trainer.at.history for update in line["updates"]]
     assert [(u["kind"], u["step"]) for u in updates] == [
         *(("rewire", step) for step in (3, 6, 9, 12, 15, 18)),
@@ -163,10 +166,10 @@ def test_momentum_of_inactive_weights() -> None:
     for preset, masked in ((STANDARD, True), (RELEASED, False)):
         trainer = make_trainer(edst_spec(preset))
         epochs(trainer, 2)
-        assert trainer.sparse is not None
-        momenta = trainer._momenta(trainer.sparse)
+        assert trainer.masking.sparse is not None
+        momenta = trainer._optimizer.momenta(trainer.masking.sparse.weights)
         assert momenta is not None
-        inactive = [momenta[name][~mask] for name, mask in trainer.sparse.masks.items()]
+        inactive = [momenta[name][~mask] for name, mask in trainer.masking.sparse.masks.items()]
         assert any(momentum.any() for momentum in inactive) is not masked
 
 
@@ -175,7 +178,7 @@ def test_the_ticket_is_the_best_validation_epoch_of_its_phase() -> None:
     trainer = make_trainer(edst_spec(STANDARD), tickets)
     states = {}
     while not trainer.finished:
-        sparse = trainer.sparse
+        sparse = trainer.masking.sparse
         assert sparse is not None
         line = trainer.train_epoch(nothing)
         if line["epoch"] != 5:  # after epoch 5 the second refinement has already changed the topology

@@ -20,7 +20,7 @@ import bench.training.checkpoint
 from bench.runner import run_plan
 from bench.store import Store
 from bench.training.trainer import Trainer
-from tests.training.runs import SPECS, Planned
+from tests.training.runs import SPECS, planned
 
 
 def die(number: int = signal.SIGKILL) -> None:
@@ -32,14 +32,14 @@ def arm(where: str) -> None:
     kind, *arguments = where.split(":")
     if kind in ("step", "signal"):
         number = signal.SIGKILL if kind == "step" else signal.Signals[arguments[0]]
-        at, move = int(arguments[-1]), Trainer._move_weights
+        at, step = int(arguments[-1]), Trainer._step
 
-        def moving(self: Trainer) -> None:
-            move(self)
+        def stepping(self: Trainer, images: torch.Tensor, labels: torch.Tensor) -> None:
+            step(self, images, labels)
             if self.at.steps == at:
                 die(number)
 
-        Trainer._move_weights = moving  # type: ignore[method-assign]
+        Trainer._step = stepping  # type: ignore[method-assign]
     elif kind in ("write", "rename"):
         real, count = bench.files.atomic_path, 0
 
@@ -63,4 +63,4 @@ if __name__ == "__main__":
     store, name, where = sys.argv[1:]
     torch.set_num_threads(1)
     arm(where)
-    sys.exit(run_plan([Planned(SPECS[name]())], Store(Path(store)), device="cpu", checkpoint_seconds=0.0))
+    sys.exit(run_plan(planned(SPECS[name]()), Store(Path(store)), device="cpu", checkpoint_seconds=0.0))

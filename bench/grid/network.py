@@ -1,0 +1,74 @@
+"""The `model` of a cell: a network by name or `package.module:factory`, its arguments, how it holds several members."""
+
+from functools import lru_cache
+from typing import Any
+
+from pydantic import create_model
+
+from bench.errors import UserError, did_you_mean
+from bench.grid.entry import CellEntry
+from bench.grid.messages import Locate, shown, validated
+from bench.models.catalog import NETWORKS, Network, find_network
+from bench.record import Record
+from bench.spec import MULTI_MEMBER, McDropout, ModelSpec, MultiMember
+
+# Keys of `model` that are not arguments of the network.
+KEYS = ("name", "ensemble")
+
+
+def resolve_model(choice: dict[str, Any], members: int, locate: Locate) -> ModelSpec:
+    """Return the network of a cell; a kind that holds several members has as many as the cell, unless it says so."""
+    name = choice.get("name", CellEntry.model_fields["model"].default["name"])
+    network = _network(name, locate)
+    given = {key: value for key, value in choice.items() if key not in KEYS}
+    arguments = validated(_arguments(network), given, lambda *keys: locate("model", *keys))
+    ensemble = _ensemble(choice.get("ensemble"), name, network, members, locate)
+    return _model_spec(name, arguments, ensemble)
+
+
+def _network(name: object, locate: Locate) -> Network:
+    if isinstance(name, str) and ":" in name:
+        try:
+            return find_network(name)
+        except ValueError as error:
+            raise UserError(f"{locate('model', 'name')}: {name!r}: {error}") from None
+    if not isinstance(name, str) or name not in NETWORKS:
+        other = ", or a function elsewhere as package.module:factory"
+        raise UserError(f"{locate('model', 'name')}: found {shown(name)}{did_you_mean(name, NETWORKS)}{other}")
+    return NETWORKS[name]
+
+
+def _ensemble(choice: object, name: str, network: Network, members: int, locate: Locate) -> MultiMember | None:
+    if choice is None:
+        return None
+    if isinstance(choice, str):
+        choice = {"kind": choice}
+    place = locate("model", "ensemble")
+    if not isinstance(choice, dict):
+        raise UserError(f"{place}: found {shown(choice)}; allowed: a mapping (kind: ...), or a kind alone")
+    kind = choice.get("kind")
+    if kind not in MULTI_MEMBER:
+        raise UserError(f"{locate('model', 'ensemble', 'kind')}: found {shown(kind)}{did_you_mean(kind, MULTI_MEMBER)}")
+    if kind not in network.ensembles:
+        allowed = ", ".join(network.ensembles) or "none"
+        raise UserError(f"{locate('model', 'ensemble', 'kind')}: {name} can not be {kind}; allowed: {allowed}")
+    record = MULTI_MEMBER[kind]
+    given = choice if record is McDropout else {"members": members, **choice}
+    return validated(record, given, lambda *keys: locate("model", "ensemble", *keys))
+
+
+@lru_cache(maxsize=4096)
+def _model_spec(name: str, arguments: Record, ensemble: MultiMember | None) -> ModelSpec:
+    return ModelSpec(name=name, arguments=arguments.model_dump(), ensemble=ensemble)
+
+
+def _arguments(network: Network) -> type[Record]:
+    """Return a record with one field for each argument of a network."""
+    return _record(tuple(network.arguments.items()), tuple(network.required.items()))
+
+
+@lru_cache
+def _record(defaults: tuple[tuple[str, Any], ...], required: tuple[tuple[str, Any], ...]) -> type[Record]:
+    fields: dict[str, Any] = {key: (type(value), value) for key, value in defaults}
+    fields |= {key: (kind, ...) for key, kind in required}
+    return create_model("Arguments", __base__=Record, **fields)

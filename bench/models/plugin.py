@@ -1,0 +1,95 @@
+"""Networks of the user's own: any importable callable `factory(classes, **arguments) -> torch.nn.Module`.
+
+Its arguments are read from its signature, its layer table by tracing what it returns; torch is imported for the trace
+alone.
+"""
+
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache, partial
+from importlib import import_module
+from typing import Any
+
+from bench.models.tables import Layer
+
+Argument = int | float | bool | str
+IMAGE_CHANNELS = 3
+# Parameters of a factory that the suite fills in: outputs, and input channels where it takes them.
+OURS = ("classes", "channels")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What a factory's signature says of it: arguments with defaults, those without, whether it takes channels."""
+
+    factory: str
+    arguments: dict[str, Argument]
+    required: dict[str, type[Argument]]
+    takes_channels: bool
+
+    def layers(self, classes: int, image_size: int, **arguments: Argument) -> tuple[Layer, ...]:
+        """Return the traced weight layers, in parameter order; ValueError where the factory refuses or can't run."""
+        return _traced(self.factory, classes, image_size, tuple(sorted(arguments.items())))
+
+    def blocks(self, **arguments: Argument) -> tuple[str, ...]:  # noqa: ARG002, as of every network
+        """Return no blocks: a trace does not know them."""
+        return ()
+
+
+def import_factory(name: str) -> Callable[..., Any]:
+    """Return the callable that `package.module:factory` names; ValueError if there is none."""
+    module_name, _, attribute = name.partition(":")
+    try:
+        factory: Any = import_module(module_name)
+        for part in attribute.split("."):
+            factory = getattr(factory, part)
+    except Exception as error:  # importing runs the user's code, which can raise anything
+        raise ValueError(f"{name} can not be imported: {type(error).__name__}: {error}") from error
+    if not callable(factory):
+        raise ValueError(f"{name} is a {type(factory).__name__}, not a callable that returns a torch.nn.Module")
+    return typing.cast(Callable[..., Any], factory)
+
+
+@cache
+def load_plugin(name: str) -> Plugin:
+    """Return what the signature of `package.module:factory` says; ValueError where it is no factory of networks."""
+    factory = import_factory(name)
+    try:
+        parameters = inspect.signature(factory).parameters
+        annotations = typing.get_type_hints(
+            vars(factory).get("__init__", factory) if isinstance(factory, type) else factory
+        )
+    except (TypeError, ValueError, NameError) as error:
+        raise ValueError(f"the arguments of {name} can not be read: {error}") from error
+    if "classes" not in parameters:
+        raise ValueError(f"{name} has no parameter `classes`, the number of outputs")
+    arguments: dict[str, Argument] = {}
+    required: dict[str, type[Argument]] = {}
+    for key, parameter in parameters.items():
+        if key in OURS or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        default, annotation = parameter.default, annotations.get(key)
+        if isinstance(default, Argument):
+            # A float with an integer as its default is a float.
+            arguments[key] = float(default) if annotation is float else default
+        elif default is parameter.empty:
+            if annotation not in (int, float, bool, str):
+                raise ValueError(
+                    f"argument {key!r} of {name} needs a default, or an annotation: int, float, bool or str"
+                )
+            required[key] = annotation
+    return Plugin(name, arguments, required, "channels" in parameters)
+
+
+@lru_cache(maxsize=256)  # a plan asks for the same few tables thousands of times
+def _traced(name: str, classes: int, image_size: int, arguments: tuple[tuple[str, Argument], ...]) -> tuple[Layer, ...]:
+    from bench.models.trace import trace_layers
+
+    channels = dict(arguments).get("channels", IMAGE_CHANNELS)
+    build = partial(import_factory(name), classes=classes, **dict(arguments))
+    try:
+        return trace_layers(build, (int(channels), image_size, image_size), classes)
+    except Exception as error:  # the user's code again
+        raise ValueError(f"{name} can not be built or traced: {type(error).__name__}: {error}") from error

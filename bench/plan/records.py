@@ -1,0 +1,104 @@
+"""What a plan holds: its cells, the distinct runs behind them, and what they add up to."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.spec import DataSpec, ModelSpec, RunSpec
+from bench.store import Status as RunStatus
+
+# Of a plan: blocked is what waits for a parent that failed or was damaged.
+Status = RunStatus | Literal["blocked"]
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """A row of a table and the runs it is made of.
+
+    runs                    run ids of each replicate; its members are all tickets of these runs, in order
+    parents                 ids of the runs that those start from, each once; empty for most methods
+    train_flops_ratio       training FLOPs of one replicate, parents included, over those of one dense run
+    inference_flops_ratio   FLOPs of predicting with all members over those of one dense network
+    parameters_ratio        weights of all members over those of one dense network
+    """
+
+    name: str
+    method: str
+    members: int
+    sparsity: float
+    replicates: int
+    runs: tuple[tuple[str, ...], ...]
+    parents: tuple[tuple[str, ...], ...]
+    train_flops_ratio: float
+    inference_flops_ratio: float
+    parameters_ratio: float
+    data: DataSpec
+    model: ModelSpec
+
+    def all_runs(self, replicate: int) -> tuple[str, ...]:
+        """Return the ids of every run that a replicate needs, parents first."""
+        return self.parents[replicate] + self.runs[replicate]
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """A run to train once for all the cells that ask for it; hours are of the whole run, done or not.
+
+    parent    id of the run it starts from, None of most
+    reason    why it is blocked; empty unless it is
+    """
+
+    id: str
+    seed: int
+    like: RunSpec
+    parent: str | None
+    status: Status
+    reason: str
+    train_flops: float
+    train_flops_ratio: float
+    hours: float
+    hours_device: Literal["GPU", "CPU"]
+    hours_basis: str
+    cells: tuple[str, ...]
+
+    @property
+    def spec(self) -> RunSpec:
+        """The spec of the run; of a run without a parent, that of the first run of its cell under its own seed."""
+        return self.like if self.parent else self.like.model_copy(update={"seed": self.seed})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a grid at a scale and their distinct runs, in the order in which they are executed."""
+
+    grid: str
+    title: str
+    scale: str
+    needs_gpu: bool
+    cells: tuple[CellPlan, ...]
+    runs: tuple[RunPlan, ...]
+
+    def counts(self) -> Counter[str]:
+        """Return the number of runs by status."""
+        return Counter(run.status for run in self.runs)
+
+    @property
+    def unshared_runs(self) -> int:
+        """Number of runs if no two cells shared one."""
+        return sum(len(cell.all_runs(replicate)) for cell in self.cells for replicate in range(cell.replicates))
+
+    @property
+    def hours(self) -> float:
+        """Estimated hours of all runs, each once."""
+        return sum(run.hours for run in self.runs)
+
+    @property
+    def unshared_hours(self) -> float:
+        """Estimated hours if no two cells shared a run."""
+        hours = {run.id: run.hours for run in self.runs}
+        return sum(hours[run] for cell in self.cells for r in range(cell.replicates) for run in cell.all_runs(r))
+
+    @property
+    def hours_left(self) -> float:
+        """Estimated hours of the runs that are not done."""
+        return sum(run.hours for run in self.runs if run.status != "done")

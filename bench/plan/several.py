@@ -1,0 +1,94 @@
+"""Several grids at once: what they share, and so what they cost together."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.plan.records import Plan, RunPlan
+from bench.plan.show import STATUSES, duration, make_table, to_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Together:
+    """The plans of several grids, and each run of any of them once."""
+
+    plans: tuple[Plan, ...]
+    runs: tuple[RunPlan, ...]
+
+    @classmethod
+    def of(cls, plans: Sequence[Plan]) -> "Together":
+        """Return the plans with their runs united, in the order of the grids."""
+        runs = {run.id: run for plan in plans for run in plan.runs}
+        return cls(tuple(plans), tuple(runs.values()))
+
+    @property
+    def cells(self) -> int:
+        """Number of cells of all grids."""
+        return sum(len(plan.cells) for plan in self.plans)
+
+    @property
+    def hours(self) -> float:
+        """Estimated hours of all runs, each once."""
+        return sum(run.hours for run in self.runs)
+
+    def shared(self) -> list[int]:
+        """Return, for each grid, how many of its runs another grid needs too."""
+        uses = Counter(run.id for plan in self.plans for run in plan.runs)
+        return [sum(uses[run.id] > 1 for run in plan.runs) for plan in self.plans]
+
+
+def several_to_json(together: Together) -> str:
+    """Return the plans and their totals as a JSON document."""
+    statuses: Counter[str] = Counter(run.status for run in together.runs)
+    totals = {
+        "cells": together.cells,
+        "runs": len(together.runs),
+        "runs_grid_by_grid": sum(len(plan.runs) for plan in together.plans),
+        "runs_without_sharing": sum(plan.unshared_runs for plan in together.plans),
+        **{status: statuses[status] for status in STATUSES},
+        "hours": together.hours,
+        "hours_grid_by_grid": sum(plan.hours for plan in together.plans),
+        "hours_without_sharing": sum(plan.unshared_hours for plan in together.plans),
+        "hours_left": sum(run.hours for run in together.runs if run.status != "done"),
+    }
+    grids = ",\n".join(to_json(plan) for plan in together.plans)
+    return f'{{"totals": {json.dumps(totals)}, "grids": [\n{grids}\n]}}'
+
+
+def print_several(together: Together, console: "Console") -> None:
+    """Print a row a grid, and what all of them cost together."""
+    table = make_table("cell", ">cells", ">runs", ">shared", ">done", ">hours", ">unshared")
+    table.columns[0].header = "grid"
+    for plan, shared in zip(together.plans, together.shared(), strict=True):
+        done = plan.counts()["done"]
+        counts = (str(len(plan.cells)), str(len(plan.runs)), str(shared), str(done))
+        table.add_row(f"{plan.grid} ({plan.scale})", *counts, duration(plan.hours), duration(plan.unshared_hours))
+    console.print(table)
+    console.print(
+        "shared: runs that another grid needs too; hours: each run of the grid once; unshared: if every cell trained "
+        "runs of its own",
+        style="dim",
+    )
+    console.print("")
+    grid_by_grid = sum(len(plan.runs) for plan in together.plans)
+    unshared = sum(plan.unshared_runs for plan in together.plans)
+    console.print(
+        f"{together.cells:,} cells, {len(together.runs):,} distinct runs ({grid_by_grid:,} grid by grid, {unshared:,} "
+        "if every cell trained its own)"
+    )
+    for device in dict.fromkeys(run.hours_device for run in together.runs):
+        alone = sum(plan.unshared_hours for plan in together.plans)
+        if len({run.hours_device for run in together.runs}) == 1:
+            console.print(f"{together.hours:,.1f} {device}-hours with sharing, {alone:,.1f} without")
+        else:
+            hours = sum(run.hours for run in together.runs if run.hours_device == device)
+            console.print(f"{hours:,.1f} {device}-hours with sharing")
+    left = sum(run.hours for run in together.runs if run.status != "done")
+    console.print(f"left: about {duration(left)}")
+    for basis in dict.fromkeys(run.hours_basis for run in together.runs):
+        console.print(f"  time {basis}")

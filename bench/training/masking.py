@@ -1,0 +1,100 @@
+"""The masks of a run in progress: optimiser steps under them, and topology updates where a phase asks for one.
+
+The order within a step is that of the released code (sparselearning/core.py, Masking.step): optimiser step, masks
+applied, then drop and grow when the step is due.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from bench.phases import GlobalExploration, Phase, RewireRule
+from bench.seeds import derived_seed
+from bench.sparsity.network import SparseWeights, Update, full_masks, maskable_weights, random_masks
+from bench.sparsity.schedule import drop_fraction
+from bench.spec import RunSpec, Topology
+from bench.training.optimizer import Sgd
+
+
+class Masking:
+    """Moves the weights of a run, dense or sparse; `sparse` holds weights and masks, None of a dense run."""
+
+    def __init__(self, model: nn.Module, spec: RunSpec, optimizer: Sgd) -> None:
+        self._model, self._spec, self._optimizer = model, spec, optimizer
+        self._masked_momentum = any(rule.inactive_momentum == "masked" for rule in spec.rules)
+        self._dense_gradients: dict[str, Tensor] | None = None
+        self.sparse: SparseWeights | None = None
+        if spec.topology is not None:
+            self.sparse = SparseWeights(model, _first_masks(model, spec, spec.topology))
+
+    def load(self, masks: Mapping[str, Tensor]) -> None:
+        """Continue with the masks of a checkpoint."""
+        if self.sparse is not None:
+            self.sparse = SparseWeights(self._model, masks)
+
+    def density(self) -> float:
+        """Return the share of active weights over all maskable weights, 1 of a dense run."""
+        return self.sparse.density() if self.sparse else 1.0
+
+    def move(self, phase: Phase, phase_step: int, steps: int, *, explores_next: bool) -> list[dict[str, Any]]:
+        """Take the optimiser step and the topology update that are due; return what the history says of the update.
+
+        phase_step and steps count the steps of the phase and of the run, this one included; explores_next: whether a
+        phase that starts with a topology change follows, which will want this step's gradients.
+        """
+        if self.sparse is None:
+            self._optimizer.torch.step()
+            return []
+        rewire = phase.rewire
+        due = rewire is not None and steps % rewire.every == 0
+        # Masking overwrites the gradients, and growth wants the dense ones.
+        wanted = self._masked_momentum and (due or explores_next)
+        self._dense_gradients = self.sparse.gradients() if wanted else None
+        if rewire is None or not due or rewire.update_step == "after_optimizer":
+            if self._masked_momentum:
+                self.sparse.mask_gradients()
+            self._optimizer.torch.step()
+            self.sparse.apply()
+        if rewire is not None and due:
+            last = self._spec.epochs * self._spec.steps_per_epoch
+            fraction = drop_fraction(rewire.drop_fraction, rewire.schedule, steps, last)
+            return [self._rewire("rewire", fraction, rewire.rule, steps)]
+        progress = None
+        if phase.pruning is not None:
+            progress = phase.pruning.progress(phase_step, self._spec.steps_per_epoch)
+        return [] if progress is None else [self.prune(steps, progress)]
+
+    def explore(self, action: GlobalExploration, steps: int) -> dict[str, Any]:
+        """Change a large part of the topology at once; return what the history says of it."""
+        return self._rewire(action.action, action.fraction, action.rule, steps)
+
+    def prune(self, steps: int, progress: float = 1.0) -> dict[str, Any]:
+        """Prune, `progress` of the way to the run's density; return what the history says of it."""
+        sparse, topology = self._required(), self._spec.topology
+        if topology is None:
+            raise ValueError("a dense network has no density to prune to")
+        update = sparse.prune(topology, progress, self._optimizer.momenta(sparse.weights))
+        return _record("prune", steps, progress, update)
+
+    def _rewire(self, kind: str, fraction: float, rule: RewireRule, steps: int) -> dict[str, Any]:
+        sparse = self._required()
+        momenta = self._optimizer.momenta(sparse.weights) if self._masked_momentum else None
+        seed = derived_seed(self._spec.seed, kind, steps)
+        return _record(kind, steps, fraction, sparse.update(fraction, rule, seed, self._dense_gradients, momenta))
+
+    def _required(self) -> SparseWeights:
+        if self.sparse is None:
+            raise ValueError("a dense network has no topology to change")
+        return self.sparse
+
+
+def _first_masks(model: nn.Module, spec: RunSpec, topology: Topology) -> dict[str, Tensor]:
+    if spec.starts_dense:
+        return full_masks(model)
+    return random_masks({n: tuple(w.shape) for n, w in maskable_weights(model).items()}, topology, spec.seed)
+
+
+def _record(kind: str, steps: int, fraction: float, update: Update) -> dict[str, Any]:
+    counts = {"dropped": update.dropped, "grown": update.grown, "density": update.density}
+    return {"kind": kind, "step": steps, "fraction": fraction, **counts}
