@@ -1,9 +1,10 @@
-"""From a grid to its report with one command: `python -m reproduce GRID`.
+"""From grids to their reports with one command: `python -m reproduce GRID...`.
 
 Trains what is missing (`bench run`), then makes tables and figures of what is there (`analysis report`); an earlier
 call's work is kept. A scale that is of no use without a GPU stops before any work on a machine that has none.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,11 +13,12 @@ import typer
 
 from analysis import __main__ as analysis
 from bench import __main__ as bench
+from bench.errors import UserError
 from bench.options import (
     DataPath,
     Device,
     DeviceName,
-    GridPath,
+    GridPaths,
     Retry,
     ScaleName,
     StorePath,
@@ -30,7 +32,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 @app.command()
 def reproduce(
-    grid: GridPath,
+    grids: GridPaths,
     scale: ScaleName = "paper",
     store: StorePath = Path("results"),
     data: DataPath = None,
@@ -44,15 +46,19 @@ def reproduce(
         bool, typer.Option("--force", help="Train a scale that needs a GPU without one.", show_default="stop")
     ] = False,
 ) -> None:
-    """Train what is missing of a grid, then write its tables and figures.
+    """Train what is missing of a grid, then write its tables and figures; several grids one after another.
 
     Exit code: 0 if all runs are done, 1 if some are not (the report is made of the others), 2 for a mistake in what was
     given or a missing GPU, 75 after an interruption (the same command continues).
     """
-    pages = out / f"{grid.stem}-{scale}"
-    check_folder("--out", pages)
-    if not force and _lacks_gpu(grid, scale, store, device):
-        bench.plan([grid], scale=scale, store=store, data=data)
+    from bench.grid import grid_files
+
+    files = grid_files(grids)
+    for grid in files:
+        check_folder("--out", _pages(out, grid, scale))
+    lacking = [grid for grid in files if _lacks_gpu(grid, scale, store, device)]  # reads every grid before any work
+    if lacking and not force:
+        bench.plan(files, scale=scale, store=store, data=data)
         print(
             f"Stopped before any work: the scale {scale!r} needs a GPU and this machine offers none. "
             "What makes sense here:\n"
@@ -61,16 +67,28 @@ def reproduce(
             "--force trains it all the same."
         )
         raise typer.Exit(2)
-    code = _exit_code(
-        bench.run, grid, scale=scale, store=store, data=data, retry=retry, device=device, parallel=parallel
-    )
-    if code == EXIT_INTERRUPTED:
-        print("Interrupted; what was trained is kept, and the same command continues from there.")
-        raise typer.Exit(code)
-    report_code = _exit_code(analysis.report, grid, store=store, scale=scale, out=pages)
-    if code:
-        print("Some runs are not done: the report is made of the others; --retry makes failed ones again.")
-    raise typer.Exit(code or report_code)
+    codes = []
+    for grid in files:
+        try:
+            code = _exit_code(
+                bench.run, grid, scale=scale, store=store, data=data, retry=retry, device=device, parallel=parallel
+            )
+            if code == EXIT_INTERRUPTED:
+                print("Interrupted; what was trained is kept, and the same command continues from there.")
+                raise typer.Exit(code)
+            codes += [code, _exit_code(analysis.report, grid, store=store, scale=scale, out=_pages(out, grid, scale))]
+        except UserError as error:
+            if len(files) == 1:
+                raise
+            print(f"error: {error}", file=sys.stderr)  # the other grids may be well
+            codes.append(2)
+    if any(codes):
+        print("Some runs are not done: reports are made of the others; --retry makes failed ones again.")
+    raise typer.Exit(max(codes))
+
+
+def _pages(out: Path, grid: Path, scale: str) -> Path:
+    return out / f"{grid.stem}-{scale}"
 
 
 def _lacks_gpu(grid: Path, scale: str, store: Path, device: Device) -> bool:

@@ -100,7 +100,7 @@ Parallel = Annotated[
         min=1,
         metavar="N",
         help="Train N runs at once, each in a process with its share of the cores: for runs too small to fill a "
-        "device. Rounding follows the number of threads, and so the N.",
+        "device. Rounding depends on the number of threads, and so on N.",
     ),
 ]
 

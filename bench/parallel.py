@@ -23,7 +23,7 @@ from bench.progress import RunsTable, RunState
 from bench.runner import PlannedRun, Task, summarise, tasks
 from bench.signals import EXIT_INTERRUPTED, SIGNALS, StopRequest
 from bench.store import Store
-from bench.worker import Ended, Options, Refused, Said, work
+from bench.worker import Ended, Options, Ready, Refused, Said, work
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ class _Worker:
     pipe: Connection
     task: Task | None = None
     state: RunState | None = None
+    ready: bool = False
     dismissed: bool = False
 
     def send(self, task: Task | None) -> None:
@@ -159,13 +160,15 @@ class _Crew:
         return worker
 
     def _dismiss(self) -> None:
-        """Ask every worker to end, with a checkpoint if it is busy."""
+        """Ask every worker to end, with a checkpoint if it is busy; one that is still starting has none to write."""
         staying = [worker for worker in self._workers if not worker.dismissed]
-        if busy := sum(worker.task is not None for worker in staying):
+        if busy := sum(worker.task is not None and worker.ready for worker in staying):
             log.info("stopping: %d runs write their checkpoints", busy)
         for worker in staying:
             worker.dismissed = True
             worker.send(None)
+            if not worker.ready:
+                worker.process.kill()
 
     # -- from the workers ----------------------------------------------------------------------------------------------
 
@@ -176,6 +179,8 @@ class _Crew:
             self._lose(worker)
             return
         match message:
+            case Ready():
+                worker.ready = True
             case Said():
                 self._say(worker, message)
             case Ended():
@@ -199,7 +204,7 @@ class _Crew:
         worker.pipe.close()
         self._workers.remove(worker)
         code = worker.process.exitcode or 0
-        if worker.task is not None:
+        if worker.task is not None and not worker.dismissed:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             log.error(
                 "the worker training %s %s; the run continues from its checkpoint with the same command",

@@ -153,7 +153,7 @@ def table_of(states: Sequence[RunState], counts: Mapping[str, int]) -> "Group":
             speed, time_left = f"{line['images_per_second']:.0f}", str(timedelta(seconds=round(left)))
             cells = [f"{line['epoch']}/{state.epochs}", _accuracy(line), speed, time_left]
         table.add_row(Text(state.title), *cells)
-    return Group(table, Text(", ".join(f"{count} {kind}" for kind, count in counts.items())))
+    return Group(*[table] * bool(states), Text(", ".join(f"{count} {kind}" for kind, count in counts.items())))
 
 
 def _accuracy(line: Mapping[str, Any]) -> str:

@@ -37,6 +37,11 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Ready:
+    """Everything is imported, and the first run begins; to end a worker before costs nothing."""
+
+
+@dataclass(frozen=True)
 class Said:
     """A log record; `epoch` is the history line it reports, if it does."""
 
@@ -59,7 +64,7 @@ class Refused:
     message: str
 
 
-Message = Said | Ended | Refused
+Message = Ready | Said | Ended | Refused
 Send = Callable[[Message], None]
 
 
@@ -98,8 +103,9 @@ def work(connection: Connection, store: Store, options: Options) -> None:
                 deterministic=options.deterministic,
                 stop=stop,
             )
+            send(Ready())
             while (task := tasks.get()) is not None:
-                send(Ended(attempt(executor, task)))
+                send(Ended("interrupted" if stop.received else attempt(executor, task)))
         except UserError as error:
             send(Refused(str(error)))
 

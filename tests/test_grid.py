@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.data.catalog import DATASETS
-from bench.grid import load_grid
+from bench.errors import UserError
+from bench.grid import grid_files, load_grid
+from bench.phases import LearningRate, TicketPolicy
 from bench.recipes import RELEASED
 from bench.spec import Augmentation, Execution, ModelSpec, Optimizer, Topology
 from tests.grid_text import PAPER_CONFIGS, load_text
@@ -280,17 +282,72 @@ def test_the_cifar10_grid_has_the_rows_of_the_paper() -> None:
     rows = [(cell.method, cell.members, cell.sparsity, cell.spec.epochs, cell.replicates) for cell in cells]
     assert rows == [
         ("dense", 1, 0.0, 250, 3),
-        ("dense", 4, 0.0, 250, 3),
-        ("static", 3, 0.8, 250, 3),
-        ("dst", 3, 0.8, 250, 3),
+        ("dense", 1, 0.0, 200, 3),  # MC dropout
+        ("dense", 30, 0.0, 200, 3),
+        ("dense", 3, 0.0, 250, 3),  # MIMO
         ("edst", 3, 0.8, 450, 3),
         ("edst", 7, 0.9, 850, 3),
+        ("dense", 3, 0.0, 250, 3),  # TreeNet
+        ("dense", 4, 0.0, 250, 3),  # BatchEnsemble
+        ("lottery_rewinding", 3, 0.8, 250, 3),
+        ("static", 3, 0.8, 250, 3),
+        ("prune_finetune", 3, 0.8, 250, 3),
+        ("dst", 3, 0.8, 250, 3),
+        ("dense", 4, 0.0, 250, 3),
     ]
-    released = [cell.spec.validation_augmented for cell in cells]
-    assert released == [False, False, False, True, True, True]
+    released = [cell.name for cell in cells if cell.spec.validation_augmented]
+    assert released == ["EDST M=3 S=0.8", "EDST M=7 S=0.9", "DST M=3 S=0.8"]
 
 
-def test_the_digits_grid_has_all_methods() -> None:
-    cells = load_grid(PAPER_CONFIGS / "digits.yaml").cells
-    assert {cell.method for cell in cells} == {"dense", "static", "dst", "edst"}
-    assert {cell.spec.data.name for cell in cells} == {"digits"}
+def test_the_rows_of_uncertainty_baselines_have_its_recipes() -> None:
+    cells = {cell.name: cell.spec for cell in load_grid(PAPER_CONFIGS / "cifar10.yaml").cells}
+    # protocol.md: learning rate at batch 128, l2 (half of torch's weight decay), decay epochs rescaled from 200
+    wanted = {
+        "MC dropout 30 samples": (0.05, 2 * 3e-4, (60, 120, 160)),
+        "MIMO M=3": (0.1, 2 * 3e-4, (80 * 250 // 200, 160 * 250 // 200, 180 * 250 // 200)),
+        "BatchEnsemble M=4": (0.1, 2 * 3e-4, (100, 200, 225)),
+    }
+    for name, (rate, decay, boundaries) in wanted.items():
+        spec = cells[name]
+        (phase,) = spec.phases
+        assert isinstance(phase.lr, LearningRate)
+        assert phase.lr.values == pytest.approx([rate * 0.2**n for n in range(4)])
+        assert (phase.lr.boundaries, phase.lr.warmup_epochs) == (boundaries, 1)
+        assert (spec.optimizer.nesterov, spec.optimizer.weight_decay, spec.batch_size) == (True, decay, 128)
+        assert (spec.data.train_images, spec.data.validation_images) == (50_000, 0)
+        assert phase.ticket == TicketPolicy(select="last")
+
+
+EXTENDED = "extends: base.yaml\nbase: {optimizer: {momentum: 0.8}}\ncells: [{name: a, method: dense}]"
+
+
+def test_a_grid_may_extend_the_base_and_scales_of_another(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(
+        "replicates: 2\nbase: {data: digits, batch_size: 32, optimizer.learning_rate: 0.05}\n"
+        "cells: [{name: b, method: dense}]\nscales: {tiny: {width: 1}, mini: {width: 2}}"
+    )
+    grid = load_text(tmp_path, EXTENDED + "\nscales: {mini: {width: 4}}")
+    (cell,) = grid.cells  # the cells of the other grid are its own
+    assert (cell.name, cell.replicates, cell.spec.batch_size, cell.spec.data.name) == ("a", 2, 32, "digits")
+    assert (cell.spec.optimizer.momentum, cell.spec.phases[0].lr.at(0, 1, 250)) == (0.8, 0.05)
+    assert [grid.scales[scale].width for scale in ("tiny", "mini")] == [1, 4]
+
+
+def test_a_grid_that_can_not_be_extended_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"grid\.yaml: extends: .*base\.yaml: no such file"):
+        load_text(tmp_path, EXTENDED)
+    (tmp_path / "base.yaml").write_text("extends: other.yaml")
+    with pytest.raises(UserError, match=r"extends: .*base\.yaml extends other\.yaml itself"):
+        load_text(tmp_path, EXTENDED)
+    (tmp_path / "base.yaml").write_text("bse: {data: digits}")
+    with pytest.raises(UserError, match=r"extends: bse: unknown key; did you mean 'base'"):
+        load_text(tmp_path, EXTENDED)
+
+
+def test_a_folder_stands_for_the_grids_in_it(tmp_path: Path) -> None:
+    for name in ("b.yaml", "a.yaml", "notes.txt"):
+        (tmp_path / name).write_text("")
+    assert grid_files([tmp_path, tmp_path / "a.yaml"]) == [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no grid"):
+        grid_files([tmp_path / "empty"])

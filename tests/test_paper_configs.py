@@ -104,8 +104,8 @@ def test_a_sweep_covers_its_range_and_holds_the_paper_s_own_setting(name: str, k
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_every_ablation_of_cifar10_shares_runs_with_the_main_grid(scale: str) -> None:
-    main = {run.id for run in planned("cifar10.yaml", scale).runs}
+def test_every_ablation_shares_runs_with_the_papers_table(scale: str) -> None:
+    main = {run.id for name in ("cifar10.yaml", "cifar100.yaml") for run in planned(name, scale).runs}
     for grid in grid_files([PAPER_CONFIGS / "ablations"]):
         assert main & {run.id for run in planned(f"ablations/{grid.name}", scale).runs}, grid.name
 

@@ -22,9 +22,23 @@ from tests.grid_text import PAPER_CONFIGS, load_text
 BASE = "base: {data: digits, model: {depth: 10, width: 1}, sparsity: 0.8, recipe: {epochs: 8, update_every: 4}}\n"
 
 
+# Six rows of the paper's table.
+SIX_ROWS = """
+base: {data: cifar10}
+cells:
+  - {name: dense, method: dense}
+  - {name: dense ensemble M=4, method: dense, members: 4}
+  - {name: static M=3 S=0.8, method: static, members: 3, sparsity: 0.8}
+  - {name: DST M=3 S=0.8, method: dst, members: 3, sparsity: 0.8, semantics: released}
+  - {name: EDST M=3 S=0.8, method: edst, members: 3, sparsity: 0.8, semantics: released}
+  - {name: EDST M=7 S=0.9, method: edst, members: 7, sparsity: 0.9, semantics: released}
+scales: {paper: {needs_gpu: true}, tiny: {epochs: 0.04, replicates: 1}}
+"""
+
+
 @pytest.fixture(scope="module")
-def paper() -> Plan:
-    return make_plan(load_grid(PAPER_CONFIGS / "cifar10.yaml"), "paper", None)
+def paper(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    return make_plan(load_text(tmp_path_factory.mktemp("grid"), SIX_ROWS), "paper", None)
 
 
 def runs_of(plan: Plan, cell: str) -> tuple[tuple[str, ...], ...]:
@@ -272,6 +286,83 @@ def test_an_unknown_scale_names_the_nearest() -> None:
         make_plan(load_grid(PAPER_CONFIGS / "cifar10.yaml"), "tinny", None)
 
 
+# -- runs that start from others ---------------------------------------------------------------------------------------
+
+PRUNED = """
+replicates: 2
+base: {data: digits, model: {depth: 10, width: 1}, members: 2}
+cells:
+  - {name: dense, method: dense, recipe: {epochs: 6}}
+  - {name: PF, method: prune_finetune, sparsity: 0.8, recipe: {epochs: 4, dense_epochs: 6}}
+  - {name: LTR, method: lottery_rewinding, sparsity: 0.8, recipe: {epochs: 6}}
+scales: {half: {epochs: 0.5}}
+"""
+
+
+@pytest.mark.parametrize("scale", ["paper", "half"])
+def test_a_dense_run_is_the_parent_of_the_networks_pruned_from_it(tmp_path: Path, scale: str) -> None:
+    plan = make_plan(load_text(tmp_path, PRUNED), scale, None)
+    dense, finetuned, rewound = plan.cells
+    # PF prunes each member of the dense ensemble; the members of LTR come from the first one alone.
+    assert finetuned.parents == dense.runs
+    assert rewound.parents == tuple(replicate[:1] for replicate in dense.runs)
+    assert [len(cell.all_runs(0)) for cell in plan.cells] == [2, 4, 3]
+    by_id = {run.id: run for run in plan.runs}
+    assert len(by_id) == 2 * (2 + 2 + 2)
+    for run in plan.runs:
+        assert run.id == run.spec.run_id
+        assert run.parent == (run.spec.parent.run_id if run.spec.parent else None)
+        if run.parent:
+            assert list(by_id).index(run.parent) < list(by_id).index(run.id)
+    seeds = [[by_id[run].seed for run in replicate] for replicate in rewound.runs]
+    assert seeds == [[18, 19], [118, 119]]
+    assert [by_id[run].spec.parent.seed for run in rewound.runs[1]] == [118, 118]  # type: ignore[union-attr]
+
+
+def test_a_child_is_another_run_if_anything_before_it_was_another(tmp_path: Path) -> None:
+    (cell,) = load_text(tmp_path, PRUNED.split("  - {name: LTR")[0].replace("  - {name: dense", "#")).cells
+    assert cell.spec.parent is not None
+    older = cell.spec.parent.model_copy(update={"batch_size": 64})
+    assert cell.spec.model_copy(update={"parent": older}).run_id != cell.spec.run_id
+
+
+def test_a_failed_parent_blocks_its_children_with_the_reason_and_fails_none(tmp_path: Path) -> None:
+    grid, store = load_text(tmp_path, PRUNED), Store(tmp_path / "results")
+    parent = make_plan(grid, "paper", store).cells[2].parents[0][0]
+    store.run(parent).path.mkdir(parents=True)
+    error = {"type": "DivergedError", "message": "mean loss nan"}
+    (store.run(parent).path / "error.json").write_text(json.dumps(error))
+    plan = make_plan(grid, "paper", store)
+    blocked = [run for run in plan.runs if run.status == "blocked"]
+    assert [run.cells for run in blocked] == [("PF",), ("LTR",), ("LTR",)]
+    assert {run.reason for run in blocked} == {f"its parent {parent} failed (DivergedError: mean loss nan)"}
+    assert plan.counts() == {"failed": 1, "blocked": 3, "missing": 8}
+    output = io.StringIO()
+    print_plan(plan, Console(file=output, width=120))
+    assert f"its parent {parent} failed" in output.getvalue()
+    assert [run["reason"] for run in json.loads(to_json(plan))["runs"] if run["status"] == "blocked"] == [
+        run.reason for run in blocked
+    ]
+
+
+def test_parents_come_along_with_the_runs_selected(tmp_path: Path) -> None:
+    plan = make_plan(load_text(tmp_path, PRUNED), "paper", None)
+    chosen = select(plan, ["cell=LTR", "seed=19"])
+    assert [run.cells for run in chosen] == [("dense", "PF", "LTR"), ("LTR",)]
+
+
+def test_fewer_samples_of_a_network_that_draws_them_are_the_same_run(tmp_path: Path) -> None:
+    text = """
+    base: {data: digits, method: dense, model: {depth: 10, width: 1, ensemble: {kind: mc_dropout, samples: 5}}}
+    cells: [{name: one}, {name: five, members: 5}, {name: ten, members: 10}]
+    replicates: 1
+    """
+    plan = make_plan(load_text(tmp_path, text), "paper", None)
+    assert plan.cells[0].runs == plan.cells[1].runs
+    assert [len(cell.runs[0]) for cell in plan.cells] == [1, 1, 2]
+    assert [cell.inference_flops_ratio for cell in plan.cells] == pytest.approx([1, 5, 10])
+
+
 # -- selection ---------------------------------------------------------------------------------------------------------
 
 
@@ -334,8 +425,11 @@ def test_the_json_has_what_the_contract_promises(paper: Plan) -> None:
 
 @pytest.mark.parametrize("scale", ["paper", "tiny"])
 @pytest.mark.parametrize("width", [80, 120])
-def test_tables_fit_a_terminal_and_cut_nothing(scale: str, width: int) -> None:
-    plan = make_plan(load_grid(PAPER_CONFIGS / "cifar10.yaml"), scale, None)
+@pytest.mark.parametrize("rows", [6, 13])
+def test_tables_fit_a_terminal_and_cut_nothing(scale: str, width: int, rows: int, tmp_path: Path) -> None:
+    grid = load_text(tmp_path, SIX_ROWS) if rows == 6 else load_grid(PAPER_CONFIGS / "cifar10.yaml")
+    plan = make_plan(grid, scale, None)
+    assert len(plan.cells) == rows
     stream = io.StringIO()
     print_plan(plan, Console(file=stream, width=width))
     text = stream.getvalue()
@@ -343,7 +437,7 @@ def test_tables_fit_a_terminal_and_cut_nothing(scale: str, width: int) -> None:
     assert "…" not in text
     for cell in plan.cells:
         assert cell.name in text
-    if scale == "tiny":
+    if scale == "tiny" and rows == 6:
         assert all(run.id in text for run in plan.runs)
     assert f"{len(plan.runs)} distinct runs" in text
     assert "TFLOP/s" in text

@@ -13,7 +13,7 @@ import torch
 
 import reproduce
 from bench.executor import Executor
-from bench.grid import load_grid
+from bench.grid import grid_files, load_grid
 from bench.plan import make_plan
 from bench.store import Store
 
@@ -110,6 +110,19 @@ def test_an_interruption_is_passed_on(
     assert not door.out.exists()
 
 
+@pytest.mark.slow
+def test_of_several_grids_a_mistake_in_one_stops_no_other(door: Door, capsys: pytest.CaptureFixture) -> None:
+    folder = door.grid.parent / "grids"
+    folder.mkdir()
+    (folder / "a.yaml").write_text(GRID.replace("digits", "imagenet").replace("wide_resnet", "resnet_imagenet"))
+    (folder / "a.yaml").write_text((folder / "a.yaml").read_text().replace("depth: 10, width: 1", "depth: 18"))
+    (folder / "b.yaml").write_text(GRID)
+    door.grid = folder
+    assert door("quick", "--device", "cpu") == 2
+    assert "images of imagenet can not be read yet" in capsys.readouterr().err
+    assert (door.out / "b-quick" / "index.html").is_file()
+
+
 def test_a_mistake_is_one_line(door: Door, capsys: pytest.CaptureFixture) -> None:
     assert door("quik") == 2
     assert re.fullmatch(r"error: .*small\.yaml.*'quick'.*\n", capsys.readouterr().err)
@@ -137,9 +150,11 @@ def test_the_gate_runs_the_commands_that_the_readme_opens_with() -> None:
 def test_every_grid_that_tox_reproduces_exists() -> None:
     tox = ConfigParser(interpolation=None)
     tox.read(ROOT / "tox.ini")
-    commands = tox["testenv:reproduce-{digits,cifar10}"]["commands"]
-    grids = re.findall(r"paper_configs/\S+", commands)
-    assert [load_grid(ROOT / grid).name for grid in grids] == ["digits", "cifar10"]
+    (environments,) = (name for name in tox if name.startswith("testenv:reproduce-"))
+    grids = grid_files(ROOT / place for place in re.findall(r"paper_configs/\S+", tox[environments]["commands"]))
+    names = [load_grid(grid).name for grid in grids]
+    assert names[:4] == ["digits", "cifar10", "cifar100", "resnet_cifar"]
+    assert {"sparsity", "ensemble_size", "semantics"} <= set(names[4:])
 
 
 def test_what_tox_installs_is_pinned_by_version_and_hash_and_names_no_place() -> None:

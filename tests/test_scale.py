@@ -199,3 +199,54 @@ def test_every_scale_of_the_papers_grids_can_be_planned(path: Path) -> None:
         plan = make_plan(grid, scale, None)
         assert [cell.name for cell in plan.cells] == [cell.name for cell in grid.cells]
         assert not (scale == "tiny" and plan.needs_gpu)
+
+
+def test_what_happens_within_a_phase_keeps_its_place_and_a_single_epoch_stays_one(tmp_path: Path) -> None:
+    text = """
+    base: {data: cifar10, sparsity: 0.8}
+    cells:
+      - {name: GMP, method: gradual_pruning}
+      - {name: LTR, method: lottery_rewinding}
+      - {name: superposed, method: superposed_edst}
+      - {name: warm, method: dense, sparsity: 0.0, recipe: {epochs: 200, decay_epochs: [60, 120], warmup_epochs: 50}}
+    scales: {tiny: {epochs: 0.04, batch_size: 64}}
+    """
+    grid = load_text(tmp_path, text)
+    pruned, rewound, superposed, warm = (cell.spec for cell in scaled_cells(grid.cells, grid.scales["tiny"], "tiny"))
+    prune, finetune = pruned.phases
+    assert prune.pruning is not None
+    assert (prune.pruning.begin, prune.pruning.end, prune.epochs, finetune.epochs) == (2, 8, 8, 2)
+    assert prune.pruning.every == round(1000 * 704 / 352)
+    assert rewound.parent is not None
+    assert (rewound.parent.phases[0].epochs, rewound.parent.phases[0].keep) == (10, (1,))
+    assert rewound.parent.batch_size == rewound.batch_size == 64
+    assert superposed.phases[0].epochs == 1
+    assert superposed.parent is not None
+    assert [phase.epochs for phase in superposed.parent.phases] == [6, 4, 4, 4]
+    assert isinstance(warm.phases[0].lr, LearningRate)
+    assert (warm.phases[0].lr.warmup_epochs, warm.phases[0].lr.boundaries) == (2, (2, 4))
+
+
+def test_heads_of_a_tree_keep_their_share_of_the_blocks(tmp_path: Path) -> None:
+    cell = "{name: tree, data: cifar10, method: dense, members: 3, model: {ensemble: {kind: tree_net, head_blocks: 8}}}"
+    grid = load_text(tmp_path, f"cells: [{cell}]\nscales: {{tiny: {{depth: 10}}, small: {{depth: 16}}}}")
+    for scale, blocks in (("tiny", 2), ("small", 4), ("paper", 8)):
+        (scaled,) = scaled_cells(grid.cells, grid.scales[scale], scale)
+        assert scaled.spec.model.ensemble is not None
+        assert scaled.spec.model.ensemble.head_blocks == blocks  # type: ignore[union-attr]
+
+
+def test_a_cell_without_validation_images_gets_none_from_a_scale(tmp_path: Path) -> None:
+    text = """
+    base: {data: cifar10, method: dense}
+    cells:
+      - {name: a}
+      - {name: b, data: {train_images: 50000, validation_images: 0}, recipe: {select: last}}
+    scales: {tiny: {train_images: 2000, validation_images: 500}}
+    """
+    grid = load_text(tmp_path, text)
+    cells = scaled_cells(grid.cells, grid.scales["tiny"], "tiny")
+    assert [(cell.spec.data.train_images, cell.spec.data.validation_images) for cell in cells] == [
+        (2000, 500),
+        (2000, 0),
+    ]

@@ -57,7 +57,7 @@ def training_curves(epochs: pd.DataFrame, events: pd.DataFrame, tickets: pd.Data
 
 
 def _mark(axes: Axes, marks: pd.DataFrame, last: int) -> None:
-    """Shade every other phase, and draw where the learning rate changes and where a global exploration happens."""
+    """Shade every other phase, and draw where the learning rate changes and where topology changes at once."""
     starts = list(marks.loc[marks["kind"] == "phase", "epoch"])
     for index, (start, end) in enumerate(zip(starts, [*starts[1:], last + 1], strict=True)):
         if index % 2:
@@ -65,7 +65,7 @@ def _mark(axes: Axes, marks: pd.DataFrame, last: int) -> None:
     for row in marks.to_dict("records"):
         if row["kind"] == "lr":
             axes.axvline(row["epoch"] - 0.5, color=GREY, linewidth=0.7, linestyle=":")
-        elif row["kind"] == "exploration":
+        elif row["kind"] in ("exploration", "pruning"):
             axes.axvline(row["epoch"] - 0.5, color="black", linewidth=0.9, linestyle=(0, (4, 2)))
     axes.set_xlim(0.5, last + 0.5)
 
@@ -92,5 +92,5 @@ def _legend(colors: dict[str, Color], star: Color) -> list[Line2D]:
         *(Line2D([], [], color=colors[kind], label=label) for kind, label in KINDS.items()),
         Line2D([], [], marker="*", color=star, markeredgecolor="black", markersize=7, linewidth=0, label="ticket"),
         Line2D([], [], color=GREY, linestyle=":", label="learning rate change"),
-        Line2D([], [], color="black", linestyle=(0, (4, 2)), label="global exploration"),
+        Line2D([], [], color="black", linestyle=(0, (4, 2)), label="global exploration or pruning"),
     ]

@@ -19,7 +19,7 @@ from bench.models.build import build_model
 from bench.models.members import MultiMember
 from bench.phases import GlobalExploration, Inherit, Phase
 from bench.seeds import derived_seed
-from bench.spec import MASK_PREFIX, RunSpec
+from bench.spec import MASK_PREFIX, Mimo, RunSpec
 from bench.training.arithmetic import forward_function, prepare
 from bench.training.evaluate import ensemble_scores, predict
 from bench.training.inherit import average
@@ -80,7 +80,8 @@ class Trainer:
         self.at = Position()
         self._train_images, self._validation_images = train, validation
         self._keeper, self._parent = keeper, parent
-        self._guessing = math.log(classes) * (spec.model.members if spec.model.ensemble else 1)
+        # MIMO's loss is a sum over its members.
+        self._guessing = math.log(classes) * (spec.model.members if isinstance(spec.model.ensemble, Mimo) else 1)
         model = build_model(spec.model, classes, spec.seed)
         self.model = prepare(model, spec.execution, device, deterministic=deterministic)
         self.forward = forward_function(self.model, spec.execution, device)

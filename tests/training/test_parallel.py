@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import shutil
 import signal
 import threading
 import time
@@ -21,6 +20,7 @@ from rich.console import Console
 from bench import parallel
 from bench.__main__ import main
 from bench.errors import UserError
+from bench.files import write_json
 from bench.progress import RunProgress, RunState, table_of
 from bench.recipes import Setting
 from bench.recipes.pruning import prune_finetune
@@ -123,6 +123,7 @@ def meanwhile(ready: Callable[[], bool], act: Callable[[], None]) -> Iterator[No
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_run_fails_another_is_killed_and_the_rest_comes_to_the_bits_of_one_after_another(
     tmp_path: Path, sequential: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -158,20 +159,29 @@ def test_a_run_fails_another_is_killed_and_the_rest_comes_to_the_bits_of_one_aft
     assert outcome(tmp_path, LONG) == outcome(sequential, LONG)
 
 
-def test_a_mistake_ends_everything_and_the_others_save_what_they_have(tmp_path: Path, sequential: Path) -> None:
-    shutil.copytree(folder(sequential, PARENT), folder(tmp_path, PARENT))
-    ticket = folder(tmp_path, PARENT) / "tickets/0.safetensors"
-    ticket.write_bytes(ticket.read_bytes()[:-1] + b"?")
-    with pytest.raises(UserError, match=r"tickets/0\.safetensors: its SHA-256"):
-        two(tmp_path, [LONG, CHILD, OTHER])
-    assert (folder(tmp_path, LONG) / "checkpoint.pt").exists()
-    assert not (folder(tmp_path, LONG) / "lock").exists()
-    assert not folder(tmp_path, OTHER).exists()
+@pytest.mark.slow
+def test_a_mistake_ends_everything_and_the_others_save_what_they_have(tmp_path: Path) -> None:
+    long = dense_spec(epochs=400, data=DATA)
+    # Each but the first looks again at which images the store was made from.
+    short = [dense_spec(seed=seed, data=DATA.model_copy(update={"train_images": 32 + seed})) for seed in range(30)]
+
+    def other_images() -> None:
+        write_json(tmp_path / "data.json", {"digits": {"variant": "others", "location": None, "note": ""}})
+
+    with (
+        meanwhile(lambda: past_an_epoch(tmp_path, long), other_images),
+        pytest.raises(UserError, match="its digits runs were made from others images"),
+    ):
+        two(tmp_path, [long, *short])
+    assert (folder(tmp_path, long) / "checkpoint.pt").exists()
+    assert not (folder(tmp_path, long) / "lock").exists()
+    assert not folder(tmp_path, short[-1]).exists()
 
 
 # -- interruptions -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_signals_stop_all_with_checkpoints_and_the_same_command_continues(tmp_path: Path, sequential: Path) -> None:
     """As of a batch system and of an impatient person: Ctrl-C at a terminal reaches the workers as well."""
     runs = [LONG, OTHER]
@@ -183,15 +193,15 @@ def test_signals_stop_all_with_checkpoints_and_the_same_command_continues(tmp_pa
 
     with meanwhile(lambda: past_an_epoch(tmp_path, LONG), interrupt):
         assert two(tmp_path, runs) == EXIT_INTERRUPTED
-    for spec in runs:
-        assert (folder(tmp_path, spec) / "checkpoint.pt").exists()
-        assert not (folder(tmp_path, spec) / "lock").exists()
+    assert (folder(tmp_path, LONG) / "checkpoint.pt").exists()
+    assert not [spec for spec in runs if (folder(tmp_path, spec) / "lock").exists()]
     assert finish(tmp_path, runs) == 0
     for spec in runs:
         assert outcome(tmp_path, spec) == outcome(sequential, spec)
     assert [bool(session["resumed_from"]) for session in sessions(tmp_path, LONG)] == [False, True]
 
 
+@pytest.mark.slow
 def test_workers_whose_parent_is_killed_save_and_end(tmp_path: Path, sequential: Path) -> None:
     parent = get_context("fork").Process(target=two, args=(tmp_path, [LONG, OTHER]))
     parent.start()
