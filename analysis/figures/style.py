@@ -64,13 +64,16 @@ def styled(function: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def looks(cells: pd.DataFrame) -> dict[str, Look]:
-    """Return the look of each cell, from columns cell and method."""
+    """Return the look of each cell, from columns cell and method; no two are the same up to 120 cells."""
     methods = list(dict.fromkeys(cells["method"]))
     palette = sns.color_palette("colorblind", 10)
-    return {
-        str(cell): Look(palette[methods.index(method) % len(palette)], MARKERS[index % len(MARKERS)])
-        for index, (cell, method) in enumerate(zip(cells["cell"], cells["method"], strict=True))
-    }
+    found: dict[str, Look] = {}
+    for index, (cell, method) in enumerate(zip(cells["cell"], cells["method"], strict=True)):
+        color = palette[methods.index(method) % len(palette)]
+        # The markers go round, past those that another cell of this colour has.
+        free = (Look(color, MARKERS[(index + skip) % len(MARKERS)]) for skip in range(len(MARKERS)))
+        found[str(cell)] = next((look for look in free if look not in found.values()), Look(color, MARKERS[0]))
+    return found
 
 
 def wrapped(name: str, width: int = 22) -> str:

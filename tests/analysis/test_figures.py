@@ -193,6 +193,12 @@ def test_a_method_has_one_colour_and_a_cell_its_own_marker():
     assert len({look.marker for look in chosen.values()}) == 4
 
 
+def test_no_two_of_many_cells_look_the_same():
+    cells = pd.DataFrame({"cell": [f"cell {i}" for i in range(60)], "method": [f"method {i % 23}" for i in range(60)]})
+    chosen = looks(cells)
+    assert len({(look.color, look.marker) for look in chosen.values()}) == 60
+
+
 def test_every_figure_carries_the_context_below_what_is_drawn(sources):
     sentence = "Grid g, scale tiny. Scale tiny: not comparable with published numbers. " + "Data: substitute. " * 12
     for picture in pictures(sources.results, sources.trajectories):

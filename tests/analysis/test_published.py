@@ -8,6 +8,7 @@ import pytest
 
 from analysis.published import find_published, published_folder, read_published
 from bench.errors import UserError
+from bench.grid import load_grid
 from bench.spec import ModelSpec
 
 FOLDER = Path(__file__).resolve().parents[2] / "paper_configs" / "published"
@@ -45,6 +46,31 @@ def test_dense_and_dense_ensemble_of_the_papers_network_are_found():
 def test_what_nobody_published_is_blank(dataset, width, method, members):
     model = ModelSpec(name="wide_resnet", arguments={"depth": 28, "width": width})
     assert find_published(read_published(FOLDER), dataset, model, method, members) is None
+
+
+@pytest.mark.parametrize(
+    ("grid", "cell", "accuracy"),
+    [
+        ("cifar10", "MC dropout 1 sample", 95.9),
+        ("cifar10", "MC dropout 30 samples", 96.1),
+        ("cifar10", "MIMO M=3", 96.4),
+        ("cifar10", "BatchEnsemble M=4", 96.2),
+        ("cifar10", "dense ensemble M=4", 96.6),
+        ("cifar10", "TreeNet M=3", None),
+        ("cifar10", "EDST M=3 S=0.8", None),
+        ("cifar100", "MIMO M=3", 82.0),
+        ("cifar100", "BatchEnsemble M=4", 81.5),
+        ("imagenet", "MIMO M=2", 77.5),
+        ("imagenet", "BatchEnsemble M=4", 76.7),
+        ("imagenet", "dense", 76.1),
+    ],
+)
+def test_published_rows_lie_beside_the_cells_they_belong_to(grid, cell, accuracy):
+    path = FOLDER.parent / f"{grid}.yaml"
+    (own,) = (found for found in load_grid(path).cells if found.name == cell)
+    table = read_published(FOLDER)
+    row = find_published(table, own.spec.data.name, own.spec.model, own.method, own.members)
+    assert (row and row.accuracy) == accuracy
 
 
 @pytest.mark.parametrize(

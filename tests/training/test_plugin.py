@@ -10,7 +10,7 @@ from bench.plan import make_plan
 from bench.runner import run_plan
 from bench.store import Store
 
-MODULE = '''
+MODULE = """
 import torch
 from torch import nn
 
@@ -37,7 +37,7 @@ def warm_then_prune(setting, *, epochs: int = 2):
     start = (Inherit(weights="ticket"), Prune())
     (phase,) = warm(setting, epochs=epochs)
     return Lineage(phases=(phase.model_copy(update={"on_start": start}),), parent=warm(setting))
-'''
+"""
 GRID = """
 replicates: 1
 base:
