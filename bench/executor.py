@@ -78,8 +78,6 @@ class Executor:
         is not done; other exceptions are the run's.
         """
         folder = self.store.run(spec.run_id)
-        if spec.parent is not None and (reason := self.store.blocked_by(spec.parent.run_id)) is not None:
-            raise BlockedRunError(reason)
         split = self.load_data(spec.data)
         with RunLock(folder.path / "lock") as lock:
             if folder.status() == "done" and not folder.damaged_files(deep=True):
@@ -89,9 +87,10 @@ class Executor:
             result = self._intact_tickets(folder)
             session = provenance.session(self.device, deterministic=self._deterministic)
             sessions = _sessions(folder)
-            trainer = self._trainer(spec, split, folder)
+            state = None if result is not None else self._checkpoint(folder)
+            trainer = self._trainer(spec, split, folder, resumes=not (result is None and state is None))
             if result is None:
-                session["resumed_from"] = self._resume(trainer, folder)
+                session["resumed_from"] = _resume(trainer, folder, state)
             write_json(folder.path / "provenance.json", {"sessions": [*sessions, session]})
             if result is None:
                 self._train(trainer, folder, lock, title)
@@ -102,11 +101,15 @@ class Executor:
             lock.check()
             folder.finish(result)
 
-    def _trainer(self, spec: RunSpec, split: Split, folder: RunFolder) -> Trainer:
+    def _trainer(self, spec: RunSpec, split: Split, folder: RunFolder, *, resumes: bool) -> Trainer:
         validation = None
         if spec.data.validation_images:
             validation = self._place(split.validation, spec, augmented=spec.validation_augmented)
-        parent = None if spec.parent is None else self.store.run(spec.parent.run_id)
+        parent = None
+        if spec.parent is not None:
+            if not resumes and (reason := self.store.blocked_by(spec.parent.run_id)) is not None:
+                raise BlockedRunError(reason)
+            parent = _Ancestor(self.store.run(spec.parent.run_id), self.device)
         return Trainer(
             spec,
             self._place(split.train, spec, augmented=True),
@@ -114,7 +117,8 @@ class Executor:
             self.device,
             _Keeper(folder),
             classes=DATASETS[spec.data.name].classes,
-            parent=None if parent is None else _Ancestor(parent, self.device),
+            parent=parent,
+            resumes=resumes,
             deterministic=self._deterministic,
         )
 
@@ -129,17 +133,13 @@ class Executor:
             channels_last=spec.execution.channels_last,
         )
 
-    def _resume(self, trainer: Trainer, folder: RunFolder) -> dict[str, int] | None:
-        """Load the checkpoint, if there is one, into the trainer and the history; return where it stood."""
+    def _checkpoint(self, folder: RunFolder) -> dict[str, Any] | None:
+        """Return the state to continue from, None if there is none or something it relies on was damaged."""
         state = load_checkpoint(folder.path / "checkpoint.pt", self.device)
         if state is not None and (damaged := _damaged_weights(folder, state["at"])):
             log.warning("%s was lost, truncated or altered; the run starts over", ", ".join(map(str, damaged)))
-            state = None
-        if state is not None:
-            trainer.load_state_dict(state)
-            log.info("resuming at epoch %d, step %d", trainer.at.epoch + 1, trainer.at.step)
-        folder.write_history(trainer.at.history)
-        return None if state is None else {"epoch": trainer.at.epoch + 1, "step": trainer.at.step}
+            return None
+        return state
 
     def _train(self, trainer: Trainer, folder: RunFolder, lock: RunLock, title: str) -> None:
         checkpoint = folder.path / "checkpoint.pt"
@@ -176,7 +176,7 @@ class Executor:
             for ticket in tickets:
                 self._stop.check()
                 trainer.model.load_state_dict(_weights(folder, ticket["index"]))
-                seed = derived_seed(trainer.spec.seed, "sampling", name, ticket["index"])
+                seed = derived_seed(trainer.spec.stream, "sampling", name, ticket["index"])
                 logits.append(predict(trainer.model, trainer.forward, images, sampling=seed).cpu().numpy())
             folder.write_logits(name, np.concatenate(logits), source.labels)
 
@@ -192,6 +192,15 @@ class Executor:
         for file in [result_file, *(f for kind in ("tickets", "kept", "logits") for f in folder.tensors(kind))]:
             file.unlink()
         return None
+
+
+def _resume(trainer: Trainer, folder: RunFolder, state: dict[str, Any] | None) -> dict[str, int] | None:
+    """Load a state, if there is one, into the trainer, and what it knows into the history; return where it stood."""
+    if state is not None:
+        trainer.load_state_dict(state)
+        log.info("resuming at epoch %d, step %d", trainer.at.epoch + 1, trainer.at.step)
+    folder.write_history(trainer.at.history)
+    return None if state is None else {"epoch": trainer.at.epoch + 1, "step": trainer.at.step}
 
 
 def _training_result(trainer: Trainer, device: torch.device) -> dict[str, Any]:
@@ -249,7 +258,10 @@ class _Ancestor:
         return [self._read("kept", one["index"]) for one in self._folder.result()["kept"]]
 
     def _read(self, kind: Literal["tickets", "kept"], index: int) -> dict[str, torch.Tensor]:
-        tensors = self._folder.weights(kind, index)
+        try:
+            tensors = self._folder.weights(kind, index)
+        except UserError as damage:  # of another run: no reason to stop the others
+            raise BlockedRunError(f"its parent is damaged: {damage}") from None
         return {name: torch.from_numpy(tensor).to(self._device) for name, tensor in tensors.items()}
 
 

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from bench.phases import GlobalExploration, Inherit, Phase, RewireRule
 from bench.record import Record
+from bench.seeds import derived_seed
 
 # Raised on purpose when the meaning of a spec changes, so that stored results of the old meaning are not reused.
 SPEC_VERSION = 2
@@ -205,6 +206,11 @@ class RunSpec(Record):
     @staticmethod
     def _explorations(phase: Phase) -> list[GlobalExploration]:
         return [action for action in phase.on_start if isinstance(action, GlobalExploration)]
+
+    @property
+    def stream(self) -> int:
+        """The seed of what is drawn while training: a child does not repeat the draws of a parent of the same seed."""
+        return self.seed if self.parent is None else derived_seed(self.seed, "child")
 
     @property
     def starts_dense(self) -> bool:

@@ -56,7 +56,8 @@ def density_by_layer(cells: pd.DataFrame, densities: pd.DataFrame) -> Figure:
 def _panels(densities: pd.DataFrame) -> dict[tuple[Layers, float], list[str]]:
     """Return the trajectories of each panel: networks in their order, sparsities from low to high."""
     found: dict[tuple[Layers, float], list[str]] = {}
-    for (name, sparsity), own in densities.groupby(["trajectory", "sparsity"], sort=False):
+    for _, own in densities.groupby(["trajectory", "sparsity"], sort=False):
+        name, sparsity = str(own["trajectory"].iloc[0]), float(own["sparsity"].iloc[0])
         found.setdefault((tuple(dict.fromkeys(own["layer"])), sparsity), []).append(name)
     networks = list(dict.fromkeys(layers for layers, _ in found))
     return {key: found[key] for key in sorted(found, key=lambda key: (networks.index(key[0]), key[1]))}

@@ -18,8 +18,10 @@ class MultiMember(nn.Module, ABC):
     """A network that makes `members` predictions of an image.
 
     forward takes what training_batch returns; logits are [N, classes], or [N, members, classes] where every input is
-    classified by all members.
+    classified by all members. The loss is the sum of loss_terms cross-entropies, which the history divides by.
     """
+
+    loss_terms = 1
 
     def __init__(self, members: int) -> None:
         super().__init__()

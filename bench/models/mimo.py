@@ -21,6 +21,7 @@ class MimoNetwork(SameNames):
     def __init__(self, backbone: nn.Module, spec: Mimo, classes: int) -> None:
         super().__init__(backbone, spec.members)
         self.classes = classes
+        self.loss_terms = spec.members
         self.batch_repetitions = spec.batch_repetitions
         self.input_repetition = spec.input_repetition
 

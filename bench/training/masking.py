@@ -80,7 +80,7 @@ class Masking:
     def _rewire(self, kind: str, fraction: float, rule: RewireRule, steps: int) -> dict[str, Any]:
         sparse = self._required()
         momenta = self._optimizer.momenta(sparse.weights) if self._masked_momentum else None
-        seed = derived_seed(self._spec.seed, kind, steps)
+        seed = derived_seed(self._spec.stream, kind, steps)
         return _record(kind, steps, fraction, sparse.update(fraction, rule, seed, self._dense_gradients, momenta))
 
     def _required(self) -> SparseWeights:

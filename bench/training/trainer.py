@@ -19,7 +19,7 @@ from bench.models.build import build_model
 from bench.models.members import MultiMember
 from bench.phases import GlobalExploration, Inherit, Phase
 from bench.seeds import derived_seed
-from bench.spec import MASK_PREFIX, Mimo, RunSpec
+from bench.spec import MASK_PREFIX, RunSpec
 from bench.training.arithmetic import forward_function, prepare
 from bench.training.evaluate import ensemble_scores, predict
 from bench.training.inherit import average
@@ -61,7 +61,10 @@ class Ancestor(Protocol):
 
 
 class Trainer:
-    """One run in progress: network, optimiser, masks, and where in the recipe it stands."""
+    """One run in progress: network, optimiser, masks, and where in the recipe it stands.
+
+    resumes   a state will be loaded, or no more trained: nothing is taken from the parent
+    """
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class Trainer:
         *,
         classes: int,
         parent: Ancestor | None = None,
+        resumes: bool = False,
         deterministic: bool = False,
     ) -> None:
         self.spec = spec
@@ -80,8 +84,7 @@ class Trainer:
         self.at = Position()
         self._train_images, self._validation_images = train, validation
         self._keeper, self._parent = keeper, parent
-        # MIMO's loss is a sum over its members.
-        self._guessing = math.log(classes) * (spec.model.members if isinstance(spec.model.ensemble, Mimo) else 1)
+        self._guessing = math.log(classes)
         model = build_model(spec.model, classes, spec.seed)
         self.model = prepare(model, spec.execution, device, deterministic=deterministic)
         self.forward = forward_function(self.model, spec.execution, device)
@@ -90,7 +93,8 @@ class Trainer:
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
         self._best: Ticket | None = None
-        self._enter_phase()
+        if not resumes:
+            self._enter_phase()
 
     @property
     def finished(self) -> bool:
@@ -144,7 +148,7 @@ class Trainer:
         """
         started, first = time.perf_counter(), self.at.step
         images, spec = self._train_images, self.spec
-        draws = draw_epoch(len(images), spec.augmentation, spec.seed, "train", self.at.epoch).to(self.device)
+        draws = draw_epoch(len(images), spec.augmentation, spec.stream, "train", self.at.epoch).to(self.device)
         rate = 0.0
         self.model.train()
         for step in range(first, spec.steps_per_epoch):
@@ -176,15 +180,15 @@ class Trainer:
         self._optimizer.torch.zero_grad(set_to_none=True)
         smoothing = self.spec.optimizer.label_smoothing
         if isinstance(self.model, MultiMember):
-            seed = derived_seed(self.spec.seed, "members", self.at.steps)
+            seed = derived_seed(self.spec.stream, "members", self.at.steps)
             inputs, targets = self.model.training_batch(images, labels, seed)
             logits = self.forward(inputs)
-            loss = self.model.loss(logits, targets, smoothing)
+            loss, terms = self.model.loss(logits, targets, smoothing), self.model.loss_terms
         else:
             targets, logits = labels, self.forward(images)
-            loss = functional.cross_entropy(logits, targets, label_smoothing=smoothing)
+            loss, terms = functional.cross_entropy(logits, targets, label_smoothing=smoothing), 1
         torch.autograd.backward(loss)
-        self._loss_sum += loss.detach() * len(labels)
+        self._loss_sum += loss.detach() * (len(labels) / terms)
         self._correct += (logits.detach().argmax(dim=-1) == targets).sum()
         self.at.targets += targets.numel()
         self.at.step += 1
@@ -203,7 +207,7 @@ class Trainer:
             return {"validation_loss": None, "validation_accuracy": None}
         draws = None
         if spec.validation_augmented:
-            draws = draw_epoch(len(images), spec.augmentation, spec.seed, "validation", self.at.epoch).to(self.device)
+            draws = draw_epoch(len(images), spec.augmentation, spec.stream, "validation", self.at.epoch).to(self.device)
         loss, accuracy = ensemble_scores(predict(self.model, self.forward, images, draws), images.labels)
         return {"validation_loss": loss, "validation_accuracy": accuracy}
 
@@ -277,7 +281,10 @@ class Trainer:
             case "kept":
                 tensors = self._parent.kept()[0]
             case "average":
-                tensors = average(self._parent.tickets())
+                tickets = self._parent.tickets()
+                if self.spec.parent is not None and len(tickets) < self.spec.parent.tickets:
+                    log.warning("the parent left %d of %d tickets to average", len(tickets), self.spec.parent.tickets)
+                tensors = average(tickets)
         self.model.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(MASK_PREFIX)})
         if self.masking.sparse is not None:
             self.masking.sparse.apply()

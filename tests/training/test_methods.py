@@ -244,7 +244,8 @@ def test_a_run_without_validation_images_keeps_its_last_epoch() -> None:
     with pytest.raises(ValueError, match="without validation images"):
         run_spec(dense(SETTING, epochs=3), density=None, data=data)
     spec = run_spec(dense(SETTING, epochs=3, select="last"), density=None, data=data)
-    facts, images = DATASETS["digits"], DeviceImages(split().train, (0.3,) * 3, (0.3,) * 3, channels_last=False)
+    facts = DATASETS["digits"]
+    images = DeviceImages(split().train, (0.3,) * 3, (0.3,) * 3, augmentation=spec.augmentation, channels_last=False)
     keeper = MemoryKeeper({})
     trainer = Trainer(spec, images, None, CPU, keeper, classes=facts.classes)
     while not trainer.finished:
