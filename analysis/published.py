@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.naming import method_of
 from bench.errors import UserError
+from bench.plan import method_of
 from bench.spec import ModelSpec
 
 COLUMNS = ("dataset", "model", "method", "members", "accuracy", "nll", "ece", "source")

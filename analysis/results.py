@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.columns import MEASURED
-from analysis.naming import method_of
 from bench import metrics
 from bench.errors import UserError
 from bench.metrics.probabilities import Doubles, Labels
@@ -145,7 +144,7 @@ def _add_replicate(rows: dict[str, Rows], key: dict[str, Any], members: Doubles,
 def _cell_row(cell: CellPlan, done: int) -> dict[str, Any]:
     return {
         "cell": cell.name,
-        "method": method_of(cell.method, cell.model),
+        "method": cell.method,
         "members": cell.members,
         "sparsity": cell.sparsity,
         "replicates": cell.replicates,

@@ -80,11 +80,11 @@ class Executor:
         folder = self.store.run(spec.run_id)
         split = self.load_data(spec.data)
         with RunLock(folder.path / "lock") as lock:
-            if folder.status() == "done" and not folder.damaged_files(deep=True):
+            if self.store.status(spec) == "done" and not folder.damaged_files(deep=True):
                 return  # another process did it since the plan was made
             remove_temporaries(folder.path)
             folder.write_spec(spec)
-            result = self._intact_tickets(folder)
+            result = self._intact_tickets(spec, folder)
             session = provenance.session(self.device, deterministic=self._deterministic)
             sessions = _sessions(folder)
             state = None if result is not None else self._checkpoint(folder)
@@ -107,7 +107,7 @@ class Executor:
             validation = self._place(split.validation, spec, augmented=spec.validation_augmented)
         parent = None
         if spec.parent is not None:
-            if not resumes and (reason := self.store.blocked_by(spec.parent.run_id)) is not None:
+            if not resumes and (reason := self.store.blocked_by(spec)) is not None:
                 raise BlockedRunError(reason)
             parent = _Ancestor(self.store.run(spec.parent.run_id), self.device)
         return Trainer(
@@ -180,14 +180,14 @@ class Executor:
                 logits.append(predict(trainer.model, trainer.forward, images, sampling=seed).cpu().numpy())
             folder.write_logits(name, np.concatenate(logits), source.labels)
 
-    def _intact_tickets(self, folder: RunFolder) -> dict[str, Any] | None:
+    def _intact_tickets(self, spec: RunSpec, folder: RunFolder) -> dict[str, Any] | None:
         """Return the training result of a run of which only logits were damaged; otherwise clear what is left of it."""
         result_file = folder.path / "result.json"
         if not result_file.exists():
             return None
         damaged = folder.damaged_files(deep=True)
         log.warning("%s: damaged (%s)", folder.path, ", ".join(str(f.relative_to(folder.path)) for f in damaged))
-        if all(file.parent.name == "logits" for file in damaged):
+        if not self.store.is_stale(spec) and all(file.parent.name == "logits" for file in damaged):
             return {key: value for key, value in folder.result().items() if key not in ("status", "files")}
         for file in [result_file, *(f for kind in ("tickets", "kept", "logits") for f in folder.tensors(kind))]:
             file.unlink()
@@ -213,6 +213,7 @@ def _training_result(trainer: Trainer, device: torch.device) -> dict[str, Any]:
     return {
         "run": spec.run_id,
         "parent": spec.parent.run_id if spec.parent else None,
+        "inherited": trainer.at.inherited,
         "tickets": trainer.at.tickets,
         "tickets_expected": spec.tickets,
         "members_a_ticket": spec.model.members,
@@ -250,6 +251,11 @@ class _Ancestor:
 
     def __init__(self, folder: RunFolder, device: torch.device) -> None:
         self._folder, self._device = folder, device
+
+    def checksums(self) -> dict[str, str]:
+        """Return the SHA-256 of every file that a child may take weights from."""
+        files: dict[str, dict[str, str]] = self._folder.result()["files"]
+        return {name: file["sha256"] for name, file in files.items() if name.startswith(("tickets/", "kept/"))}
 
     def tickets(self) -> list[dict[str, torch.Tensor]]:
         return [self._read("tickets", ticket["index"]) for ticket in self._folder.result()["tickets"]]

@@ -82,7 +82,7 @@ class _Worker:
     dismissed: bool = False
 
     def send(self, task: Task | None) -> None:
-        with suppress(OSError):  # it was killed, which _Crew.lose is about to notice
+        with suppress(OSError):  # it was killed, as the other end of the pipe is about to tell
             self.pipe.send(task)
 
 
@@ -141,7 +141,7 @@ class _Crew:
             if parent in self._unfinished:
                 continue
             self._waiting.remove(task)
-            reason = None if parent is None else self._store.blocked_by(parent)
+            reason = self._store.blocked_by(task.spec)
             if reason is None:
                 return task
             log.warning("%s: blocked, %s", task.title, reason)
@@ -162,8 +162,8 @@ class _Crew:
     def _dismiss(self) -> None:
         """Ask every worker to end, with a checkpoint if it is busy; one that is still starting has none to write."""
         staying = [worker for worker in self._workers if not worker.dismissed]
-        if busy := sum(worker.task is not None and worker.ready for worker in staying):
-            log.info("stopping: %d runs write their checkpoints", busy)
+        if any(worker.task is not None and worker.ready for worker in staying):
+            log.info("stopping: the runs in progress write their checkpoints")
         for worker in staying:
             worker.dismissed = True
             worker.send(None)

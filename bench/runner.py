@@ -20,7 +20,7 @@ from bench.files import write_json
 from bench.lock import LockLostError, RunLockedError
 from bench.signals import EXIT_INTERRUPTED, InterruptedRunError, StopRequest
 from bench.spec import RunSpec
-from bench.store import RunFolder, Store
+from bench.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,17 @@ def run_plan(
 
 def tasks(runs: Sequence[PlannedRun], store: Store, *, retry: bool, limit: int | None) -> list[Task]:
     """Return what is to execute, in order; without `retry`, log which runs are left for they failed or were damaged."""
-    todo = [run for run in runs if _wanted(store.run(run.spec.run_id), retry=retry)][:limit]
+    todo: list[PlannedRun] = []
+    ids: set[str] = set()
+    for run in runs:
+        if not _wanted(store, run.spec, retry=retry):
+            continue
+        expected = run.spec.parent is not None and run.spec.parent.run_id in ids
+        if not expected and (reason := store.blocked_by(run.spec)) is not None:
+            log.warning("%s %s: blocked, %s", run.cells[0], run.spec.run_id[:8], reason)
+        elif limit is None or len(todo) < limit:
+            todo.append(run)
+            ids.add(run.spec.run_id)
     return [
         Task(run.spec.run_id, f"[{position}/{len(todo)}] {run.cells[0]} {run.spec.run_id[:8]}", run.spec)
         for position, run in enumerate(todo, start=1)
@@ -93,7 +103,7 @@ def tasks(runs: Sequence[PlannedRun], store: Store, *, retry: bool, limit: int |
 
 def summarise(runs: Sequence[PlannedRun], store: Store) -> int:
     """Log how many runs are in which state; return the exit code, 0 if all are done."""
-    statuses = [store.run(run.spec.run_id).status() for run in runs]
+    statuses = [_state(store, run.spec) for run in runs]
     counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
     log.info("%d runs: %s", len(runs), ", ".join(f"{count} {status}" for status, count in counts.items()))
     return 0 if all(status == "done" for status in statuses) else 1
@@ -139,13 +149,22 @@ def attempt(executor: Executor, task: Task) -> Outcome:
         return "failed"
 
 
-def _wanted(folder: RunFolder, *, retry: bool) -> bool:
-    status = folder.status()
+def _state(store: Store, spec: RunSpec) -> str:
+    """Return the status of a run, "blocked" of one that waits for a parent that failed or was damaged."""
+    status = store.status(spec)
+    if status == "missing" and spec.parent is not None and store.status(spec.parent) in ("failed", "damaged"):
+        return "blocked"
+    return status
+
+
+def _wanted(store: Store, spec: RunSpec, *, retry: bool) -> bool:
+    folder, status = store.run(spec.run_id), store.status(spec)
     if status == "done" and retry and folder.damaged_files(deep=True):
         return True
     if status == "damaged" and not retry:
         names = ", ".join(str(file) for file in folder.damaged_files(deep=False))
-        log.error("%s is gone, truncated or altered; --retry makes it again", names)
+        what = f"{names} is gone, truncated or altered" if names else f"{folder.path}: its parent was made again since"
+        log.error("%s; --retry makes it again", what)
     if status == "failed" and not retry:
         error = folder.error() or {}
         log.error(

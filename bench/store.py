@@ -233,8 +233,12 @@ class Store:
         """Return the folder of a run, which need not exist yet."""
         return RunFolder(self.root / "runs" / run_id)
 
-    def blocked_by(self, parent: str) -> str | None:
-        """Return why a run can not start from this parent, None if that is done."""
+    def blocked_by(self, spec: RunSpec) -> str | None:
+        """Return why a run can not start from its parent now, None if it can, has no parent, or has started already."""
+        begun = any((self.run(spec.run_id).path / name).exists() for name in ("checkpoint.pt", "result.json"))
+        if spec.parent is None or begun:
+            return None
+        parent = spec.parent.run_id
         folder = self.run(parent)
         match folder.status():
             case "done":
@@ -248,6 +252,22 @@ class Store:
                 return f"its parent {parent} is damaged"
             case _:
                 return f"its parent {parent} is not trained yet"
+
+    def status(self, spec: RunSpec) -> Status:
+        """Return the state of a run; one made from weights that its parent no longer has is damaged."""
+        status = self.run(spec.run_id).status()
+        return "damaged" if status == "done" and self.is_stale(spec) else status
+
+    def is_stale(self, spec: RunSpec) -> bool:
+        """Whether a finished run started from weights that differ from those its finished parent has now."""
+        if spec.parent is None:
+            return False
+        try:
+            taken = self.run(spec.run_id).result().get("inherited") or {}
+            there = self.run(spec.parent.run_id).result()["files"]
+        except UserError:  # one of them is not done, which their states say
+            return False
+        return any(there.get(name, {}).get("sha256") != checksum for name, checksum in taken.items())
 
     def data_records(self) -> dict[str, DataRecord]:
         """Return which images this store's runs saw, by data set: a store never mixes two variants of one."""

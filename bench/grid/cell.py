@@ -23,7 +23,7 @@ from bench.models.catalog import Layer
 from bench.phases import Phase, Prune
 from bench.recipes import PRESETS, Lineage, Method, Semantics, Setting
 from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
-from bench.spec import Augmentation, DataSpec, McDropout, Optimizer, RunSpec, Topology
+from bench.spec import Augmentation, DataSpec, McDropout, ModelSpec, Optimizer, RunSpec, Topology
 
 # Run j of replicate r trains with seed + 100 r + j: no seed depends on M, so ensembles of every size share runs.
 RUNS_A_REPLICATE = 100
@@ -68,9 +68,12 @@ def resolve(entry: CellEntry, locate: Locate) -> Cell:
     method = find_method(entry.method, locate)
     _check_sparsity(entry, method, locate)
     semantics = _semantics(entry.semantics, locate)
-    setting = Setting(members=entry.members, learning_rate=entry.optimizer.learning_rate, semantics=semantics)
+    model = resolve_model(entry.model, entry.members, locate)
+    # A recipe is told how many networks the members are: EDST on a tree of three heads takes one ticket for three.
+    networks = entry.members // model.members if entry.members % model.members == 0 else entry.members
+    setting = Setting(members=networks, learning_rate=entry.optimizer.learning_rate, semantics=semantics)
     lineage = make_phases(method, entry.method, entry.recipe, setting, locate)
-    spec = _spec(entry, facts, semantics, lineage, locate)
+    spec = _spec(entry, facts, model, semantics, lineage, locate)
     problem = find_problem(spec)
     if problem is not None:
         keys, message = problem
@@ -138,6 +141,13 @@ def _rewiring_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
         if phase.rewire is not None:
             updates += end // phase.rewire.every - step // phase.rewire.every
             longest = max(longest, phase.rewire.every)
+        if phase.pruning is not None:
+            span = (phase.pruning.end - phase.pruning.begin) * spec.steps_per_epoch
+            if phase.pruning.every > span:
+                return ("recipe",), (
+                    f"an update every {phase.pruning.every} steps, but pruning lasts {span}, so all of it would happen "
+                    f"at once; at most {span} is allowed"
+                )
         step = end
     if longest and not updates:
         return ("recipe",), (
@@ -147,7 +157,9 @@ def _rewiring_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
     return None
 
 
-def _spec(entry: CellEntry, facts: DatasetFacts, semantics: Semantics, lineage: Lineage, locate: Locate) -> RunSpec:
+def _spec(
+    entry: CellEntry, facts: DatasetFacts, model: ModelSpec, semantics: Semantics, lineage: Lineage, locate: Locate
+) -> RunSpec:
     def spec(phases: tuple[Phase, ...], *, sparse: bool, parent: RunSpec | None) -> RunSpec:
         return RunSpec(
             data=_data(entry.data),
@@ -163,7 +175,6 @@ def _spec(entry: CellEntry, facts: DatasetFacts, semantics: Semantics, lineage: 
             parent=parent,
         )
 
-    model = resolve_model(entry.model, entry.members, locate)
     augmentation = _augmentation(entry.augmentation, facts, locate)
     sparse = bool(entry.sparsity)
     try:
@@ -243,12 +254,12 @@ def _check_sparsity(entry: CellEntry, method: Method, locate: Locate) -> None:
 
 def _runs_a_replicate(entry: CellEntry, spec: RunSpec, locate: Locate) -> int:
     members, per_run = entry.members, spec.tickets * spec.model.members
-    if isinstance(spec.model.ensemble, McDropout) and members <= per_run:
+    if isinstance(spec.model.ensemble, McDropout) and spec.tickets == 1 and members <= per_run:
         return 1  # fewer samples than are stored: the first ones
     if members % per_run:
         fits = max(1, round(members / per_run)) * per_run
-        leaves = f"leaves {spec.tickets} tickets" if spec.model.members == 1 else f"makes {per_run} members"
-        found = f"found {members}; a run of {entry.method} {leaves}"
+        each = "" if spec.model.members == 1 else f" of {spec.model.members} members each"
+        found = f"found {members}; a run of {entry.method} leaves {spec.tickets} tickets{each}"
         raise UserError(f"{locate('members')}: {found}: a multiple of {per_run} is needed, such as {fits}")
     runs = members // per_run
     if runs > RUNS_A_REPLICATE:

@@ -76,22 +76,25 @@ def load_grid(path: Path) -> Grid:
 
 
 def _extended(file: GridFile, path: Path) -> GridFile:
-    """Return a grid over what it extends: values of its own win, scales by name; cells and axes are its own alone."""
+    """Return a grid over what it extends: its own values win, scales by name; without own cells, those too."""
     if file.extends is None:
         return file
     other = path.parent / file.extends
     try:
-        content = read_yaml(other)
-        below = validated(GridFile, content, key_path)
+        load_grid(other)  # its mistakes are its own
+        below = validated(GridFile, read_yaml(other), key_path)
     except UserError as error:
         raise UserError(f"extends: {error}") from None
     if below.extends is not None:
         raise UserError(f"extends: {other} extends {below.extends} itself; allowed: a grid that extends none")
+    own = file.cells or file.axes or file.include
     return file.model_copy(
         update={
             "replicates": below.replicates if file.replicates is None else file.replicates,
             "base": merge(nested(below.base, "base"), nested(file.base, "base")),
             "scales": {**below.scales, **file.scales},
+            "cells": file.cells if own else below.cells,
+            **({} if own else {"axes": below.axes, "include": below.include, "exclude": below.exclude}),
         }
     )
 

@@ -7,7 +7,7 @@ from pydantic import create_model
 
 from bench.errors import UserError, did_you_mean
 from bench.grid.entry import CellEntry
-from bench.grid.messages import Locate, shown, validated
+from bench.grid.messages import Key, Locate, key_path, shown, validated
 from bench.models.catalog import NETWORKS, Network, find_network
 from bench.record import Record
 from bench.spec import MULTI_MEMBER, McDropout, ModelSpec, MultiMember
@@ -41,20 +41,24 @@ def _network(name: object, locate: Locate) -> Network:
 def _ensemble(choice: object, name: str, network: Network, members: int, locate: Locate) -> MultiMember | None:
     if choice is None:
         return None
-    if isinstance(choice, str):
-        choice = {"kind": choice}
     place = locate("model", "ensemble")
+
+    def at(*keys: Key) -> str:
+        return key_path(place, *keys) if short else locate("model", "ensemble", *keys)
+
+    short = isinstance(choice, str)
+    choice = {"kind": choice} if short else choice
     if not isinstance(choice, dict):
         raise UserError(f"{place}: found {shown(choice)}; allowed: a mapping (kind: ...), or a kind alone")
     kind = choice.get("kind")
     if kind not in MULTI_MEMBER:
-        raise UserError(f"{locate('model', 'ensemble', 'kind')}: found {shown(kind)}{did_you_mean(kind, MULTI_MEMBER)}")
+        raise UserError(f"{at('kind')}: found {shown(kind)}{did_you_mean(kind, MULTI_MEMBER)}")
     if kind not in network.ensembles:
         allowed = ", ".join(network.ensembles) or "none"
-        raise UserError(f"{locate('model', 'ensemble', 'kind')}: {name} can not be {kind}; allowed: {allowed}")
+        raise UserError(f"{at('kind')}: {name} can not be {kind}; allowed: {allowed}")
     record = MULTI_MEMBER[kind]
     given = choice if record is McDropout else {"members": members, **choice}
-    return validated(record, given, lambda *keys: locate("model", "ensemble", *keys))
+    return validated(record, given, at)
 
 
 @lru_cache(maxsize=4096)

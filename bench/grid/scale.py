@@ -76,6 +76,8 @@ def scaled_cells(cells: Sequence[Cell], scale: Scale, name: str) -> tuple[Cell, 
     for cell in cells:
         try:
             spec = _scaled(cell.spec, scale)
+        except ValueError as error:  # no such network
+            raise UserError(f"scales.{name}: cell {cell.name!r}: {error}") from None
         except _EpochsError as error:
             raise UserError(
                 f"scales.{name}.epochs: cell {cell.name!r}, {error}; nearest that work for all cells: "

@@ -1,7 +1,7 @@
 """From cells to the distinct runs behind them: order, status, cost, selection, and how a plan is shown."""
 
 from bench.plan.make import find_scale, make_plan
-from bench.plan.records import CellPlan, Plan, RunPlan
+from bench.plan.records import CellPlan, Plan, RunPlan, method_of
 from bench.plan.selection import select
 from bench.plan.several import Together, print_several, several_to_json
 from bench.plan.show import print_plan, to_json
@@ -13,6 +13,7 @@ __all__ = [
     "Together",
     "find_scale",
     "make_plan",
+    "method_of",
     "print_plan",
     "print_several",
     "select",

@@ -19,7 +19,7 @@ from bench.cost import (
 )
 from bench.errors import UserError, did_you_mean
 from bench.grid import Cell, Grid, Scale, scaled_cells
-from bench.plan.records import CellPlan, Plan, RunPlan, Status
+from bench.plan.records import CellPlan, Plan, RunPlan, Status, method_of
 from bench.recipes.fixed import step_decay
 from bench.recipes.setting import Setting
 from bench.spec import RunSpec, identities
@@ -124,10 +124,10 @@ class _Runs:
                 self._speeds.estimate(run.like),
             )
         flops, ratio, hours = cost
-        status, reason = self._status(run.id), ""
+        status, reason = self._status(run), ""
         parent = planned[run.parent.id] if run.parent else None
         if parent is not None and status == "missing" and parent.status in ("failed", "damaged"):
-            status, reason = "blocked", (self._store.blocked_by(parent.id) or "") if self._store else ""
+            status, reason = "blocked", (self._store.blocked_by(run.like) or "") if self._store else ""
         return RunPlan(
             id=run.id,
             seed=run.seed,
@@ -143,9 +143,11 @@ class _Runs:
             cells=tuple(self._users[run.id]),
         )
 
-    def _status(self, run_id: str) -> Status:
+    def _status(self, run: _Asked) -> Status:
         """Return the status of a run, looking only at those of which the store has a folder."""
-        return self._store.run(run_id).status() if self._store and run_id in self._present else "missing"
+        if self._store is None or run.id not in self._present:
+            return "missing"
+        return self._store.status(run.like) if run.parent else self._store.run(run.id).status()
 
 
 def _row(cell: Cell, runs: Sequence[Sequence[_Asked]], references: "_References") -> CellPlan:
@@ -157,7 +159,7 @@ def _row(cell: Cell, runs: Sequence[Sequence[_Asked]], references: "_References"
         ratio += len(parents[0]) * training_flops(spec.parent) / references(spec.parent)
     return CellPlan(
         name=cell.name,
-        method=cell.method,
+        method=method_of(cell.method, spec.model),
         members=cell.members,
         sparsity=cell.sparsity,
         replicates=cell.replicates,

@@ -11,10 +11,18 @@ from bench.store import Status as RunStatus
 Status = RunStatus | Literal["blocked"]
 
 
+def method_of(method: str, model: ModelSpec) -> str:
+    """Return what a reader calls a method: "dst", "mimo" (a plain recipe on such a network), "dst tree_net"."""
+    if model.ensemble is None:
+        return method
+    return model.ensemble.kind if method == "dense" else f"{method} {model.ensemble.kind}"
+
+
 @dataclass(frozen=True)
 class CellPlan:
     """A row of a table and the runs it is made of.
 
+    method                  as method_of says
     runs                    run ids of each replicate; its members are all tickets of these runs, in order
     parents                 ids of the runs that those start from, each once; empty for most methods
     train_flops_ratio       training FLOPs of one replicate, parents included, over those of one dense run

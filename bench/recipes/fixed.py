@@ -7,7 +7,7 @@ from bench.phases import LearningRate, Phase, TicketPolicy
 from bench.recipes.setting import Count, Epochs, Positive, Select, Setting, StepDecayEpochs
 
 # Frankle et al. 2020: rewinding to 2% of training is early enough to be cheap and late enough to work.
-REWIND_SHARE = 50
+REWIND_PERCENT = 2
 
 
 def step_decay(
@@ -46,7 +46,7 @@ def dense(
         warmup_epochs=warmup_epochs,
         select=select,
     )
-    return (phase.model_copy(update={"keep": (rewind_epoch or max(1, epochs // REWIND_SHARE),)}),)
+    return (phase.model_copy(update={"keep": (rewind_epoch or max(1, epochs * REWIND_PERCENT // 100),)}),)
 
 
 def step_schedule(

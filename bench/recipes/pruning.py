@@ -54,7 +54,8 @@ def gradual_pruning(
 ) -> tuple[Phase, ...]:
     """Train as dense and prune on the way, from 20% to 80% of training unless given; the ticket comes after that.
 
-    Close to the baseline of RigL (rigl/cifar_resnet/resnet_train_eval.py: steps 20,000 to 75,000 of 97,656).
+    Near the baseline of RigL (rigl/cifar_resnet/resnet_train_eval.py: steps 20,000 to 75,000 of 97,656, every layer to
+    the same density). Here a pruned weight never returns; there the mask is drawn from all magnitudes again.
     """
     begin = epochs // 5 if begin_epoch is None else begin_epoch
     end = epochs * 4 // 5 if end_epoch is None else end_epoch

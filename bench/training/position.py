@@ -11,7 +11,8 @@ class Position:
     epoch and steps count over the run, phase_epoch within the phase, step within the epoch. best is the best validation
     accuracy to beat and candidate describes the weights held as the next ticket; targets counts the labels that the
     epoch in progress was trained on (several an image in networks of several members) and updates are its topology
-    changes; history, tickets and kept (early weights) are what the run has reported so far.
+    changes; history, tickets and kept (early weights) are what the run has reported so far; inherited names the files
+    of the parent that it started from, with their checksums.
     """
 
     phase: int = 0
@@ -26,6 +27,7 @@ class Position:
     history: list[dict[str, Any]] = field(default_factory=list)
     tickets: list[dict[str, Any]] = field(default_factory=list)
     kept: list[dict[str, Any]] = field(default_factory=list)
+    inherited: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers, which a checkpoint can hold without pickled classes."""

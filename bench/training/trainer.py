@@ -59,6 +59,9 @@ class Ancestor(Protocol):
     def kept(self) -> Sequence[Ticket]:
         """Return the weights that the parent kept early."""
 
+    def checksums(self) -> dict[str, str]:
+        """Return the checksum of each of its files of weights."""
+
 
 class Trainer:
     """One run in progress: network, optimiser, masks, and where in the recipe it stands.
@@ -275,6 +278,7 @@ class Trainer:
         """Load weights and buffers of the parent; the masks stay as they are."""
         if self._parent is None:
             raise ValueError("a run without a parent has nothing to inherit")
+        self.at.inherited = self._parent.checksums()
         match action.weights:
             case "ticket":
                 tensors = self._parent.tickets()[-1]

@@ -159,6 +159,9 @@ class MemoryParent:
     def tickets(self) -> list[Ticket]:
         return [self.keeper.by_index[index] for index in sorted(self.keeper.by_index)]
 
+    def checksums(self) -> dict[str, str]:
+        return {}
+
     def kept(self) -> list[Ticket]:
         return [self.keeper.early[index] for index in sorted(self.keeper.early)]
 

@@ -15,11 +15,14 @@ import torch
 from bench.errors import UserError
 from bench.executor import Executor
 from bench.lock import RunLock
+from bench.recipes import Setting
+from bench.recipes.pruning import prune_finetune
 from bench.runner import run_plan
 from bench.signals import InterruptedRunError, StopRequest
+from bench.spec import RunSpec
 from bench.store import DataRecord, Store
 from bench.training import trainer as trainer_module
-from tests.training.runs import Planned, dense_spec, edst_spec, outcome
+from tests.training.runs import Planned, dense_spec, edst_spec, lineage_spec, outcome, planned
 
 GOOD = dense_spec(epochs=4)
 BAD = dense_spec(epochs=4, learning_rate=1e4)
@@ -209,3 +212,83 @@ def test_signals_become_a_request_and_a_second_ctrl_c_acts_at_once(number: signa
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(number) is before
+
+
+# -- runs that start from others ---------------------------------------------------------------------------------------
+
+CHILD = lineage_spec(prune_finetune(Setting(members=1, learning_rate=0.05), epochs=1, dense_epochs=3))
+ALTERED_BYTE = -1
+
+
+def train_family(store: Store) -> None:
+    assert run_plan(planned(CHILD), store) == 0
+
+
+def alter(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[ALTERED_BYTE] ^= 1
+    file.write_bytes(content)
+
+
+def test_an_altered_parent_blocks_its_child_and_stops_no_other_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path)
+    parent, child = planned(CHILD)
+    assert run_plan([parent], store) == 0
+    alter(store.run(parent.spec.run_id).tensor_file("tickets", 0))
+    with caplog.at_level(logging.WARNING):
+        assert run_plan([child, Planned(GOOD)], store) == 1
+    assert "blocked, its parent is damaged" in caplog.text
+    assert store.run(child.spec.run_id).error() is None
+    assert store.run(GOOD.run_id).status() == "done"
+
+
+def test_a_limit_is_not_used_up_by_blocked_runs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(tmp_path)
+    parent, child = planned(CHILD)
+    store.run(parent.spec.run_id).path.mkdir(parents=True)
+    (store.run(parent.spec.run_id).path / "error.json").write_text('{"type": "ValueError", "message": "no"}')
+    with caplog.at_level(logging.INFO):
+        assert run_plan([parent, child, Planned(GOOD)], store, limit=1) == 1
+    assert store.run(GOOD.run_id).status() == "done"
+    assert f"blocked, its parent {parent.spec.run_id} failed (ValueError: no)" in caplog.text
+    assert "3 runs: 1 failed, 1 blocked, 1 done" in caplog.text
+
+
+def test_a_child_of_a_parent_made_again_otherwise_is_damaged_until_it_is_made_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    train_family(store)
+    parent, child = (run.spec for run in planned(CHILD))
+    before = outcome(tmp_path, child)
+    result = store.run(parent.run_id).result()
+    result["files"]["tickets/0.safetensors"]["sha256"] = "0" * 64  # as of another machine's parent
+    (store.run(parent.run_id).path / "result.json").write_text(json.dumps(result))
+    assert store.status(child) == "damaged"
+    assert store.run(child.run_id).status() == "done"
+    # --retry makes the parent again, since its ticket is not what it says, to the bits that the child started from
+    assert run_plan(planned(CHILD), store, retry=True) == 0
+    assert store.status(child) == "done"
+    assert outcome(tmp_path, child) == before
+
+
+def test_logits_of_a_child_are_repaired_without_its_parent(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    train_family(store)
+    parent, child = (run.spec for run in planned(CHILD))
+    before = outcome(tmp_path, child)
+    shutil.rmtree(store.run(parent.run_id).path)
+    alter(store.run(child.run_id).path / "logits/test.safetensors")
+    assert run_plan([Planned(child)], store, retry=True) == 0
+    assert all(before[name] == content for name, content in outcome_of_files(tmp_path, child).items())
+
+
+def outcome_of_files(store: Path, spec: RunSpec) -> dict[str, bytes]:
+    folder = Store(store).run(spec.run_id)
+    files = [file for kind in ("tickets", "logits") for file in folder.tensors(kind)]
+    return {str(file.relative_to(folder.path)): file.read_bytes() for file in files}
+
+
+def test_a_child_draws_other_images_than_its_parent_of_the_same_seed() -> None:
+    assert CHILD.parent is not None
+    assert CHILD.seed == CHILD.parent.seed == CHILD.parent.stream != CHILD.stream
