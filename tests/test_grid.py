@@ -340,7 +340,7 @@ def test_a_grid_that_can_not_be_extended_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"extends: .*base\.yaml extends other\.yaml itself"):
         load_text(tmp_path, EXTENDED)
     (tmp_path / "base.yaml").write_text("bse: {data: digits}")
-    with pytest.raises(UserError, match=r"extends: bse: unknown key; did you mean 'base'"):
+    with pytest.raises(UserError, match=r"extends: .*base\.yaml: bse: unknown key; did you mean 'base'"):
         load_text(tmp_path, EXTENDED)
 
 

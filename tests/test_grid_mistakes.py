@@ -88,6 +88,11 @@ def mistake(cell: str, *words: str) -> object:
         mistake("model: {ensemble: mimi}", "cells[0].model.ensemble: found 'mimi'", "'mimo'", "batch_ensemble"),
         mistake("model: {ensemble: {kind: mimo, size: 3}}", "ensemble.size: unknown key", "kind, members"),
         mistake("model: {ensemble: {kind: tree_net}}", "model.ensemble.head_blocks: missing"),
+        mistake("model: {ensemble: tree_net}", "model.ensemble.head_blocks: missing"),
+        mistake(
+            "method: gradual_pruning, topology: {distribution: uniform}, recipe: {epochs: 10, update_every: 999}",
+            "cells[0].recipe: an update every 999 steps, but pruning lasts 60",
+        ),
         mistake("model: {ensemble: {kind: mc_dropout, rate: 1}}", "rate: found 1; allowed: at least 0 and less"),
         mistake("model: {ensemble: 3}", "cells[0].model.ensemble: found 3; allowed: a mapping"),
         # what does not go together
@@ -104,7 +109,7 @@ def mistake(cell: str, *words: str) -> object:
         mistake(
             "members: 4, model: {ensemble: {kind: mimo, members: 3}}",
             "members: found 4",
-            "makes 3 members",
+            "leaves 1 ticket of 3 members each",
             "such as 3",
         ),
         mistake("topology: {distribution: global}", "base.method: dst", "needs a recipe that prunes"),

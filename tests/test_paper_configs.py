@@ -28,10 +28,9 @@ def test_a_grid_says_what_it_serves_and_plans_at_every_scale(grid: Path) -> None
     first = grid.read_text(encoding="utf-8").split("\n")[0]
     assert first.startswith("# "), "a comment says which table or figure it serves"
     loaded = load_grid(grid)
-    wanted = SCALES if grid.name != "digits.yaml" else ("paper", "tiny")
-    assert loaded.scales.keys() >= set(wanted)
+    assert loaded.scales.keys() >= set(SCALES)
     sizes = []
-    for scale in wanted:
+    for scale in SCALES:
         plan = make_plan(loaded, scale, None)
         assert len({cell.name for cell in plan.cells}) == len(loaded.cells)
         assert all(run.train_flops > 0 for run in plan.runs)
@@ -82,7 +81,7 @@ def test_imagenet_has_the_rows_of_the_paper() -> None:
 
 def test_the_digits_cover_every_method_and_every_network_of_several_members() -> None:
     cells = planned("digits.yaml").cells
-    assert {cell.method for cell in cells} == METHODS.keys()
+    assert {cell.method for cell in load_grid(PAPER_CONFIGS / "digits.yaml").cells} == METHODS.keys()
     assert {cell.model.ensemble.kind for cell in cells if cell.model.ensemble} == MULTI_MEMBER.keys()
 
 
@@ -137,3 +136,12 @@ def test_several_grids_say_what_they_share() -> None:
     hours = {run.id: run.hours for plan in plans for run in plan.runs}
     assert together.hours == pytest.approx(sum(hours.values()))
     assert together.hours < sum(plan.hours for plan in plans) < sum(plan.unshared_hours for plan in plans)
+
+
+def test_the_readme_says_what_all_of_cifar_comes_to() -> None:
+    grids = grid_files([PAPER_CONFIGS / "cifar10.yaml", PAPER_CONFIGS / "cifar100.yaml", PAPER_CONFIGS / "ablations"])
+    together = Together.of([make_plan(load_grid(grid), "paper", None) for grid in grids])
+    readme = (PAPER_CONFIGS.parent / "README.md").read_text(encoding="utf-8")
+    assert f"{together.cells} cells are {len(together.runs)} distinct runs" in readme
+    unshared = sum(plan.unshared_hours for plan in together.plans)
+    assert round(10 * (1 - together.hours / unshared)) == 3  # "three tenths"

@@ -363,6 +363,26 @@ def test_fewer_samples_of_a_network_that_draws_them_are_the_same_run(tmp_path: P
     assert [cell.inference_flops_ratio for cell in plan.cells] == pytest.approx([1, 5, 10])
 
 
+def test_samples_of_several_tickets_are_all_counted(tmp_path: Path) -> None:
+    """The first three of thirty predictions would be one ticket, three times."""
+    cell = "method: snapshot, members: 6, model: {ensemble: {kind: mc_dropout, samples: 3}}, recipe: {cycles: 4}"
+    with pytest.raises(UserError, match="leaves 4 tickets of 3 members each: a multiple of 12"):
+        load_text(tmp_path, f"base: {{data: digits}}\ncells: [{{name: a, {cell}}}]")
+
+
+def test_a_recipe_takes_a_ticket_for_each_network_that_the_members_make(tmp_path: Path) -> None:
+    cell = "method: edst, sparsity: 0.8, members: 9, model: {ensemble: {kind: tree_net, members: 3, head_blocks: 3}}"
+    (found,) = load_text(tmp_path, f"base: {{data: cifar10}}\ncells: [{{name: a, {cell}}}]").cells
+    assert (found.spec.tickets, found.runs_a_replicate) == (3, 1)
+
+
+def test_a_method_has_the_name_that_tables_give_it() -> None:
+    plan = make_plan(load_grid(PAPER_CONFIGS / "cifar10.yaml"), "paper", None)
+    assert {run.cells for run in select(plan, ["method=mimo"])} == {("MIMO M=3",)}
+    beyond = make_plan(load_grid(PAPER_CONFIGS / "ablations/beyond.yaml"), "paper", None)
+    assert beyond.cells[-1].method == "dst tree_net"
+
+
 # -- selection ---------------------------------------------------------------------------------------------------------
 
 

@@ -250,3 +250,10 @@ def test_a_cell_without_validation_images_gets_none_from_a_scale(tmp_path: Path)
         (2000, 500),
         (2000, 0),
     ]
+
+
+def test_a_size_that_makes_no_network_is_a_mistake_of_the_scale(tmp_path: Path) -> None:
+    cell = "{name: tree, data: cifar10, method: dense, members: 3, model: {ensemble: {kind: tree_net, head_blocks: 3}}}"
+    grid = load_text(tmp_path, f"cells: [{cell}]\nscales: {{tiny: {{depth: 11}}}}")
+    with pytest.raises(UserError, match=r"scales\.tiny: cell 'tree': .*6n \+ 4.*not 11"):
+        scaled_cells(grid.cells, grid.scales["tiny"], "tiny")

@@ -259,7 +259,8 @@ def _runs_a_replicate(entry: CellEntry, spec: RunSpec, locate: Locate) -> int:
     if members % per_run:
         fits = max(1, round(members / per_run)) * per_run
         each = "" if spec.model.members == 1 else f" of {spec.model.members} members each"
-        found = f"found {members}; a run of {entry.method} leaves {spec.tickets} tickets{each}"
+        tickets = f"{spec.tickets} ticket{'' if spec.tickets == 1 else 's'}{each}"
+        found = f"found {members}; a run of {entry.method} leaves {tickets}"
         raise UserError(f"{locate('members')}: {found}: a multiple of {per_run} is needed, such as {fits}")
     runs = members // per_run
     if runs > RUNS_A_REPLICATE:

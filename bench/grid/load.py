@@ -81,12 +81,13 @@ def _extended(file: GridFile, path: Path) -> GridFile:
         return file
     other = path.parent / file.extends
     try:
+        content = read_yaml(other)
+        if isinstance(content, dict) and "extends" in content:
+            raise UserError(f"{other} extends {content['extends']} itself; allowed: a grid that extends none")
         load_grid(other)  # its mistakes are its own
-        below = validated(GridFile, read_yaml(other), key_path)
     except UserError as error:
         raise UserError(f"extends: {error}") from None
-    if below.extends is not None:
-        raise UserError(f"extends: {other} extends {below.extends} itself; allowed: a grid that extends none")
+    below = validated(GridFile, content, key_path)
     own = file.cells or file.axes or file.include
     return file.model_copy(
         update={

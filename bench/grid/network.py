@@ -44,7 +44,9 @@ def _ensemble(choice: object, name: str, network: Network, members: int, locate:
     place = locate("model", "ensemble")
 
     def at(*keys: Key) -> str:
-        return key_path(place, *keys) if short else locate("model", "ensemble", *keys)
+        if not short:
+            return locate("model", "ensemble", *keys)
+        return place if keys == ("kind",) else key_path(place, *keys)  # the kind alone was written
 
     short = isinstance(choice, str)
     choice = {"kind": choice} if short else choice
