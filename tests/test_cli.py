@@ -66,6 +66,7 @@ def test_plan_of_several_grids_says_what_they_share(capsys: pytest.CaptureFixtur
     assert "cifar10 (paper)" in text
     assert "semantics (paper)" in text
     assert "GPU-hours with sharing" in text
+    assert re.search(r"^\d+ missing$", text, re.MULTILINE)
     document = json.loads(call(capsys, "plan", *grids[:2], "--json", *store)[1])
     assert [grid["grid"] for grid in document["grids"]] == ["cifar10", "cifar100"]
     assert document["totals"]["runs"] == sum(grid["totals"]["runs"] for grid in document["grids"])  # none in common
