@@ -23,7 +23,7 @@ Rows = list[dict[str, Any]]
 
 CELLS = (
     "cell method members sparsity replicates replicates_done runs dataset variant train_flops_ratio "
-    "inference_flops_ratio parameters_ratio"
+    "inference_flops_ratio parameters_ratio flops_assumed"
 )
 REPLICATES = " ".join(("cell replicate members", *MEASURED))
 MEMBERS = "cell replicate member accuracy nll ece"
@@ -155,6 +155,7 @@ def _cell_row(cell: CellPlan, done: int) -> dict[str, Any]:
         "train_flops_ratio": cell.train_flops_ratio,
         "inference_flops_ratio": cell.inference_flops_ratio,
         "parameters_ratio": cell.parameters_ratio,
+        "flops_assumed": cell.flops_assumed,
     }
 
 

@@ -14,6 +14,7 @@ from analysis.context import Context
 from analysis.published import Published
 from analysis.results import Results
 from analysis.statistics import Estimate, estimate
+from bench.cost import GLOBAL_FLOPS
 
 NOTES = (
     "± is half the 95% interval of Student's t over replicates; a single replicate has none. Ensembles average the "
@@ -22,6 +23,10 @@ NOTES = (
 )
 PUBLISHED_NOTE = "Published numbers are those of the grid's cells at scale paper, each from its source."
 REFERENCE_ONLY = " They are for reference only: the numbers of this table were not made under the same conditions."
+ASSUMED_FLOPS = (
+    f"FLOPs of {{}} are assumed: a network pruned by global magnitude is priced at {GLOBAL_FLOPS} x density of the "
+    "dense FLOPs; what was left in each layer is drawn in the figure of densities."
+)
 NO_PUBLISHED = "No published number with a source exists for these cells."
 
 
@@ -64,11 +69,15 @@ def main_table(results: Results, published: Mapping[str, Published], context: Co
         rows = [
             [*row, *(text(one) if one else "" for _, text in columns)] for row, one in zip(rows, beside, strict=True)
         ]
-        notes = (NOTES, PUBLISHED_NOTE + ("" if context.comparable else REFERENCE_ONLY))
+        notes: tuple[str, ...] = (NOTES, PUBLISHED_NOTE + ("" if context.comparable else REFERENCE_ONLY))
     else:
         notes = (NOTES, NO_PUBLISHED)
+    assumed = list(results.cells.loc[results.cells["flops_assumed"], "cell"])
+    if assumed:
+        notes = (*notes, ASSUMED_FLOPS.format(", ".join(assumed)))
     numbers = _numbers(results, metrics, context)
     numbers["runs"] = results.cells["runs"]
+    numbers["flops_assumed"] = results.cells["flops_assumed"]
     for field in ("accuracy", "nll", "ece", "source"):
         numbers[f"published_{field}"] = [getattr(one, field) if one else None for one in beside]
     return Table(context.grid, "Results", tuple(head), tuple(map(tuple, rows)), notes, numbers)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from bench.data.catalog import DATASETS
 from bench.models.catalog import Layer, inputs_per_image, network_layers, passes_per_image
@@ -41,51 +41,44 @@ def forward_flops(model: ModelSpec, data: DataSpec, topology: Topology | None = 
     return _forward_flops(_Key.of(model), data.name, density, distribution)
 
 
-def prediction_flops(spec: RunSpec, members: int) -> float:
-    """Return the FLOPs of predicting one image with so many members of the run's network, a ticket or several."""
+def prediction_ratio(spec: RunSpec, members: int) -> float:
+    """Return the FLOPs of predicting an image with so many members over those of the plain dense network."""
     one = forward_flops(spec.model, spec.data, spec.topology) * passes_per_image(spec.model)
-    return one * members / spec.model.members
+    return one * members / spec.model.members / _forward_flops(_Key.plain(spec.model), spec.data.name, 1.0, "erk")
 
 
-def weights(spec: RunSpec, members: int) -> float:
-    """Return the number of active weights (masked tensors alone) that so many members take; samples share theirs."""
+def parameters_ratio(spec: RunSpec, members: int) -> float:
+    """Return the active weights of so many members over those of the plain dense network; samples share theirs."""
     tickets = 1.0 if isinstance(spec.model.ensemble, McDropout) else members / spec.model.members
-    total = sum(layer.size for layer in layers_of(spec.model, spec.data))
-    return tickets * total * (1.0 if spec.topology is None else spec.topology.density)
+    density = 1.0 if spec.topology is None else spec.topology.density
+    whole = _size(_Key.of(spec.model), spec.data.name) / _size(_Key.plain(spec.model), spec.data.name)
+    return tickets * density * whole
 
 
 def training_flops(spec: RunSpec) -> float:
     """Return the FLOPs of a run over all its epochs, those of its parent not included."""
-    return _flops_of_inputs(spec.model, spec.data, _dense_epochs(spec)) * inputs_per_image(spec.model)
+    if spec.topology is None or not spec.starts_dense:
+        epochs = forward_flops(spec.model, spec.data, spec.topology) * spec.epochs
+    else:
+        epochs = forward_flops(spec.model, spec.data) * _dense_epochs(spec, spec.topology)
+    return PASSES_A_STEP * epochs * spec.data.train_images * inputs_per_image(spec.model)
 
 
 def dense_training_flops(spec: RunSpec, epochs: float) -> float:
     """Return the FLOPs of `epochs` epochs of the run's network, several members and all, without masks."""
-    return _flops_of_inputs(spec.model, spec.data, epochs) * inputs_per_image(spec.model)
+    images = spec.data.train_images * inputs_per_image(spec.model)
+    return PASSES_A_STEP * forward_flops(spec.model, spec.data) * images * epochs
 
 
 def reference_flops(model: ModelSpec, data: DataSpec, epochs: float) -> float:
     """Return the FLOPs of `epochs` epochs of the plain, dense, single network behind a model."""
-    return _flops_of_inputs(plain(model), data, epochs)
+    return PASSES_A_STEP * _forward_flops(_Key.plain(model), data.name, 1.0, "erk") * data.train_images * epochs
 
 
-def plain(model: ModelSpec) -> ModelSpec:
-    """Return the network without what makes it an ensemble."""
-    return model.model_copy(update={"ensemble": None})
-
-
-def _flops_of_inputs(model: ModelSpec, data: DataSpec, epochs: float) -> float:
-    return PASSES_A_STEP * forward_flops(model, data) * data.train_images * epochs
-
-
-def _dense_epochs(spec: RunSpec) -> float:
-    """Return how many epochs of the dense network cost what the run costs."""
-    if spec.topology is None:
-        return spec.epochs
-    dense = forward_flops(spec.model, spec.data)
-    target = forward_flops(spec.model, spec.data, spec.topology) / dense
-    current = 1.0 if spec.starts_dense else target
-    total = 0.0
+def _dense_epochs(spec: RunSpec, topology: Topology) -> float:
+    """Return how many epochs of the dense network a run that prunes costs."""
+    target = forward_flops(spec.model, spec.data, topology) / forward_flops(spec.model, spec.data)
+    current, total = 1.0, 0.0
     for phase in spec.phases:
         if any(isinstance(action, Prune) for action in phase.on_start):
             current = target
@@ -108,8 +101,7 @@ def _pruned_epochs(pruning: GradualPruning, epochs: int, steps_per_epoch: int, t
     return (total + share * (epochs * steps_per_epoch - begun)) / steps_per_epoch
 
 
-@dataclass(frozen=True)
-class _Key:
+class _Key(NamedTuple):
     """A model as the key of a cache: a dict of arguments is none."""
 
     name: str
@@ -119,6 +111,11 @@ class _Key:
     @classmethod
     def of(cls, model: ModelSpec) -> "_Key":
         return cls(model.name, tuple(model.arguments.items()), model.ensemble)
+
+    @classmethod
+    def plain(cls, model: ModelSpec) -> "_Key":
+        """Return the network without what makes it an ensemble."""
+        return cls(model.name, tuple(model.arguments.items()), None)
 
     def model(self) -> ModelSpec:
         return ModelSpec(name=self.name, arguments=dict(self.arguments), ensemble=self.ensemble)
@@ -134,6 +131,11 @@ def _forward_flops(key: _Key, dataset: str, density: float, distribution: str) -
         return min(1.0, GLOBAL_FLOPS * density) * total
     densities = DISTRIBUTIONS[distribution]({layer.name: layer.shape for layer in layers}, density)
     return sum(densities[layer.name] * layer.flops for layer in layers)
+
+
+@cache
+def _size(key: _Key, dataset: str) -> int:
+    return sum(layer.size for layer in _layers(key, dataset))
 
 
 @cache

@@ -215,3 +215,8 @@ def test_without_a_measurement_a_masked_run_takes_the_time_of_a_dense_one() -> N
         assert "10 TFLOP/s" in estimate.basis
     default = Speeds([], "cuda", None).estimate(run_spec())
     assert default.hours == pytest.approx(3.54e17 / (ASSUMED_TFLOPS["cuda"] * 1e12) / 3600, rel=2e-3)
+
+
+def test_costs_that_rest_on_an_assumption_are_marked() -> None:
+    plan = make_plan(load_grid(PAPER_CONFIGS / "cifar10.yaml"), "paper", None)
+    assert {cell.name for cell in plan.cells if cell.flops_assumed} == {"LTR M=3 S=0.8", "PF M=3 S=0.8"}

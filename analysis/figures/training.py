@@ -29,8 +29,14 @@ def training_curves(epochs: pd.DataFrame, events: pd.DataFrame, tickets: pd.Data
                 loss.plot(run["epoch"], run[f"{kind}_loss"], color=color, linewidth=0.7, alpha=0.75)
                 accuracy.plot(run["epoch"], run[f"{kind}_accuracy"] * 100, color=color, linewidth=0.7, alpha=0.75)
         stars = tickets[tickets["trajectory"] == name]
+        # Without validation images a ticket lies on the training curve.
+        trained = own.set_index(["run", "epoch"])["train_accuracy"]
+        heights = [
+            trained[row["run"], row["epoch"]] if pd.isna(row["validation_accuracy"]) else row["validation_accuracy"]
+            for row in stars.to_dict("records")
+        ]
         accuracy.plot(
-            stars["epoch"], stars["validation_accuracy"] * 100, "*", color=palette[1], markersize=7,
+            stars["epoch"], [100 * height for height in heights], "*", color=palette[1], markersize=7,
             markeredgecolor="black", markeredgewidth=0.4, zorder=5, clip_on=False,
         )  # fmt: skip
         last = int(own["epoch"].max())

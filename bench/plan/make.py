@@ -6,17 +6,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
-from bench.cost import (
-    Hours,
-    Speeds,
-    forward_flops,
-    layers_of,
-    plain,
-    prediction_flops,
-    reference_flops,
-    training_flops,
-    weights,
-)
+from bench.cost import Hours, Speeds, parameters_ratio, prediction_ratio, reference_flops, training_flops
 from bench.errors import UserError, did_you_mean
 from bench.grid import Cell, Grid, Scale, scaled_cells
 from bench.plan.records import CellPlan, Plan, RunPlan, Status, method_of
@@ -58,10 +48,11 @@ def make_plan(
     for cell, own in zip(cells, asked, strict=True):
         for replicate in own:
             runs.use(cell.name, replicate)
-    rows = tuple(_row(cell, own, references) for cell, own in zip(cells, asked, strict=True))
     # Replicate 0 of every cell comes first, so that a first table is there early.
     order = [own[r] for r in range(max(cell.replicates for cell in cells)) for own in asked if r < len(own)]
-    return Plan(grid.name, grid.title, scale, overlay.needs_gpu, rows, runs.planned(chain.from_iterable(order)))
+    planned = runs.planned(chain.from_iterable(order))
+    rows = tuple(_row(cell, own, planned) for cell, own in zip(cells, asked, strict=True))
+    return Plan(grid.name, grid.title, scale, overlay.needs_gpu, rows, tuple(planned.values()))
 
 
 class _Asked(NamedTuple):
@@ -101,17 +92,20 @@ class _Runs:
 
     def use(self, cell: str, runs: Sequence[_Asked]) -> None:
         """Note that a replicate of a cell needs these runs, and their parents."""
-        for run_id in dict.fromkeys([*(run.parent.id for run in runs if run.parent), *(run.id for run in runs)]):
+        for run_id in dict.fromkeys([run.parent.id for run in runs if run.parent]):
             self._users[run_id].append(cell)
+        for run in runs:
+            self._users[run.id].append(cell)
 
-    def planned(self, order: Iterable[_Asked]) -> tuple[RunPlan, ...]:
-        """Return every run once in this order, a parent before its first child."""
+    def planned(self, order: Iterable[_Asked]) -> dict[str, RunPlan]:
+        """Return every run by its id, once, in this order, a parent before its first child."""
         planned: dict[str, RunPlan] = {}
         for run in order:
-            for one in (run.parent, run):
-                if one is not None and one.id not in planned:
-                    planned[one.id] = self._plan(one, planned)
-        return tuple(planned.values())
+            if run.parent is not None and run.parent.id not in planned:
+                planned[run.parent.id] = self._plan(run.parent, planned)
+            if run.id not in planned:
+                planned[run.id] = self._plan(run, planned)
+        return planned
 
     def _plan(self, run: _Asked, planned: Mapping[str, RunPlan]) -> RunPlan:
         # Runs of a cell share one spec object, and its cost; held by them, it can not be another's later.
@@ -150,25 +144,23 @@ class _Runs:
         return self._store.status(run.like) if run.parent else self._store.run(run.id).status()
 
 
-def _row(cell: Cell, runs: Sequence[Sequence[_Asked]], references: "_References") -> CellPlan:
+def _row(cell: Cell, runs: Sequence[Sequence[_Asked]], planned: Mapping[str, RunPlan]) -> CellPlan:
     spec = cell.spec
-    dense = forward_flops(plain(spec.model), spec.data)
-    parents = [tuple(dict.fromkeys(run.parent.id for run in own if run.parent)) for own in runs]
-    ratio = cell.runs_a_replicate * training_flops(spec) / references(spec)
+    parents: tuple[tuple[str, ...], ...] = ((),) * len(runs)
     if spec.parent is not None:
-        ratio += len(parents[0]) * training_flops(spec.parent) / references(spec.parent)
+        parents = tuple(tuple(dict.fromkeys(run.parent.id for run in own if run.parent)) for own in runs)
     return CellPlan(
         name=cell.name,
         method=method_of(cell.method, spec.model),
         members=cell.members,
         sparsity=cell.sparsity,
         replicates=cell.replicates,
-        runs=tuple(tuple(run.id for run in own) for own in runs),
-        parents=tuple(parents),
-        train_flops_ratio=ratio,
-        inference_flops_ratio=prediction_flops(spec, cell.members) / dense,
-        parameters_ratio=weights(spec, cell.members)
-        / sum(layer.size for layer in layers_of(plain(spec.model), spec.data)),
+        runs=tuple(tuple([run.id for run in own]) for own in runs),
+        parents=parents,
+        train_flops_ratio=sum([planned[run].train_flops_ratio for run in (*parents[0], *(one.id for one in runs[0]))]),
+        inference_flops_ratio=prediction_ratio(spec, cell.members),
+        parameters_ratio=parameters_ratio(spec, cell.members),
+        flops_assumed=spec.topology is not None and spec.topology.distribution == "global",
         data=spec.data,
         model=spec.model,
     )

@@ -28,6 +28,7 @@ class CellPlan:
     train_flops_ratio       training FLOPs of one replicate, parents included, over those of one dense run
     inference_flops_ratio   FLOPs of predicting with all members over those of one dense network
     parameters_ratio        weights of all members over those of one dense network
+    flops_assumed           those of networks pruned by global magnitude are: what is left in a layer is known later
     """
 
     name: str
@@ -40,6 +41,7 @@ class CellPlan:
     train_flops_ratio: float
     inference_flops_ratio: float
     parameters_ratio: float
+    flops_assumed: bool
     data: DataSpec
     model: ModelSpec
 

@@ -81,8 +81,8 @@ def print_several(together: Together, console: "Console") -> None:
         f"{together.cells:,} cells, {len(together.runs):,} distinct runs ({grid_by_grid:,} grid by grid, {unshared:,} "
         "if every cell trained its own)"
     )
-    counts: Counter[str] = Counter(run.status for run in together.runs)
-    console.print(", ".join(f"{counts[status]:,} {status}" for status in STATUSES if counts[status]))
+    states: Counter[str] = Counter(run.status for run in together.runs)
+    console.print(", ".join(f"{states[status]:,} {status}" for status in STATUSES if states[status]))
     for device in dict.fromkeys(run.hours_device for run in together.runs):
         alone = sum(plan.unshared_hours for plan in together.plans)
         if len({run.hours_device for run in together.runs}) == 1:

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from bench.cost import GLOBAL_FLOPS
 from bench.plan.records import CellPlan, Plan, RunPlan
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def _cell_record(cell: CellPlan) -> dict[str, Any]:
         "train_flops_ratio": cell.train_flops_ratio,
         "inference_flops_ratio": cell.inference_flops_ratio,
         "parameters_ratio": cell.parameters_ratio,
+        "flops_assumed": cell.flops_assumed,
         "parents": [run_id for replicate in cell.parents for run_id in replicate],
         "runs": [run_id for replicate in cell.runs for run_id in replicate],
         "data": cell.data.model_dump(),
@@ -94,6 +96,10 @@ def print_plan(plan: Plan, console: "Console") -> None:
     if len(plan.cells) > MOST_CELLS:
         console.print(f"... and {len(plan.cells) - MOST_CELLS:,} more cells; --json lists them all")
     console.print("training, prediction: FLOPs of one replicate, in dense runs and dense networks", style="dim")
+    if any(cell.flops_assumed for cell in plan.cells):
+        console.print(
+            f"what global magnitude pruning leaves is assumed: {GLOBAL_FLOPS} x density of the FLOPs", style="dim"
+        )
     console.print("", _run_table(plan) if len(plan.runs) <= MOST_RUNS else _group_table(plan), "", sep="\n")
     for line in _totals(plan):
         console.print(line)
