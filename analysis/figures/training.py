@@ -26,8 +26,9 @@ def training_curves(epochs: pd.DataFrame, events: pd.DataFrame, tickets: pd.Data
         marks = events[events["trajectory"] == name]
         for kind, color in colors.items():
             for _, run in own.groupby("run", sort=False):
-                loss.plot(run["epoch"], run[f"{kind}_loss"], color=color, linewidth=0.7, alpha=0.75)
-                accuracy.plot(run["epoch"], run[f"{kind}_accuracy"] * 100, color=color, linewidth=0.7, alpha=0.75)
+                look = {"color": color, "linewidth": 0.7, "alpha": 0.75, "marker": "." if len(run) == 1 else None}
+                loss.plot(run["epoch"], run[f"{kind}_loss"], **look)
+                accuracy.plot(run["epoch"], run[f"{kind}_accuracy"] * 100, **look)
         stars = tickets[tickets["trajectory"] == name]
         # Without validation images a ticket lies on the training curve.
         trained = own.set_index(["run", "epoch"])["train_accuracy"]
@@ -42,7 +43,7 @@ def training_curves(epochs: pd.DataFrame, events: pd.DataFrame, tickets: pd.Data
         last = int(own["epoch"].max())
         for axes in (loss, accuracy):
             _mark(axes, marks, last)
-            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
             thin(axes)
         loss.set_yscale("log")
         low, high = loss.get_ylim()
