@@ -72,9 +72,10 @@ def _names(plan: Plan) -> list[str]:
 
 def _allowed(key: str, value: str, values: Sequence[str]) -> str:
     """Return what there is, with the nearest; too many are cut, and ids are not guessed."""
-    if len(values) > MOST_SHOWN:
+    if key == "run":
         return f"; there are {_listed(values)}"
-    return did_you_mean(value, values) if key != "run" else f"; there are {_listed(values)}"
+    hint, _, allowed = did_you_mean(value, values).partition(" allowed: ")
+    return f"{hint} allowed: {_listed(values) if len(values) > MOST_SHOWN else allowed}"
 
 
 def _listed(values: Sequence[str]) -> str:
