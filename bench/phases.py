@@ -170,7 +170,7 @@ class Phase(Record):
 
     name: str
     epochs: int = Field(ge=1)
-    lr: LearningRate | Ramp
+    lr: LearningRate | Ramp = Field(union_mode="left_to_right")
     rewire: Rewire | None = None
     pruning: GradualPruning | None = None
     on_start: tuple[Action, ...] = ()

@@ -19,11 +19,11 @@ from bench.grid.entry import CellEntry, DataChoice, OptimizerChoice, SemanticsCh
 from bench.grid.messages import Locate, validated
 from bench.grid.method import find_method, make_phases
 from bench.grid.network import resolve_model
-from bench.models.catalog import Layer
+from bench.models.catalog import Layer, network_layers
 from bench.phases import Phase, Prune
 from bench.recipes import PRESETS, Lineage, Method, Semantics, Setting
 from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
-from bench.spec import Augmentation, DataSpec, McDropout, ModelSpec, Optimizer, RunSpec, Topology
+from bench.spec import Augmentation, DataSpec, McDropout, ModelSpec, MultiMember, Optimizer, RunSpec, Topology
 
 # Run j of replicate r trains with seed + 100 r + j: no seed depends on M, so ensembles of every size share runs.
 RUNS_A_REPLICATE = 100
@@ -115,8 +115,9 @@ def find_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
 def _topology_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
     if spec.topology is None or spec.topology.distribution == "global":
         return None
-    layers = layers_of(spec.model, spec.data)
-    empty = _empty_layer(layers, spec.topology.density, spec.topology.distribution)
+    model, topology = spec.model, spec.topology
+    key = (model.name, tuple(model.arguments.items()), model.ensemble)
+    empty = _empty_layer(key, spec.data.name, topology.density, topology.distribution)
     if empty is None:
         return None
     sparsity = 1 - Decimal(str(spec.topology.density))
@@ -127,8 +128,14 @@ def _topology_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
 
 
 @lru_cache(maxsize=4096)
-def _empty_layer(layers: tuple[Layer, ...], density: float, distribution: str) -> Layer | None:
+def _empty_layer(
+    model: tuple[str, tuple[tuple[str, Any], ...], MultiMember | None], dataset: str, density: float, distribution: str
+) -> Layer | None:
     """Return the first layer of a network that would start without a weight, None if every layer has some."""
+    name, arguments, ensemble = model
+    facts = DATASETS[dataset]
+    network = ModelSpec(name=name, arguments=dict(arguments), ensemble=ensemble)
+    layers = network_layers(network, facts.classes, facts.image_size)
     shapes = {layer.name: layer.shape for layer in layers}
     counts = exact_counts(shapes, DISTRIBUTIONS[distribution](shapes, density))
     return next((layer for layer in layers if not counts[layer.name]), None)

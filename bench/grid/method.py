@@ -4,7 +4,6 @@ A method is an entry of bench.recipes.METHODS, or any `package.module:function` 
 """
 
 import inspect
-from collections.abc import Hashable
 from functools import lru_cache
 from importlib import import_module
 from traceback import extract_tb
@@ -54,7 +53,7 @@ def make_phases(method: Method, name: str, parameters: dict[str, Any], setting: 
         raise UserError(f"{error} (parameters of {name!r})") from None
     arguments = dict(checked)
     # Thousands of cells share a few schedules. A list among the parameters can be no key of a cache.
-    call = _phases if all(isinstance(value, Hashable) for value in arguments.values()) else _phases.__wrapped__
+    call = _phases.__wrapped__ if any(type(value) in (list, dict) for value in arguments.values()) else _phases
     try:
         phases = call(method, setting, checked)
     except UserError as error:
@@ -72,7 +71,8 @@ def make_phases(method: Method, name: str, parameters: dict[str, Any], setting: 
         raise UserError(f"{locate('method')}: {name!r} raised {_described(error)}") from None
     lineage = phases if isinstance(phases, Lineage) else None
     if lineage is None and isinstance(phases, tuple) and phases and all(isinstance(one, Phase) for one in phases):
-        lineage = Lineage(phases=phases, parent=())
+        # Thousands of cells: the phases were checked when they were made.
+        lineage = Lineage.model_construct(phases=phases, parent=(), parent_sparse=False, shared=False)
     if lineage is None:
         raise UserError(
             f"{locate('method')}: {name!r} must return a tuple of bench.phases.Phase, or a bench.recipes.Lineage"

@@ -92,8 +92,9 @@ class _Runs:
 
     def use(self, cell: str, runs: Sequence[_Asked]) -> None:
         """Note that a replicate of a cell needs these runs, and their parents."""
-        for run_id in dict.fromkeys([run.parent.id for run in runs if run.parent]):
-            self._users[run_id].append(cell)
+        if runs[0].parent is not None:
+            for run_id in dict.fromkeys([run.parent.id for run in runs if run.parent]):
+                self._users[run_id].append(cell)
         for run in runs:
             self._users[run.id].append(cell)
 
@@ -118,7 +119,7 @@ class _Runs:
                 self._speeds.estimate(run.like),
             )
         flops, ratio, hours = cost
-        status, reason = self._status(run), ""
+        status, reason = (self._status(run) if run.id in self._present else "missing"), ""
         parent = planned[run.parent.id] if run.parent else None
         if parent is not None and status == "missing" and parent.status in ("failed", "damaged"):
             status, reason = "blocked", (self._store.blocked_by(run.like) or "") if self._store else ""
@@ -138,8 +139,7 @@ class _Runs:
         )
 
     def _status(self, run: _Asked) -> Status:
-        """Return the status of a run, looking only at those of which the store has a folder."""
-        if self._store is None or run.id not in self._present:
+        if self._store is None:
             return "missing"
         return self._store.status(run.like) if run.parent else self._store.run(run.id).status()
 

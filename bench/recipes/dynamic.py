@@ -3,6 +3,7 @@
 Paper, sections 3.2 and 3.3; released code, main_DST.py and main_EDST.py.
 """
 
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import Field
@@ -18,6 +19,7 @@ from bench.recipes.setting import (
     Positive,
     RefinementEpochs,
     Select,
+    Semantics,
     Setting,
     Share,
     StepDecayEpochs,
@@ -143,8 +145,18 @@ def superposed_edst(
 
 def rewiring(setting: Setting, update_every: int, drop_fraction: float, growth: Growth) -> Rewire:
     """Return the periodic topology update with the switches of the cell's semantics."""
-    semantics = setting.semantics
-    rule = RewireRule(
+    return Rewire(
+        every=update_every,
+        drop_fraction=drop_fraction,
+        schedule=setting.semantics.drop_schedule,
+        update_step=setting.semantics.update_step,
+        rule=_rule(setting.semantics, growth),
+    )
+
+
+@lru_cache
+def _rule(semantics: Semantics, growth: Growth) -> RewireRule:
+    return RewireRule(
         growth=growth,
         # Only the switches that can act are part of the identity: gradient growth draws nothing.
         random_growth=semantics.random_growth if growth == "random" else "exact",
@@ -152,13 +164,6 @@ def rewiring(setting: Setting, update_every: int, drop_fraction: float, growth: 
         regrow_dropped=semantics.regrow_dropped,
         ties=semantics.ties,
         inactive_momentum=semantics.inactive_momentum,
-    )
-    return Rewire(
-        every=update_every,
-        drop_fraction=drop_fraction,
-        schedule=semantics.drop_schedule,
-        update_step=semantics.update_step,
-        rule=rule,
     )
 
 

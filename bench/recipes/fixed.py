@@ -3,6 +3,8 @@
 Paper, section 4.1; released code, main_individual.py: 250 epochs, learning rate x0.1 after 50% and 75% of them.
 """
 
+from functools import lru_cache
+
 from bench.phases import LearningRate, Phase, TicketPolicy
 from bench.recipes.setting import Count, Epochs, Positive, Select, Setting, StepDecayEpochs
 
@@ -23,8 +25,8 @@ def step_decay(
 
     select   the epoch that becomes the ticket
     """
-    schedule = step_schedule(setting, epochs, decay_epochs, decay_factor, warmup_epochs)
-    return (Phase(name="train", epochs=epochs, lr=schedule, ticket=TicketPolicy(select=select)),)
+    decays = None if decay_epochs is None else tuple(decay_epochs)
+    return _step_phase(setting.learning_rate, epochs, decays, decay_factor, warmup_epochs, select)
 
 
 def dense(
@@ -50,13 +52,26 @@ def dense(
 
 
 def step_schedule(
-    setting: Setting, epochs: int, decay_epochs: list[int] | None, decay_factor: float, warmup_epochs: int = 0
+    learning_rate: float, epochs: int, decay_epochs: tuple[int, ...] | None, decay_factor: float, warmup_epochs: int = 0
 ) -> LearningRate:
     """Return the learning rate of step_decay."""
-    boundaries = (epochs // 2, epochs * 3 // 4) if decay_epochs is None else tuple(decay_epochs)
+    boundaries = (epochs // 2, epochs * 3 // 4) if decay_epochs is None else decay_epochs
     # Divided where the factor is one over a whole number: 0.1 / 10 is 0.01, and 0.1 * 0.1 is not.
     over = round(1 / decay_factor)
     exact = over >= 1 and decay_factor == 1 / over
-    lr = setting.learning_rate
-    values = tuple(lr / over**n if exact else lr * decay_factor**n for n in range(len(boundaries) + 1))
+    steps = range(len(boundaries) + 1)
+    values = tuple(learning_rate / over**n if exact else learning_rate * decay_factor**n for n in steps)
     return LearningRate(values=values, boundaries=boundaries, warmup_epochs=warmup_epochs)
+
+
+@lru_cache(maxsize=4096)  # the cells of a grid share a few schedules
+def _step_phase(
+    learning_rate: float,
+    epochs: int,
+    decay_epochs: tuple[int, ...] | None,
+    decay_factor: float,
+    warmup_epochs: int,
+    select: Select,
+) -> tuple[Phase]:
+    schedule = step_schedule(learning_rate, epochs, decay_epochs, decay_factor, warmup_epochs)
+    return (Phase(name="train", epochs=epochs, lr=schedule, ticket=TicketPolicy(select=select)),)

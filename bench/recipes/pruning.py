@@ -64,7 +64,7 @@ def gradual_pruning(
             f"recipe.end_epoch: pruning from epoch {begin} to {end} of {epochs}; allowed: an end after its begin and "
             "before the last epoch"
         )
-    schedule = step_schedule(setting, epochs, None, 0.1)
+    schedule = step_schedule(setting.learning_rate, epochs, None, 0.1)
     before = [boundary for boundary in schedule.boundaries if boundary < end]
     # at `end` itself the rate may have changed already
     first = sum(boundary <= end for boundary in schedule.boundaries)
