@@ -70,8 +70,7 @@ def _run_record(run: RunPlan) -> dict[str, Any]:
     return {
         "id": run.id,
         "status": run.status,
-        "reason": run.reason,
-        "parent": run.parent,
+        **({"parent": run.parent, "reason": run.reason} if run.parent else {}),
         "seed": run.seed,
         "epochs": run.like.epochs,
         "tickets": run.like.tickets,
