@@ -2,10 +2,7 @@
 
 import numpy as np
 
-from bench.metrics.probabilities import Floats, Labels, check_probabilities
-
-# The least positive normal float64: no probability it can represent is altered, and log 0 becomes -708.4.
-SMALLEST_PROBABILITY = float(np.finfo(np.float64).tiny)
+from bench.metrics.probabilities import SMALLEST_PROBABILITY, Floats, Labels, check_probabilities
 
 
 def accuracy(probabilities: Floats, labels: Labels) -> float:

@@ -4,6 +4,7 @@ An ensemble is the arithmetic mean of its members' softmax probabilities (paper,
 ensemble_freetickets.py). Everything is accumulated in float64, whatever the precision of the logits.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,12 @@ Labels = npt.NDArray[np.integer[Any]]
 
 # A float32 softmax may sum to a little more than 1; anything further off is not a probability.
 TOLERANCE = 1e-6
+
+# The least positive normal float64: no probability it can represent is altered, and log 0 becomes -708.4.
+SMALLEST_PROBABILITY = float(np.finfo(np.float64).tiny)
+
+# Numbers in a part of a large array (2 MB of float64): few enough that what is computed from a part stays in cache.
+PART = 1 << 18
 
 
 def softmax(logits: Floats) -> Doubles:
@@ -34,17 +41,35 @@ def ensemble_mean(members: Floats) -> Doubles:
     return np.asarray(members.mean(axis=0, dtype=np.float64))
 
 
+def logarithm(probabilities: Floats) -> Doubles:
+    """Return the natural logarithm as float64, same shape; 0 counts as the least positive normal float64 (-708.4)."""
+    return np.asarray(np.log(np.maximum(probabilities, SMALLEST_PROBABILITY, dtype=np.float64)))
+
+
+def in_parts(members: Floats) -> Iterator[Doubles]:
+    """Yield [members, images, classes] as float64, some images at a time, in order: a large set is never copied."""
+    count, images, classes = members.shape
+    step = max(1, PART // (count * classes))
+    for start in range(0, images, step):
+        yield members[:, start : start + step].astype(np.float64)
+
+
 def check_probabilities(probabilities: Floats, labels: Labels) -> None:
     """ValueError unless probabilities [images, classes] in [0, 1] and integer labels [images] fit each other."""
     if probabilities.ndim != 2 or 0 in probabilities.shape:
         raise ValueError(
             f"probabilities must be [images, classes] with at least one of each, not {probabilities.shape}"
         )
-    if labels.shape != probabilities.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"labels must be {probabilities.shape[0]} integers, not {labels.dtype} {labels.shape}")
-    if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
-        raise ValueError(f"labels must lie in 0..{probabilities.shape[1] - 1}, found {labels.min()} to {labels.max()}")
+    check_labels(labels, *probabilities.shape)
     _check_range(probabilities)
+
+
+def check_labels(labels: Labels, images: int, classes: int) -> None:
+    """ValueError unless labels are `images` integers in 0..classes - 1."""
+    if labels.shape != (images,) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels must be {images} integers, not {labels.dtype} {labels.shape}")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels must lie in 0..{classes - 1}, found {labels.min()} to {labels.max()}")
 
 
 def check_members(members: Floats) -> None:

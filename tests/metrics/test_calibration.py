@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from bench.metrics import (
+    Reliability,
     adaptive_expected_calibration_error,
     expected_calibration_error,
     expected_calibration_error_released,
@@ -151,6 +152,34 @@ def test_adaptive_ece_does_not_depend_on_the_order_of_images_with_equal_confiden
     assert adaptive_expected_calibration_error(probabilities, labels, bins) == pytest.approx(shuffled, abs=1e-12)
 
 
+@given(seeds, st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(1, 20))
+def test_pooled_curves_are_the_curve_of_all_images(seed, sizes, bins):
+    sets = [predictions(seed + number, size, 4) for number, size in enumerate(sizes)]
+    whole = reliability(np.concatenate([p for p, _ in sets]), np.concatenate([y for _, y in sets]), bins)
+    pooled = Reliability.pool(reliability(p, y, bins) for p, y in sets)
+    assert pooled.counts.tolist() == whole.counts.tolist()
+    np.testing.assert_allclose(pooled.confidence, whole.confidence, rtol=1e-13)
+    np.testing.assert_allclose(pooled.accuracy, whole.accuracy, rtol=1e-13)
+    assert pooled.calibration_error == pytest.approx(whole.calibration_error, abs=1e-14)
+
+
+def test_pooling_lets_errors_of_opposite_sign_cancel():
+    over, under = (two_classes([0.75, 0.75]), np.array([0, 1])), (two_classes([0.75, 0.75]), np.array([0, 0]))
+    curves = [reliability(*over), reliability(*under)]
+    assert [curve.calibration_error for curve in curves] == [0.25, 0.25]
+    assert Reliability.pool(curves).calibration_error == 0.0
+
+
+def test_what_can_not_be_pooled_is_refused():
+    image = two_classes([0.7]), np.array([0])
+    with pytest.raises(ValueError, match="no curve"):
+        Reliability.pool([])
+    with pytest.raises(ValueError, match="same bins"):
+        Reliability.pool([reliability(*image, bins=14), reliability(*image, bins=15)])
+
+
 def test_no_bins_are_refused():
     with pytest.raises(ValueError, match="bins"):
         expected_calibration_error(np.ones((1, 1)), np.array([0]), bins=0)
+    with pytest.raises(ValueError, match="bins"):
+        adaptive_expected_calibration_error(np.ones((1, 1)), np.array([0]), bins=0)

@@ -1,4 +1,4 @@
-"""Disagreement and KL divergence against SciPy and slow loops, and by hand at the boundaries."""
+"""Distances between members against SciPy and slow loops, and by hand at the boundaries."""
 
 import itertools
 import math
@@ -8,8 +8,20 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial import distance
 
-from bench.metrics import disagreement, disagreement_matrix, diversity, kl_divergence, kl_matrix
+from bench.metrics import (
+    cosine_distance,
+    cosine_distance_matrix,
+    disagreement,
+    disagreement_matrix,
+    jensen_shannon_distance,
+    jensen_shannon_matrix,
+    kl_divergence,
+    kl_matrix,
+    mean_of_pairs,
+    probabilities,
+)
 
 shapes = st.tuples(st.integers(2, 5), st.integers(1, 30), st.integers(1, 6))
 
@@ -37,11 +49,45 @@ def test_kl_equals_scipy_over_ordered_pairs(seed, shape):
     assert kl_divergence(p) == pytest.approx(expected)
 
 
-def test_kl_of_many_images_is_summed_over_all_parts(monkeypatch):
+@given(st.integers(0, 2**32), shapes)
+def test_cosine_and_jensen_shannon_distance_equal_those_of_scipy(seed, shape):
+    p = members(seed, shape)
+    cosine, jensen_shannon = cosine_distance_matrix(p), jensen_shannon_matrix(p)
+    for i, j in itertools.product(range(shape[0]), repeat=2):
+        pairs = list(zip(p[i], p[j], strict=True))
+        assert cosine[i, j] == pytest.approx(np.mean([distance.cosine(a, b) for a, b in pairs]), abs=1e-12)
+        # Both are roots of a difference that rounding leaves at about 1e-16 where two members agree.
+        expected = np.mean([max(0.0, np.nan_to_num(distance.jensenshannon(a, b))) for a, b in pairs])
+        assert jensen_shannon[i, j] == pytest.approx(expected, abs=1e-7)
+    assert cosine_distance(p) == mean_of_pairs(cosine)
+    assert jensen_shannon_distance(p) == mean_of_pairs(jensen_shannon)
+
+
+def test_members_that_exclude_each_other_have_the_largest_distance():
+    p = np.array([[[1.0, 0.0, 0.0]], [[0.0, 0.25, 0.75]]])
+    assert cosine_distance(p) == 1.0
+    assert jensen_shannon_distance(p) == pytest.approx(math.sqrt(math.log(2)), rel=1e-15)
+
+
+def test_cosine_and_jensen_shannon_distance_by_hand():
+    p = np.array([[[1.0, 0.0], [0.5, 0.5]], [[0.5, 0.5], [0.5, 0.5]]])
+    assert cosine_distance(p) == pytest.approx((1 - math.sqrt(0.5)) / 2)
+    divergence = math.log(4 / 3) / 2 + (math.log(2 / 3) / 2 + math.log(2) / 2) / 2
+    assert jensen_shannon_distance(p) == pytest.approx(math.sqrt(divergence) / 2)
+
+
+@pytest.mark.parametrize("matrix", [kl_matrix, cosine_distance_matrix, jensen_shannon_matrix])
+def test_many_images_are_summed_over_all_parts(monkeypatch, matrix):
     p = members(3, (3, 50, 4)).clip(1e-9)
-    whole = kl_matrix(p)
-    monkeypatch.setattr(diversity, "CHUNK", 7)
-    np.testing.assert_allclose(kl_matrix(p), whole, rtol=1e-10)
+    whole = matrix(p)
+    monkeypatch.setattr(probabilities, "PART", 7 * 3 * 4)  # parts of 7 images, and one of 1
+    np.testing.assert_allclose(matrix(p), whole, rtol=1e-10, atol=1e-14)
+
+
+def test_float32_probabilities_give_the_same_distances_but_for_their_rounding():
+    p = members(4, (3, 500, 10))
+    for distance_of in (cosine_distance, jensen_shannon_distance, kl_divergence):
+        assert distance_of(p.astype(np.float32)) == pytest.approx(distance_of(p), rel=1e-5)
 
 
 def test_kl_has_the_direction_of_the_protocol():
@@ -56,6 +102,9 @@ def test_members_that_agree_have_no_distance():
     assert disagreement(p) == 0.0
     assert kl_divergence(p) == pytest.approx(0, abs=1e-12)
     assert (kl_matrix(p) >= 0).all()
+    assert cosine_distance(p) == pytest.approx(0, abs=1e-15)
+    assert (cosine_distance_matrix(p) >= 0).all()
+    assert jensen_shannon_distance(p) == 0.0
 
 
 def test_one_member_has_no_pair():
@@ -64,6 +113,12 @@ def test_one_member_has_no_pair():
     assert math.isnan(kl_divergence(p))
     assert disagreement_matrix(p).tolist() == [[0.0]]
     assert kl_matrix(p).tolist() == [[0.0]]
+    for distance_of, matrix in (
+        (cosine_distance, cosine_distance_matrix),
+        (jensen_shannon_distance, jensen_shannon_matrix),
+    ):
+        assert math.isnan(distance_of(p))
+        assert matrix(p).tolist() == [[0.0]]
 
 
 def test_disagreement_matrix_by_hand():
