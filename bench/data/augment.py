@@ -56,6 +56,40 @@ def draw_epoch(images: int, augmentation: Augmentation, *parts: str | int) -> Ep
     )
 
 
+class Normalise:
+    """Turns uint8 pixels into what a network reads: the numbers of ToTensor and Normalize, to the last bit.
+
+    mean, std   per channel, of images scaled to [0, 1]
+    size        height and width of the images
+    """
+
+    def __init__(
+        self,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        size: tuple[int, int],
+        *,
+        device: torch.device | str,
+        layout: torch.memory_format,
+    ) -> None:
+        self.device = device
+        self._layout = layout
+        # As large as an image, because a broadcast over the innermost three channels would not be vectorised.
+        self._mean, self._std = (
+            torch.tensor(value, device=device).view(1, 3, 1, 1).expand(1, 3, *size).contiguous(memory_format=layout)
+            for value in (mean, std)
+        )
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return uint8 [B, 3, H, W] as float32, normalised."""
+        scaled = pixels.to(torch.float32, memory_format=self._layout).div_(255)
+        return scaled.sub_(self._mean).div_(self._std)
+
+    def unit(self, images: Tensor) -> Tensor:
+        """Return float32 images in [0, 1], normalised; differentiable."""
+        return (images - self._mean) / self._std
+
+
 class DeviceImages:
     """Labelled images on a device, padded once, served in normalised float32 batches.
 
@@ -83,11 +117,7 @@ class DeviceImages:
         self._padded = self._place(torch.from_numpy(_pad(source.images, augmentation)).permute(0, 3, 1, 2), device)
         # A view [N, row offset, column offset, 3, H, W] of all windows: picking one per image is a single gather.
         self._windows = self._padded.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5)
-        # As large as an image, because a broadcast over the innermost three channels would not be vectorised.
-        self._mean, self._std = (
-            self._place(torch.tensor(value).view(1, 3, 1, 1).expand(1, 3, height, width), device)
-            for value in (mean, std)
-        )
+        self._normalise = Normalise(mean, std, (height, width), device=device, layout=self._layout)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -106,11 +136,6 @@ class DeviceImages:
         """Return images start..stop - 1, not augmented, float32 [B, 3, H, W]."""
         middle = self._windows.shape[1] // 2
         return self._normalise(self._windows[start:stop, middle, middle])
-
-    def _normalise(self, pixels: Tensor) -> Tensor:
-        """Return the same numbers as ToTensor and Normalize, to the last bit: the same three operations."""
-        scaled = pixels.to(torch.float32, memory_format=self._layout).div_(255)
-        return scaled.sub_(self._mean).div_(self._std)
 
     def _place(self, images: Tensor, device: torch.device | str) -> Tensor:
         return images.to(device).contiguous(memory_format=self._layout)

@@ -16,10 +16,17 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Images uint8 [N, 32, 32, 3] and labels int64 [N]."""
+    """Images uint8 [N, H, W, 3] and labels int64 [N], -1 where an image is of no class.
+
+    The images may be a memory map, or whatever gives slices of itself as arrays (bench.data.lazy).
+    """
 
     images: Array
     labels: Array
+
+    def first(self, count: int | None) -> "LabelledImages":
+        """Return the first images, all if None."""
+        return LabelledImages(self.images[:count], self.labels[:count])
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,47 +1,34 @@
 """What `python -m bench data` shows: which data sets are there, whether they are intact, and how to get them."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from safetensors import SafetensorError, safe_open
 
+from bench.data import evaluation_rows
 from bench.data.cache import DamagedCacheError, cache_path, cached_files, read_cache
 from bench.data.catalog import DATASETS
+from bench.data.evaluation_rows import EVALUATION_SETS, IMAGENET_C
 from bench.data.folders import classes_of, decode, open_images
+from bench.data.imagenet_c import find_imagenet_c
 from bench.data.official import FILES, archive_is_intact, by_hand, damaged_batches
+from bench.data.rows import Row, State
 from bench.data.sources import find_images, load
-from bench.errors import UserError
+from bench.errors import UserError, did_you_mean
 
-State = Literal["embedded", "ready", "archive only", "absent", "intact", "damaged"]
+__all__ = ["Row", "inventory", "prepare", "verify"]
 
-
-@dataclass(frozen=True)
-class Row:
-    """One data set in one place.
-
-    state    as listed (nothing but names and sizes was looked at): embedded, ready, archive only, absent or damaged;
-             as verified: intact, damaged or absent
-    where    the file or folder, None for embedded data
-    images   how many, for training, validation and test together; None if that is not known
-    note     what is damaged, or how to get what is absent; may be empty
-    """
-
-    name: str
-    variant: str
-    state: State
-    where: Path | None
-    images: int | None
-    note: str
+NAMES = ("digits", *FILES, *EVALUATION_SETS)
 
 
 def inventory(root: Path) -> list[Row]:
     """Return what is in a data folder, and how to get what is not; fast, since no content is read."""
-    return [_embedded("embedded"), *(_listed(name, root) for name in FILES), *map(_listed_cache, cached_files(root))]
+    official = [_listed(name, root) for name in FILES]
+    evaluation = [evaluation_rows.listed(name, root) for name in _evaluation_sets(root)]
+    return [_embedded("embedded"), *official, *evaluation, *map(_listed_cache, cached_files(root))]
 
 
 def verify(name: str | None, root: Path, location: Path | None) -> list[Row]:
-    """Check every byte: MD5 of official files, every image of a folder or zip, SHA-256 of the caches.
+    """Check every byte: MD5 of official and released files, every image of a folder or zip, SHA-256 of the caches.
 
     Without `location`, all there is in `root` (of the data set `name`, if given); else what is there. Official files
     are reported absent only where no cache of substitute images serves. UserError for an unknown name and for a
@@ -49,6 +36,9 @@ def verify(name: str | None, root: Path, location: Path | None) -> list[Row]:
     """
     if location is not None and name is None:
         raise UserError(f"{location}: name the data set that these images are for; allowed: {', '.join(FILES)}")
+    _known(name)
+    if name in EVALUATION_SETS:
+        return [evaluation_rows.verified(name, location or root)]
     if name is not None:
         images = find_images(name, location)
         if images is not None:
@@ -58,11 +48,16 @@ def verify(name: str | None, root: Path, location: Path | None) -> list[Row]:
     checked = map(_verified_cache, cached_files(root) if location is None else [])
     caches = [row for row in checked if name in (None, row.name)]
     cached = {row.name for row in caches}
-    return [*embedded, *(row for row in official if row.state != "absent" or row.name not in cached), *caches]
+    needed = [row for row in official if row.state != "absent" or row.name not in cached]
+    evaluation = [evaluation_rows.verified(known, root) for known in _evaluation_sets(root) if name is None]
+    return [*embedded, *needed, *evaluation, *caches]
 
 
 def prepare(name: str, root: Path, location: Path | None, progress: bool) -> Row:
     """Download, extract or decode now, so that machines without internet find it; UserError if that fails."""
+    _known(name)
+    if name in EVALUATION_SETS:
+        return evaluation_rows.prepared(name, location or root, progress=progress)
     dataset = load(name, location, root=root, progress=progress)
     if name == "digits":
         return _embedded("embedded")
@@ -74,6 +69,17 @@ def prepare(name: str, root: Path, location: Path | None, progress: bool) -> Row
         if not where.exists():
             raise UserError(f"{where}: the decoded images could not be written there (see the warning above)")
     return Row(name, dataset.variant, "ready", where, count, "")
+
+
+def _known(name: str | None) -> None:
+    # bench.data.sources says of the other data sets that they can be planned only
+    if name is not None and name not in (*NAMES, *DATASETS):
+        raise UserError(f"data: unknown data set {name!r}{did_you_mean(name, NAMES)}")
+
+
+def _evaluation_sets(root: Path) -> list[str]:
+    """Return the sets that have a row: ImageNet-C, which no command gets, only where it is."""
+    return [name for name in EVALUATION_SETS if name != IMAGENET_C or find_imagenet_c(root)]
 
 
 def _embedded(state: State) -> Row:

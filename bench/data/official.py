@@ -4,25 +4,15 @@ The archive and the extracted folder appear under their names only when whole, s
 the next call trips over. What is on disk and damaged is named, never silently replaced.
 """
 
-import errno
-import io
-import logging
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.data.dataset import Dataset
-from bench.data.progress import on_terminal
+from bench.data.download import explained, fetch, temporary_folder
 from bench.errors import UserError
-from bench.files import TEMPORARY
-
-log = logging.getLogger(__name__)
 
 # An archive of 170 MB, and 186 MB that come out of it.
 DISK_MEGABYTES = 400
@@ -93,13 +83,15 @@ def extract(name: str, folder: Path, *, progress: bool) -> None:
     if batches.exists():
         return
     if not archive.exists():
-        _download(name, archive, progress=progress)
+        md5, ways = _torchvision_class(name).tgz_md5, by_hand(name, folder)
+        fetch(name, files.url, archive, md5, megabytes=DISK_MEGABYTES, by_hand=ways, progress=progress)
     elif not archive_is_intact(name, folder):
         raise UserError(
             f"{archive}: not the official archive (its MD5 differs; an incomplete download?); delete it and run again "
             f"to download it. {by_hand(name, folder)}"
         )
-    with _explained(name, folder, f"extracting {archive}"), _temporary_folder(folder) as temporary:
+    doing, ways = f"extracting {archive}", by_hand(name, folder)
+    with explained(name, folder, doing, DISK_MEGABYTES, ways), temporary_folder(folder) as temporary:
         extract_archive(archive, temporary)
         try:
             (temporary / files.folder).rename(batches)
@@ -139,37 +131,3 @@ def _torchvision_class(name: str) -> Any:
     from torchvision import datasets
 
     return {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
-
-
-def _download(name: str, archive: Path, *, progress: bool) -> None:
-    from torchvision.datasets.utils import download_url
-
-    url = FILES[name].url
-    log.info("downloading %s to %s", url, archive)
-    quiet = nullcontext() if on_terminal(progress) else redirect_stderr(io.StringIO())
-    doing = f"downloading {url} to {archive}"
-    with _explained(name, archive.parent, doing), _temporary_folder(archive.parent) as temporary, quiet:
-        download_url(url, temporary, archive.name, _torchvision_class(name).tgz_md5)
-        (temporary / archive.name).replace(archive)
-
-
-@contextmanager
-def _temporary_folder(folder: Path) -> Iterator[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=folder) as temporary:
-        yield Path(temporary)
-
-
-@contextmanager
-def _explained(name: str, folder: Path, doing: str) -> Iterator[None]:
-    """Turn a failed download or extraction into one message: no network, no space, no permission."""
-    try:
-        yield
-    # A failing checksum is a RuntimeError of torchvision, a connection cut short an HTTPException.
-    except (OSError, RuntimeError, HTTPException) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"{name}: no space left on the disk while {doing}; free about {DISK_MEGABYTES} MB in "
-                f"{folder.resolve()}, or name another data folder in FREETICKETS_DATA. {by_hand(name, folder)}"
-            ) from None
-        raise UserError(f"{name}: {doing} failed ({error}). {by_hand(name, folder)}") from None

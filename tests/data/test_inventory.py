@@ -1,16 +1,22 @@
 """`bench data list, verify, prepare`: what is there, whether it is intact, and how to get it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench.data import cache, sources
-from bench.data.inventory import Row, inventory, prepare, verify
+from bench.data import cache, outside, released, sources
+from bench.data.inventory import NAMES, Row, inventory, prepare, verify
 from bench.data.official import FILES
 from bench.errors import UserError
+from bench.evaluations import RELEASED
+from tests.data import cifar_c
 from tests.data.images import TEST, TRAIN, ImageFolder, zip_of
+from tests.data.outside_files import MNIST, SVHN, publish, write_outside
+from tests.data.server import serve
 
 IMAGES = 10 * (TRAIN + TEST)
+ABSENT = ("cifar10", "cifar100", "cifar-10-c", "cifar-100-c", "svhn", "mnist")
 BATCHES = FILES["cifar10"].folder
 
 
@@ -23,12 +29,13 @@ def test_an_empty_data_folder_offers_digits_and_says_how_to_get_the_rest(tmp_pat
     rows = inventory(tmp_path / "data")
     assert [(row.name, row.state, row.images) for row in rows] == [
         ("digits", "embedded", 1797),
-        ("cifar10", "absent", None),
-        ("cifar100", "absent", None),
+        *((name, "absent", None) for name in ABSENT),
     ]
     assert "python -m bench data prepare cifar100" in rows[2].note
     assert FILES["cifar100"].url in rows[2].note
-    assert [row.state for row in verify(None, tmp_path / "data", None)] == ["intact", "absent", "absent"]
+    for name, row in zip(ABSENT, rows[1:], strict=True):
+        assert f"python -m bench data prepare {name}" in row.note
+    assert [row.state for row in verify(None, tmp_path / "data", None)] == ["intact"] + ["absent"] * 6
     assert not (tmp_path / "data").exists()
 
 
@@ -114,6 +121,108 @@ def test_preparing_fails_where_the_images_cannot_be_kept(image_folder: ImageFold
         prepare("cifar10", tmp_path / "data", image_folder(), False)
 
 
+# -- sets to evaluate on -----------------------------------------------------------------------------------------------
+
+
+def test_sets_have_the_names_that_results_are_stored_under() -> None:
+    assert set(RELEASED.values()) < set(NAMES)
+    assert set(outside.FILES) < set(NAMES)
+
+
+@pytest.mark.parametrize("kept", ["folder", "archive"])
+def test_released_corruptions_are_listed_and_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    root = tmp_path / "data"
+    folder, archive = cifar_c.write_release(root, monkeypatch)
+    count = len(cifar_c.TYPES) * cifar_c.IMAGES
+    where = folder if kept == "folder" else archive
+    if kept == "archive":
+        folder.rename(tmp_path / "elsewhere")
+    assert one(inventory(root), "cifar-10-c") == Row("cifar-10-c", "official", "ready", where, count, "")
+    intact = Row("cifar-10-c", "official", "intact", where, count, "")
+    assert one(verify(None, root, None), "cifar-10-c") == intact
+    assert verify("cifar-10-c", tmp_path / "empty", root) == [intact]
+    for type in ("fog", "snow"):
+        stored = folder / f"{type}.npy" if kept == "folder" else archive
+        cifar_c.flip_byte(stored, stored.read_bytes().index(cifar_c.array_of(type)[-1].tobytes()))
+    assert one(inventory(root), "cifar-10-c").state == "ready"  # a list reads no content
+    (row,) = verify("cifar-10-c", root, None)
+    assert (row.state, row.where) == ("damaged", where)
+    assert ("fog.npy" in row.note, "frost.npy" in row.note, "snow.npy" in row.note) == (True, False, True)
+
+
+def test_missing_and_truncated_files_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, archive = cifar_c.write_release(tmp_path, monkeypatch)
+    (folder / "frost.npy").unlink()
+    row = one(inventory(tmp_path), "cifar-10-c")
+    assert (row.state, row.images) == ("damaged", 2 * cifar_c.IMAGES)
+    assert "missing or cut short: frost.npy" in row.note
+    folder.rename(tmp_path / "elsewhere")
+    archive.write_bytes(archive.read_bytes()[:-30_000])
+    for row in (one(inventory(tmp_path), "cifar-10-c"), *verify("cifar-10-c", tmp_path, None)):
+        assert (row.state, row.where, row.images) == ("damaged", archive, 2 * cifar_c.IMAGES)
+        assert "snow.npy" in row.note
+    archive.write_bytes(b"half")
+    for row in (one(inventory(tmp_path), "cifar-10-c"), *verify("cifar-10-c", tmp_path, None)):
+        assert (row.state, row.where, row.images) == ("damaged", archive, None)
+        assert "not an uncompressed tar archive" in row.note
+
+
+def test_a_downloaded_release_is_ready_and_not_downloaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, archive = cifar_c.write_release(tmp_path / "published", monkeypatch)
+    monkeypatch.setenv("no_proxy", "*")
+    with serve(archive.parent) as address:
+        release = replace(cifar_c.RELEASE, url=f"{address}/{archive.name}")
+        monkeypatch.setitem(released.RELEASES, "cifar10", release)
+        first = prepare("cifar-10-c", tmp_path / "data", None, False)
+    assert (first.state, first.where) == ("ready", tmp_path / "data" / archive.name)
+    assert prepare("cifar-10-c", tmp_path / "data", None, False) == first
+    (tmp_path / "data" / archive.name).write_bytes(b"half")
+    with pytest.raises(UserError, match="not an uncompressed tar archive"):
+        prepare("cifar-10-c", tmp_path / "data", None, False)
+
+
+def test_svhn_and_mnist_are_listed_verified_and_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = write_outside(tmp_path, monkeypatch)
+    monkeypatch.setenv("no_proxy", "*")
+    with serve(tmp_path) as address:
+        for name, count in (("svhn", len(SVHN)), ("mnist", len(MNIST))):
+            path = outside.FILES[name].path
+            publish(name, paths[name], monkeypatch, url=f"{address}/{path}", images=count)
+            ready = Row(name, "official", "ready", tmp_path / "new" / path, count, "")
+            assert prepare(name, tmp_path / "new", None, False) == ready
+            assert one(inventory(tmp_path / "new"), name) == ready
+            assert verify(name, tmp_path / "new", None) == [replace(ready, state="intact")]
+            cifar_c.flip_byte(tmp_path / "new" / path, -1)
+            row = one(verify(None, tmp_path / "new", None), name)
+            assert (row.state, row.images) == ("damaged", None)
+            assert "MD5" in row.note
+
+
+def test_imagenet_c_has_a_row_where_it_is_found(tmp_path: Path) -> None:
+    assert [row.state for row in verify("imagenet-c", tmp_path, None)] == ["absent"]
+    with pytest.raises(UserError, match=r"zenodo\.org/records/2235448"):
+        prepare("imagenet-c", tmp_path, None, False)
+    folder = tmp_path / "ImageNet-C"
+    cifar_c.write_imagenet_c(folder, ("fog", "snow"), (1, 3), {"n01440764": 2, "n15075141": 1}, "weather")
+    note = "4 folders of 3 images, of 2 types"
+    ready = Row("imagenet-c-3", "image folders", "ready", folder, 12, note)
+    assert inventory(tmp_path)[-1] == ready
+    assert verify(None, tmp_path, None)[-1] == replace(ready, state="intact")
+    assert prepare("imagenet-c", tmp_path, None, False) == ready
+    damaged = folder / "weather" / "snow" / "3" / "n15075141" / "ILSVRC2012_val_00000000.JPEG"
+    damaged.write_bytes(damaged.read_bytes()[:500])
+    (row,) = verify("imagenet-c", tmp_path / "empty", folder)
+    assert (row.state, str(damaged) in row.note) == ("damaged", True)
+    (folder / "rain").mkdir()
+    row = inventory(tmp_path)[-1]
+    assert (row.name, row.state) == ("imagenet-c", "damaged")
+    assert "not a type of corruption" in row.note
+
+
 def test_digits_are_always_prepared(tmp_path: Path) -> None:
     assert prepare("digits", tmp_path, None, False).state == "embedded"
 
@@ -125,3 +234,5 @@ def test_mistakes_are_refused(tmp_path: Path) -> None:
         verify("cifar1", tmp_path, None)
     with pytest.raises(UserError, match="did you mean 'digits'"):
         prepare("digit", tmp_path, None, False)
+    with pytest.raises(UserError, match="did you mean 'cifar-10-c'"):
+        verify("cifar10-c", tmp_path, None)
