@@ -92,13 +92,13 @@ def _pages(out: Path, grid: Path, scale: str) -> Path:
 
 
 def _lacks_gpu(grid: Path, scale: str, store: Path, device: Device) -> bool:
-    """Return whether something is left to train that needs a GPU and would not get one."""
+    """Return whether something is left to train or evaluate that needs a GPU and would not get one."""
     from bench.grid import load_grid
     from bench.plan import make_plan
     from bench.store import Store
 
     plan = make_plan(load_grid(grid), scale, Store(store))
-    if not plan.needs_gpu or all(run.status == "done" for run in plan.runs):
+    if not plan.needs_gpu or plan.finished:
         return False
     import torch
 

@@ -136,19 +136,22 @@ def run(
     ] = 120.0,
     parallel: Parallel = 1,
 ) -> None:
-    """Train what is missing, one run after another (or several at once) in the order of the plan.
+    """Train what is missing, one run after another (or several at once) in the order of the plan, then evaluate.
 
-    A failed run is recorded and the others go on. Exit code: 0 if all selected runs are done, 1 if not, 2 for a
-    mistake in what was given, 75 after an interruption (the same command continues).
+    Evaluated are finished runs, on the sets that the grid asks for and that are not there: of a finished store, a grid
+    that asks for more trains nothing. A failed run is recorded and the others go on. Exit code: 0 if all selected runs
+    are done, 1 if not, 2 for a mistake in what was given, 75 after an interruption (the same command continues).
     """
     from bench.grid import load_grid
-    from bench.plan import make_plan
+    from bench.plan import ensembles_of, make_plan
     from bench.plan import select as select_runs
+    from bench.signals import EXIT_INTERRUPTED
     from bench.store import Store
 
     where = Store(store)
     loaded = load_grid(grid)
-    chosen = select_runs(make_plan(loaded, scale, where, _variants(loaded, where, data)), select or [])
+    made = make_plan(loaded, scale, where, _variants(loaded, where, data))
+    chosen = select_runs(made, select or [])
     _log_to_stderr()
     if parallel == 1:
         from bench.runner import run_plan as execute
@@ -166,6 +169,14 @@ def run(
         deterministic=deterministic,
         checkpoint_seconds=checkpoint_seconds,
     )
+    if code != EXIT_INTERRUPTED and made.sets:
+        from bench.evaluator import evaluate_plan
+
+        ensembles = ensembles_of(made, chosen)
+        evaluated = evaluate_plan(
+            chosen, ensembles, where, data=data, device=device.value, retry=retry, deterministic=deterministic
+        )
+        code = max(code, evaluated)
     raise typer.Exit(code)
 
 
@@ -218,7 +229,7 @@ def verify_data(
 
 @data_app.command("prepare")
 def prepare_data(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A data set: digits, cifar10 or cifar100.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="One that `list` names.")],
     root: RootPath = None,
     data: FromPath = None,
 ) -> None:

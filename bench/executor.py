@@ -17,6 +17,7 @@ from bench.data.catalog import DATASETS
 from bench.data.dataset import LabelledImages, Split, cut
 from bench.data.sources import default_root, describe, load
 from bench.errors import UserError
+from bench.evaluated import RECEIPTS
 from bench.files import read_json, remove_temporaries, sha256_of, write_json
 from bench.lock import RunLock
 from bench.progress import RunProgress
@@ -189,8 +190,10 @@ class Executor:
         log.warning("%s: damaged (%s)", folder.path, ", ".join(str(f.relative_to(folder.path)) for f in damaged))
         if not self.store.is_stale(spec) and all(file.parent.name == "logits" for file in damaged):
             return {key: value for key, value in folder.result().items() if key not in ("status", "files")}
+        # Other evaluation sets too: they were made with the tickets that go.
         for file in [result_file, *(f for kind in ("tickets", "kept", "logits") for f in folder.tensors(kind))]:
             file.unlink()
+        (folder.path / RECEIPTS).unlink(missing_ok=True)
         return None
 
 

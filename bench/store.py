@@ -208,8 +208,10 @@ class RunFolder:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json with the checksums of everything else, then remove what only an unfinished run needs."""
         names = ["spec.yaml", "provenance.json", "history.jsonl"]
-        for kind in ("tickets", "kept", "logits"):
+        for kind in ("tickets", "kept"):
             names += [str(file.relative_to(self.path)) for file in self.tensors(kind)]
+        # Of the logits only the run's own: other sets come and go, each with a receipt (bench.evaluated).
+        names += [str(file.relative_to(self.path)) for file in sorted((self.path / "logits").glob("*.safetensors"))]
         files = {n: {"bytes": (self.path / n).stat().st_size, "sha256": sha256_of(self.path / n)} for n in names}
         write_json(self.path / "result.json", {"status": "done", **result, "files": files})
         (self.path / "error.json").unlink(missing_ok=True)
@@ -307,3 +309,8 @@ class Store:
             except (UserError, KeyError, TypeError, ValueError):  # status() says what is wrong with it
                 continue
         return measured
+
+
+def samples_file(store: Store, dataset: str, family: str) -> Path:
+    """Return where one image of a data set under each corruption of a family is kept (bench.evaluation.samples)."""
+    return store.root / "samples" / dataset / f"{family}.safetensors"

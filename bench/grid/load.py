@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from bench.errors import UserError
+from bench.evaluations import Evaluations
 from bench.grid.cell import Cell, resolve
 from bench.grid.entry import CellEntry
 from bench.grid.layers import fill_in, merge, nested, raw_cells
@@ -20,7 +21,11 @@ REPLICATES = 3
 
 
 class GridFile(Record):
-    """The keys of a grid; `extends` is the path, from this file, of another whose base and scales hold here too."""
+    """The keys of a grid; `extends` is the path, from this file, of another whose base and scales hold here too.
+
+    Its evaluations do not: an ablation has more rows than anyone wants to see under every corruption. Those of a scale
+    stand for a grid's own, and count for nothing in a grid that has none.
+    """
 
     title: str = ""
     description: str = ""
@@ -31,6 +36,7 @@ class GridFile(Record):
     include: list[dict[str, Any]] = Field(default=[])
     exclude: list[dict[str, Any]] = Field(default=[])
     cells: list[dict[str, Any]] = Field(default=[])
+    evaluations: dict[str, Any] | None = None
     scales: dict[str, dict[str, Any]] = Field(default={})
 
 
@@ -42,6 +48,7 @@ class Grid:
     title: str
     description: str
     cells: tuple[Cell, ...]
+    evaluations: Evaluations | None
     scales: Mapping[str, Scale]
 
     @property
@@ -67,12 +74,15 @@ def load_grid(path: Path) -> Grid:
     try:
         if content is None:
             raise UserError("an empty file; a grid needs cells, or axes over a base")
-        file = _extended(validated(GridFile, content, key_path), path)
+        file = validated(GridFile, content, key_path)
+        _check_evaluations(file)
+        file = _extended(file, path)
         scales = {name: _scale(name, values) for name, values in file.scales.items()}
         cells = _cells(file)
+        evaluations = _evaluations(file)
     except UserError as error:
         raise UserError("\n".join(f"{path}: {line}" for line in str(error).split("\n"))) from None
-    return Grid(path, file.title, file.description, cells, {PAPER: Scale(), **scales})
+    return Grid(path, file.title, file.description, cells, evaluations, {PAPER: Scale(), **scales})
 
 
 def _extended(file: GridFile, path: Path) -> GridFile:
@@ -100,11 +110,23 @@ def _extended(file: GridFile, path: Path) -> GridFile:
     )
 
 
+def _check_evaluations(file: GridFile) -> None:
+    for name, values in file.scales.items():
+        if "evaluations" in values and file.evaluations is None:
+            raise UserError(f"scales.{name}.evaluations: the grid has none to stand for; give it `evaluations:` too")
+
+
 def _scale(name: str, values: dict[str, Any]) -> Scale:
     scale = validated(Scale, values, lambda *keys: key_path("scales", name, *keys))
     if name == PAPER:
         check_paper(scale)
     return scale
+
+
+def _evaluations(file: GridFile) -> Evaluations | None:
+    if file.evaluations is None:
+        return None
+    return validated(Evaluations, file.evaluations, lambda *keys: key_path("evaluations", *keys))
 
 
 def _cells(file: GridFile) -> tuple[Cell, ...]:

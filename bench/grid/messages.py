@@ -62,6 +62,8 @@ def _line(details: ErrorDetails, model: type[BaseModel], locate: Locate) -> str:
         # pydantic spells the options as 'a', 'b' or 'c'
         options = re.findall(r"'([^']*)'", details["ctx"]["expected"])
         return f"{path}: found {shown(found)}{did_you_mean(found, options)}"
+    if kind == "too_short":
+        return f"{path}: found an empty list; at least one value is needed"
     if kind in TYPES:
         hint = ", written without quotes" if isinstance(found, str) and _is_number(found) else ""
         return f"{path}: found {shown(found)}; allowed: {TYPES[kind]}{hint}"
@@ -86,7 +88,7 @@ def _bounds(model: type[BaseModel], keys: tuple[Key, ...]) -> str:
     field = _model_at(model, keys[:-1]).model_fields.get(str(keys[-1]))
     metadata = list(field.metadata) if field else []
     for kind in get_args(field.annotation) if field else ():  # of an optional number: int with bounds, or None
-        metadata += [bound for inner in getattr(kind, "__metadata__", ()) for bound in inner.metadata]
+        metadata += [bound for inner in getattr(kind, "__metadata__", ()) for bound in getattr(inner, "metadata", ())]
     return " and ".join(f"{words} {getattr(m, name)}" for name, words in BOUNDS for m in metadata if hasattr(m, name))
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from bench.errors import UserError
+from bench.evaluations import Evaluations
 from bench.grid.cell import Cell, find_problem
 from bench.models.catalog import find_network
 from bench.phases import GradualPruning, LearningRate, Phase, Rewire
@@ -42,6 +43,7 @@ class Scale(Record):
     """What a scale changes of every cell; None leaves it as it is.
 
     epochs       fraction of each phase; exact, so 0.1 means a tenth
+    evaluations  instead of the grid's own, if it has any
     needs_gpu    the scale is of no use on a machine without one
     """
 
@@ -58,6 +60,7 @@ class Scale(Record):
     precision: Literal["fp32", "tf32", "bf16"] | None = None
     channels_last: bool | None = None
     compile: bool | None = None
+    evaluations: Evaluations | None = None
     needs_gpu: bool = False
 
 
@@ -70,7 +73,7 @@ def check_paper(scale: Scale) -> None:
 
 def scaled_cells(cells: Sequence[Cell], scale: Scale, name: str) -> tuple[Cell, ...]:
     """Return the cells at a scale; UserError that names the cell and, of wrong epochs, the fractions that work."""
-    if not scale.model_fields_set - {"needs_gpu"}:
+    if not scale.model_fields_set - {"needs_gpu", "evaluations"}:
         return tuple(cells)
     result = []
     for cell in cells:

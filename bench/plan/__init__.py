@@ -1,16 +1,19 @@
 """From cells to the distinct runs behind them: order, status, cost, selection, and how a plan is shown."""
 
+from bench.plan.evaluations import ensembles_of
 from bench.plan.make import find_scale, make_plan
-from bench.plan.records import CellPlan, Plan, RunPlan, method_of
+from bench.plan.records import CellPlan, EnsemblePlan, Plan, RunPlan, method_of
 from bench.plan.selection import select
 from bench.plan.several import Together, print_several, several_to_json
 from bench.plan.show import print_plan, to_json
 
 __all__ = [
     "CellPlan",
+    "EnsemblePlan",
     "Plan",
     "RunPlan",
     "Together",
+    "ensembles_of",
     "find_scale",
     "make_plan",
     "method_of",

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from bench.cost import Hours, Speeds, parameters_ratio, prediction_ratio, reference_flops, training_flops
 from bench.errors import UserError, did_you_mean
 from bench.grid import Cell, Grid, Scale, scaled_cells
+from bench.plan.evaluations import attacked_ensembles, check_evaluations, evaluated_runs
 from bench.plan.records import CellPlan, Plan, RunPlan, Status, method_of
 from bench.recipes.fixed import step_decay
 from bench.recipes.setting import Setting
@@ -52,7 +53,23 @@ def make_plan(
     order = [own[r] for r in range(max(cell.replicates for cell in cells)) for own in asked if r < len(own)]
     planned = runs.planned(chain.from_iterable(order))
     rows = tuple(_row(cell, own, planned) for cell, own in zip(cells, asked, strict=True))
-    return Plan(grid.name, grid.title, scale, overlay.needs_gpu, rows, tuple(planned.values()))
+    plan = Plan(grid.name, grid.title, scale, overlay.needs_gpu, rows, tuple(planned.values()))
+    return _with_evaluations(plan, grid, overlay, store)
+
+
+def _with_evaluations(plan: Plan, grid: Grid, scale: Scale, store: Store | None) -> Plan:
+    evaluations, where = grid.evaluations, "evaluations"
+    if evaluations is None:
+        return plan
+    if scale.evaluations is not None:
+        evaluations, where = scale.evaluations, f"scales.{plan.scale}.evaluations"
+    check_evaluations(evaluations, plan.cells, f"{grid.path}: {where}")
+    runs, ensembles = plan.runs, plan.ensembles
+    if evaluations.of_tickets:
+        runs = evaluated_runs(runs, plan.cells, evaluations, store)
+    if evaluations.of_ensembles:
+        ensembles = attacked_ensembles({run.id: run for run in runs}, plan.cells, evaluations, store)
+    return replace(plan, runs=runs, ensembles=ensembles)
 
 
 class _Asked(NamedTuple):

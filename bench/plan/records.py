@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.evaluated import Ensemble
+from bench.evaluations import AttackSet, TicketSet
 from bench.spec import DataSpec, ModelSpec, RunSpec
 from bench.store import Status as RunStatus
 
@@ -56,6 +58,7 @@ class RunPlan:
 
     parent    id of the run it starts from, None of most
     reason    why it is blocked; empty unless it is
+    evaluations, evaluated   sets that its tickets are evaluated on besides the test images, and how many are there
     """
 
     id: str
@@ -70,6 +73,8 @@ class RunPlan:
     hours_device: Literal["GPU", "CPU"]
     hours_basis: str
     cells: tuple[str, ...]
+    evaluations: tuple[TicketSet, ...] = ()
+    evaluated: int = 0
 
     @property
     def spec(self) -> RunSpec:
@@ -78,8 +83,22 @@ class RunPlan:
 
 
 @dataclass(frozen=True)
+class EnsemblePlan:
+    """A replicate of cells that is attacked as a whole; `specs` are those of its runs."""
+
+    ensemble: Ensemble
+    specs: tuple[RunSpec, ...]
+    evaluations: tuple[AttackSet, ...]
+    evaluated: int
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Plan:
-    """The cells of a grid at a scale and their distinct runs, in the order in which they are executed."""
+    """The cells of a grid at a scale and their distinct runs, in the order in which they are executed.
+
+    `ensembles` are the distinct replicates of cells, in that order, where the grid asks for attacks.
+    """
 
     grid: str
     title: str
@@ -87,6 +106,23 @@ class Plan:
     needs_gpu: bool
     cells: tuple[CellPlan, ...]
     runs: tuple[RunPlan, ...]
+    ensembles: tuple[EnsemblePlan, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train or to evaluate."""
+        return all(run.status == "done" for run in self.runs) and self.sets_left == 0
+
+    @property
+    def sets(self) -> int:
+        """Number of evaluation sets of all runs and ensembles together."""
+        return sum(len(run.evaluations) for run in self.runs) + sum(len(one.evaluations) for one in self.ensembles)
+
+    @property
+    def sets_left(self) -> int:
+        """Number of those that are not there."""
+        there = sum(run.evaluated for run in self.runs) + sum(one.evaluated for one in self.ensembles)
+        return self.sets - there
 
     def counts(self) -> Counter[str]:
         """Return the number of runs by status."""

@@ -34,7 +34,10 @@ def to_json(plan: Plan) -> str:
             "hours_left": plan.hours_left,
             "hours": plan.hours,
             "hours_without_sharing": plan.unshared_hours,
+            "evaluation_sets": plan.sets,
+            "evaluation_sets_left": plan.sets_left,
         },
+        "evaluations": _evaluations(plan),
     }
     lines = [f'{json.dumps(head)[:-1]}, "cells": [']
     lines += _separated([json.dumps(_cell_record(cell)) for cell in plan.cells])
@@ -79,7 +82,16 @@ def _run_record(run: RunPlan) -> dict[str, Any]:
         "hours": run.hours,
         "hours_device": run.hours_device,
         "cells": run.cells,
+        **({"evaluated": run.evaluated, "evaluations": len(run.evaluations)} if run.evaluations else {}),
     }
+
+
+def _evaluations(plan: Plan) -> dict[str, int]:
+    """Return how many sets of each family (what stands before the first slash) a run or an ensemble is evaluated on."""
+    asked = {run.like.data.name: run.evaluations for run in plan.runs if run.evaluations}
+    sets = [one for own in asked.values() for one in own]
+    attacks = plan.ensembles[0].evaluations if plan.ensembles else ()
+    return dict(Counter(one.name.partition("/")[0] for one in (*sets, *attacks)))
 
 
 def print_plan(plan: Plan, console: "Console") -> None:
@@ -166,6 +178,9 @@ def _totals(plan: Plan) -> Iterator[str]:
         yield f"left: about {amount}"
     for basis in dict.fromkeys(run.hours_basis for run in plan.runs):
         yield f"  time {basis}"
+    if plan.sets:
+        kinds = ", ".join(f"{count} of {family}" for family, count in _evaluations(plan).items())
+        yield f"{plan.sets:,} evaluation sets ({kinds}; by run, attacks by ensemble): {plan.sets_left:,} left"
     broken = [run for run in plan.runs if run.status in ("failed", "damaged")]
     for run in broken[:MOST_RUNS]:
         yield f"{run.status}: {run.id} ({', '.join(run.cells)}); `python -m bench run --retry` makes it again"

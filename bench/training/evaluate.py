@@ -20,27 +20,36 @@ def predict(
     draws: EpochDraws | None = None,
     *,
     sampling: int | None = None,
+    first: int | None = None,
 ) -> Tensor:
     """Return float32 logits [members, images, classes] on the device, in evaluation mode.
 
     draws      augment the images, in their order (released code: validation passes the training augmentation)
     sampling   seed of a network that draws its members (MC dropout); None takes its one deterministic prediction
+    first      only so many images, the first ones
     """
     model.eval()
     logits = []
-    for start in range(0, len(images), BATCH):
-        stop = min(start + BATCH, len(images))
+    count = len(images) if first is None else first
+    for start in range(0, count, BATCH):
+        stop = min(start + BATCH, count)
         if draws is None:
             batch = images.plain(start, stop)
         else:
             index = torch.arange(start, stop, device=images.labels.device)
             batch = images.batch(index, draws.offsets[start:stop], draws.flips[start:stop])
-        if isinstance(model, MultiMember):
-            seed = None if sampling is None else derived_seed(sampling, start)
-            logits.append(model.member_logits(forward, batch, seed).float())
-        else:
-            logits.append(forward(batch).float().unsqueeze(0))
+        logits.append(member_logits(model, forward, batch, None if sampling is None else derived_seed(sampling, start)))
     return torch.cat(logits, dim=1)
+
+
+def member_logits(model: nn.Module, forward: Forward, batch: Tensor, seed: int | None) -> Tensor:
+    """Return float32 logits [members, B, classes] of a batch; differentiable. The model is in evaluation mode.
+
+    seed   of a network that draws its members; None takes its one deterministic prediction
+    """
+    if isinstance(model, MultiMember):
+        return model.member_logits(forward, batch, seed).float()
+    return forward(batch).float().unsqueeze(0)
 
 
 def ensemble_scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:

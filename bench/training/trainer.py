@@ -26,6 +26,7 @@ from bench.training.inherit import average
 from bench.training.masking import Masking
 from bench.training.optimizer import Sgd
 from bench.training.position import Position
+from bench.watched import encode, watched_images
 
 log = logging.getLogger(__name__)
 
@@ -204,15 +205,20 @@ class Trainer:
     def _phase_step(self) -> int:
         return self.at.phase_epoch * self.spec.steps_per_epoch + self.at.step
 
-    def _validate(self) -> dict[str, float | None]:
+    def _validate(self) -> dict[str, float | str | None]:
         images, spec = self._validation_images, self.spec
         if images is None:
-            return {"validation_loss": None, "validation_accuracy": None}
+            return {"validation_loss": None, "validation_accuracy": None, "predictions": None}
         draws = None
         if spec.validation_augmented:
             draws = draw_epoch(len(images), spec.augmentation, spec.stream, "validation", self.at.epoch).to(self.device)
-        loss, accuracy = ensemble_scores(predict(self.model, self.forward, images, draws), images.labels)
-        return {"validation_loss": loss, "validation_accuracy": accuracy}
+        logits = predict(self.model, self.forward, images, draws)
+        loss, accuracy = ensemble_scores(logits, images.labels)
+        watched = logits[:, : watched_images(logits.shape[2], len(images))]
+        if draws is not None:
+            watched = predict(self.model, self.forward, images, first=watched.shape[1])
+        predictions = encode(watched.softmax(dim=-1).mean(dim=0).cpu().numpy())
+        return {"validation_loss": loss, "validation_accuracy": accuracy, "predictions": predictions}
 
     # -- between epochs and phases -------------------------------------------------------------------------------------
 

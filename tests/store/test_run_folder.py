@@ -75,12 +75,19 @@ class TestReading:
 
     def test_half_precision_logits_and_short_labels_are_widened(self, tmp_path: Path) -> None:
         folder = unfinished(tmp_path)
-        folder.write_logits("corrupted/fog/3", LOGITS.astype(np.float16), LABELS.astype(np.int32))
+        folder.write_logits("test", LOGITS.astype(np.float16), LABELS.astype(np.int32))
         folder.finish(RESULT)
-        logits, labels = folder.logits("corrupted/fog/3")
+        logits, labels = folder.logits("test")
         assert (logits.dtype, labels.dtype) == (np.float32, np.int64)
         assert np.array_equal(logits, LOGITS.astype(np.float16))
-        assert "logits/corrupted/fog/3.safetensors" in folder.result()["files"]
+
+    def test_only_the_runs_own_logits_are_part_of_its_result(self, tmp_path: Path) -> None:
+        folder = unfinished(tmp_path)
+        for name in ("test", "local-c/fog/3"):
+            folder.write_logits(name, LOGITS, LABELS)
+        folder.finish(RESULT)
+        assert "logits/test.safetensors" in folder.result()["files"]
+        assert "logits/local-c/fog/3.safetensors" not in folder.result()["files"]
 
     def test_arrays_in_another_memory_order_are_stored_by_value(self, tmp_path: Path) -> None:
         folder = unfinished(tmp_path)

@@ -1,0 +1,46 @@
+"""One test image under every corruption that a grid asks for, kept in the store for the report to show."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bench.data.dataset import Array, LabelledImages
+from bench.errors import UserError
+from bench.evaluation.sets import EvaluationSets
+from bench.evaluations import CorruptedSet, TicketSet
+from bench.files import atomic_path
+from bench.spec import DataSpec
+from bench.store import Store, samples_file
+
+
+def write_samples(
+    store: Store, images: EvaluationSets, data: DataSpec, test: LabelledImages, sets: Sequence[TicketSet]
+) -> None:
+    """Write samples/<data set>/<family>.safetensors for each family: a tensor a type, uint8 [1 + severities, H, W, 3].
+
+    The clean image comes first; "severities" lists the others. A type of which a severity can not be had is left out.
+    """
+    families: dict[str, list[CorruptedSet]] = {}
+    for one in sets:
+        if isinstance(one, CorruptedSet):
+            families.setdefault(one.family, []).append(one)
+    for family, own in families.items():
+        severities = sorted({one.severity for one in own})
+        tensors: dict[str, Array] = {}
+        for type in dict.fromkeys(one.type for one in own):
+            versions = sorted((one for one in own if one.type == type), key=lambda one: one.severity)
+            try:
+                shown = [images.open(one, data).images[:1] for one in versions]
+            except UserError:  # said when it was to be evaluated
+                continue
+            tensors[type] = np.concatenate([test.images[:1], *shown])
+        if tensors:
+            _write(samples_file(store, data.name, family), {**tensors, "severities": np.array(severities)})
+
+
+def _write(file: Path, tensors: dict[str, Array]) -> None:
+    from safetensors.numpy import save_file
+
+    with atomic_path(file) as temporary:
+        save_file(tensors, temporary)

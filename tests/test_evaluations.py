@@ -1,0 +1,204 @@
+"""The `evaluations` of a grid: which sets they stand for, what is refused, and what a plan says is left of them."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.data.corruptions.catalog import CORRUPTIONS
+from bench.errors import UserError
+from bench.evaluated import Ensemble
+from bench.evaluations import AttackSet, CorruptedSet, Evaluations, OutsideSet
+from bench.grid import load_grid
+from bench.plan import Plan, ensembles_of, make_plan, print_plan, select, to_json
+from bench.spec import DataSpec
+from bench.store import Store
+from tests.grid_text import load_text, write_grid
+
+DIGITS = DataSpec(name="digits", train_images=1257, validation_images=180, test_images=360)
+CIFAR = DataSpec(name="cifar10", train_images=45_000, validation_images=5_000, test_images=10_000)
+CELLS = """
+base: {data: digits, model: {depth: 10, width: 1}, recipe: {epochs: 4}}
+replicates: 2
+cells:
+  - {name: one, method: dense}
+  - {name: two, method: dense, members: 2}
+  - {name: pruned, method: prune_finetune, sparsity: 0.8, recipe: {dense_epochs: 3, epochs: 3}}
+"""
+
+
+def plan_of(folder: Path, evaluations: str, store: Store | None = None, scale: str = "paper") -> Plan:
+    return make_plan(load_text(folder, f"{CELLS}\n{evaluations}"), scale, store)
+
+
+def names(evaluations: dict[str, object], data: DataSpec = CIFAR) -> list[str]:
+    made = Evaluations.model_validate(evaluations)
+    return [one.name for one in (*made.ticket_sets(data), *made.attack_sets(data))]
+
+
+# -- which sets --------------------------------------------------------------------------------------------------------
+
+
+def test_all_types_and_severities_unless_given() -> None:
+    sets = Evaluations.model_validate({"local_c": {}}).ticket_sets(CIFAR)
+    assert sets == tuple(CorruptedSet("local-c", kind, severity) for kind in CORRUPTIONS for severity in range(1, 6))
+
+
+def test_the_released_set_is_that_of_the_data() -> None:
+    asked: dict[str, object] = {"cifar_c": {"types": ["fog"], "severities": [3]}}
+    assert names(asked) == ["cifar-10-c/fog/3"]
+    assert names(asked, CIFAR.model_copy(update={"name": "cifar100"})) == ["cifar-100-c/fog/3"]
+
+
+def test_what_changes_the_images_of_a_set_is_in_its_name() -> None:
+    assert names({"local_c": {"types": ["fog"], "severities": [3], "images": 500}}) == ["local-c-500-images/fog/3"]
+    assert names({"ood": {"sets": ["svhn"], "folders": {"scans": "x"}, "images": 9}}) == [
+        "ood-9-images/svhn",
+        "ood-9-images/scans",
+    ]
+    assert names({"fgsm": {"budgets": [0.5, 8]}, "pgd": {"budgets": [8], "steps": 7, "images": 100}}) == [
+        "fgsm/0.5",
+        "fgsm/8",
+        "pgd-7-100-images/8",
+    ]
+
+
+def test_as_many_images_as_there_are_or_more_are_all() -> None:
+    assert names({"fgsm": {"images": 10_000}}) == ["fgsm/8"] == names({"fgsm": {"images": 20_000}})
+
+
+def test_the_size_of_a_subset_of_imagenet_c_is_in_its_name() -> None:
+    data = DataSpec(name="imagenet", train_images=1, validation_images=1, test_images=50_000)
+    asked = {"types": ["fog"], "severities": [3]}
+    assert names({"imagenet_c": asked}, data) == ["imagenet-c/fog/3"]
+    assert names({"imagenet_c": {**asked, "images": 5000}}, data) == ["imagenet-c-5000/fog/3"]
+
+
+# -- mistakes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{local: {}}", "evaluations.local: unknown key; did you mean 'local_c'? allowed: cifar_c"),
+        ("{local_c: {types: [fogg]}}", "local_c.types[0]: found 'fogg'; did you mean 'fog'? allowed: brightness"),
+        ("{local_c: {types: []}}", "local_c.types: found an empty list; at least one value is needed"),
+        ("{local_c: {types: [fog, fog]}}", "local_c.types: found a list; 'fog' is there twice"),
+        ("{local_c: {severities: [6]}}", "local_c.severities[0]: found 6; allowed: 1, 2, 3, 4, 5"),
+        ("{local_c: {severities: [true]}}", "local_c.severities[0]: found true; allowed: 1, 2, 3, 4, 5"),
+        ("{local_c: {images: 0}}", "local_c.images: found 0; allowed: at least 1"),
+        ("{local_c: [fog]}", "evaluations.local_c: found a list; allowed: a mapping"),
+        ("{cifar_c: {}}", "evaluations.cifar_c: there is none of digits, only of cifar10, cifar100; local_c makes one"),
+        ("{imagenet_c: {}}", "evaluations.imagenet_c: it is made of images of imagenet, not of digits"),
+        ("{ood: {}}", "evaluations.ood: found a mapping; no set; name some in sets (svhn, cifar10"),
+        ("{ood: {sets: [svnh]}}", "evaluations.ood.sets[0]: found 'svnh'; did you mean 'svhn'?"),
+        ("{ood: {sets: [digits]}}", "evaluations.ood.sets: digits is what these runs are trained on"),
+        ("{ood: {folders: {../x: y}}}", "folders: found the name '../x'; allowed: lower-case letters, digits, - and _"),
+        ("{ood: {folders: {svhn: y}}}", "folders: found the name 'svhn'; allowed: lower-case"),
+        ("{fgsm: {budgets: [0]}}", "evaluations.fgsm.budgets[0]: found 0; "),
+        ("{pgd: {steps: 0}}", "evaluations.pgd.steps: found 0; allowed: at least 1"),
+        ("{fgsm: {steps: 3}}", "evaluations.fgsm.steps: unknown key"),
+    ],
+)
+def test_a_mistake_is_one_message_with_its_key(tmp_path: Path, text: str, message: str) -> None:
+    path = write_grid(tmp_path, f"{CELLS}\nevaluations: {text}\n")
+    with pytest.raises(UserError) as refused:
+        make_plan(load_grid(path), "paper", None)
+    assert str(refused.value).startswith(f"{path}: evaluations")
+    assert message in str(refused.value)
+
+
+def test_what_a_scale_asks_for_is_named_there(tmp_path: Path) -> None:
+    grid = load_text(tmp_path, f"{CELLS}\nevaluations: {{}}\nscales: {{tiny: {{evaluations: {{cifar_c: {{}}}}}}}}")
+    make_plan(grid, "paper", None)
+    with pytest.raises(UserError, match=r"scales\.tiny\.evaluations\.cifar_c: there is none of digits"):
+        make_plan(grid, "tiny", None)
+
+
+# -- plans -------------------------------------------------------------------------------------------------------------
+
+ASKED = "evaluations: {local_c: {types: [fog, snow], severities: [1, 5]}, fgsm: {budgets: [1, 2]}}"
+
+
+def test_every_run_of_a_cell_is_evaluated_and_mere_parents_are_not(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, ASKED)
+    own = {run for cell in plan.cells for replicate in cell.runs for run in replicate}
+    assert {run.id for run in plan.runs if run.evaluations} == own
+    assert len(own) < len(plan.runs)
+    assert {tuple(one.name for one in run.evaluations) for run in plan.runs if run.id in own} == {
+        ("local-c/fog/1", "local-c/fog/5", "local-c/snow/1", "local-c/snow/5")
+    }
+
+
+def test_ensembles_are_the_distinct_replicates_of_cells_the_first_ones_first(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, ASKED)
+    runs = {cell.name: cell.runs for cell in plan.cells}
+    expected = [(name, replicate) for replicate in range(2) for name in ("one", "two", "pruned")]
+    assert [(one.cells, one.ensemble.runs) for one in plan.ensembles] == [
+        ((name,), runs[name][replicate]) for name, replicate in expected
+    ]
+    assert [spec.run_id for one in plan.ensembles for spec in one.specs] == [
+        run for one in plan.ensembles for run in one.ensemble.runs
+    ]
+    assert plan.ensembles[0].evaluations == (AttackSet(0, 1.0), AttackSet(0, 2.0))
+
+
+def test_evaluations_are_no_part_of_what_a_run_is(tmp_path: Path) -> None:
+    assert [run.id for run in plan_of(tmp_path, ASKED).runs] == [run.id for run in plan_of(tmp_path, "").runs]
+
+
+def test_a_plan_without_evaluations_has_none(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "")
+    assert (plan.sets, plan.sets_left, plan.ensembles) == (0, 0, ())
+    assert "evaluation sets" not in shown(plan)
+
+
+def test_a_scale_replaces_what_the_grid_asks_for(tmp_path: Path) -> None:
+    scales = "scales: {tiny: {replicates: 1, evaluations: {ood: {sets: [uniform]}}}, mini: {replicates: 1}}"
+    tiny = plan_of(tmp_path, f"{ASKED}\n{scales}", scale="tiny")
+    assert {one for run in tiny.runs for one in run.evaluations} == {OutsideSet("uniform")}
+    assert tiny.ensembles == ()
+    assert len(plan_of(tmp_path, f"{ASKED}\n{scales}", scale="mini").ensembles) == 3
+
+
+def test_a_grid_that_extends_another_has_evaluations_of_its_own_or_none(tmp_path: Path) -> None:
+    scales = "scales: {tiny: {replicates: 1, evaluations: {ood: {sets: [uniform]}}}}"
+    (tmp_path / "below.yaml").write_text(f"{CELLS}\n{ASKED}\n{scales}\n")
+    above = load_text(tmp_path, "extends: below.yaml\ncells: [{name: other, method: dense, members: 3}]")
+    assert [make_plan(above, scale, None).sets for scale in ("paper", "tiny")] == [0, 0]
+    own = load_text(tmp_path, "extends: below.yaml\nevaluations: {fgsm: {}}")
+    assert [make_plan(own, scale, None).sets for scale in ("paper", "tiny")] == [6, 3]
+
+
+def test_a_scale_has_no_evaluations_without_those_they_stand_for(tmp_path: Path) -> None:
+    path = write_grid(tmp_path, f"{CELLS}\nscales: {{tiny: {{evaluations: {{fgsm: {{}}}}}}}}")
+    with pytest.raises(UserError, match=r"scales\.tiny\.evaluations: the grid has none to stand for"):
+        load_grid(path)
+
+
+def test_selected_runs_bring_the_ensembles_made_of_them_alone(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, ASKED)
+    chosen = select(plan, ["cell=one"])
+    assert [one.cells for one in ensembles_of(plan, chosen)] == [("one",), ("one",)]
+
+
+def test_a_plan_says_how_many_sets_of_what_are_left(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, ASKED)
+    # 4 runs of dense networks and 2 pruned ones see four sets each, 6 ensembles two attacks
+    assert plan.sets == plan.sets_left == 6 * 4 + 6 * 2
+    assert "36 evaluation sets (4 of local-c, 2 of fgsm; by run, attacks by ensemble): 36 left" in shown(plan)
+    document = json.loads(to_json(plan))
+    assert document["totals"]["evaluation_sets_left"] == 36
+    assert document["evaluations"] == {"local-c": 4, "fgsm": 2}
+
+
+def test_the_order_of_runs_makes_another_ensemble() -> None:
+    assert len({Ensemble(("a", "b"), 2).id, Ensemble(("b", "a"), 2).id, Ensemble(("a", "b"), 1).id}) == 3
+
+
+def shown(plan: Plan) -> str:
+    text = io.StringIO()
+    print_plan(plan, Console(file=text, width=200))
+    return text.getvalue()
