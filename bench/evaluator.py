@@ -4,6 +4,7 @@ A set whose images are not to be had is named once and left; the others are made
 and the same command continues with the next set.
 """
 
+import errno
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -168,8 +169,14 @@ class Evaluator:
                     lock.check()
             except (RunLockedError, LockLostError) as locked:
                 log.warning("%s: left to another process: %s", title, locked)
+            except InterruptedRunError:
+                raise
             except UserError as error:  # of this run: no reason to stop the others
                 log.error("%s: %s", title, error)
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise UserError(f"{folder}: the disk is full; free some space, then run the same command") from None
+                log.error("%s: evaluation failed: %s: %s", title, type(error).__name__, error)
         self.there += len(names) - len(read().missing(names))
 
     def _write(self, evaluated: Evaluated, name: str, made: Predictions, labels: Array, source: str) -> None:

@@ -1,5 +1,6 @@
 """Evaluating finished runs: what is missing and nothing else, set by set, around damage and interruptions."""
 
+import errno
 import logging
 import os
 import signal
@@ -218,6 +219,37 @@ def test_altered_receipts_are_named(tmp_path: Path, store: Store) -> None:
     receipts.write_text('{"local-c/fog/1": {"bytes": "many"}}')
     with pytest.raises(UserError, match=r"evaluations\.json: not receipts of evaluations"):
         plan_of(tmp_path, store)
+
+
+def test_a_failure_costs_its_run_alone(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = finished(tmp_path, store)
+    real = evaluator.load_networks
+
+    def fail_once(spec: RunSpec, *arguments: object, **options: object) -> object:
+        if spec.run_id == plan.runs[0].id:
+            raise RuntimeError("CUDA out of memory")
+        return real(spec, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluator, "load_networks", fail_once)
+    with caplog.at_level(logging.ERROR):
+        assert evaluate(plan, store) == 1
+    assert "evaluation failed: RuntimeError: CUDA out of memory" in caplog.text
+    assert [run.evaluated for run in plan_of(tmp_path, store).runs] == [0, 5, 5, 5]
+
+
+def test_a_full_disk_ends_the_call_with_what_to_do(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = finished(tmp_path, store)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Evaluated, "write", full)
+    with pytest.raises(UserError, match="the disk is full; free some space, then run the same command"):
+        evaluate(plan, store)
 
 
 # -- images that are not to be had -------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ def results(**values):
     ]
     frame = pd.DataFrame(rows, columns=["cell", "replicate", "nll", "accuracy", "member_accuracy"])
     cells = pd.DataFrame({"cell": list(values), "train_flops_ratio": [0.6, 1.0][: len(values)]})
-    return Results(cells, frame, EMPTY, EMPTY, EMPTY, ())
+    return Results(cells, frame, EMPTY, EMPTY, EMPTY, EMPTY, ())
 
 
 def claim(direction="lower", margin=0.0, left=("a", "nll"), right=("b", "nll")):
