@@ -17,11 +17,14 @@ from bench.metrics.calibration import (
     reliability,
 )
 from bench.metrics.classes import class_accuracy
+from bench.metrics.confidence import confidence_and_correctness
 from bench.metrics.corruption import (
     corrupted_ece_names,
     corruption_errors,
+    mean_corrupted_adaptive_ece,
     mean_corrupted_ece,
     mean_corruption_error,
+    pooled_corrupted_adaptive_ece,
     pooled_corrupted_ece,
 )
 from bench.metrics.diversity import (
@@ -65,6 +68,7 @@ __all__ = [
     "auroc",
     "brier",
     "class_accuracy",
+    "confidence_and_correctness",
     "corrupted_ece_names",
     "corruption_errors",
     "cosine_distance",
@@ -84,6 +88,7 @@ __all__ = [
     "kl_divergence",
     "kl_matrix",
     "mask_overlap",
+    "mean_corrupted_adaptive_ece",
     "mean_corrupted_ece",
     "mean_corruption_error",
     "mean_of_pairs",
@@ -93,6 +98,7 @@ __all__ = [
     "normalised_disagreement_matrix",
     "one_minus_max_probability",
     "pair_matrices",
+    "pooled_corrupted_adaptive_ece",
     "pooled_corrupted_ece",
     "predictive_entropy",
     "q_statistic",

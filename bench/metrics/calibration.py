@@ -99,8 +99,13 @@ def adaptive_expected_calibration_error(probabilities: Floats, labels: Labels, b
     the first bins hold one more; with fewer images than bins, an image is a bin. Images of equal confidence may fall on
     both sides of an edge: each counts with the mean correctness of its equals, as in sorted_by_confidence.
     """
+    return adaptive_calibration_error(*confidence_and_correctness(probabilities, labels), bins)
+
+
+def adaptive_calibration_error(confidence: Floats, correct: Floats, bins: int = 15) -> float:
+    """Return the same from confidences in [0, 1] and whether each is right (1 or 0), float [images] each."""
     _check_bins(bins)
-    confidence, correct = sorted_by_confidence(probabilities, labels)
+    confidence, correct = sorted_by_confidence(confidence, correct)
     images, bins = len(confidence), min(bins, len(confidence))
     starts = np.arange(bins) * (images // bins) + np.minimum(np.arange(bins), images % bins)
     return float(np.abs(np.add.reduceat(correct - confidence, starts)).sum()) / images

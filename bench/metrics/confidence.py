@@ -19,13 +19,12 @@ def confidence_and_correctness(probabilities: Floats, labels: Labels) -> tuple[D
     return confidence, (prediction == labels).astype(np.float64)
 
 
-def sorted_by_confidence(probabilities: Floats, labels: Labels) -> tuple[Doubles, Doubles]:
-    """Return confidence_and_correctness in ascending order of confidence, float64 [images] each.
+def sorted_by_confidence(confidence: Floats, correct: Floats) -> tuple[Doubles, Doubles]:
+    """Return what confidence_and_correctness gave in ascending order of confidence, float64 [images] each.
 
     Images of equal confidence (many have exactly 1) have no order: each gets the mean correctness of its equals, which
     is its expected value in a random order, so that the order of the images doesn't matter.
     """
-    confidence, correct = confidence_and_correctness(probabilities, labels)
-    values, group, size = np.unique(confidence, return_inverse=True, return_counts=True)
+    values, group, size = np.unique(confidence.astype(np.float64), return_inverse=True, return_counts=True)
     mean_correct = np.bincount(group, weights=correct) / size
     return np.repeat(values, size), np.repeat(mean_correct, size)

@@ -11,12 +11,14 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 
 from bench.data.corruptions.catalog import COMMON_15
-from bench.metrics.calibration import RELEASED_BINS, Reliability
+from bench.metrics.calibration import RELEASED_BINS, Reliability, adaptive_calibration_error
+from bench.metrics.probabilities import Floats
 
 # Of the mean over sets, as uncertainty-baselines has it.
 MEAN_BINS = 15
 
 TypeAndSeverity = tuple[str, int]
+Predictions = tuple[Floats, Floats]
 
 
 def corrupted_ece_names(types: Collection[str]) -> tuple[str, str]:
@@ -45,10 +47,26 @@ def mean_corrupted_ece(curves: Mapping[TypeAndSeverity, Reliability]) -> float:
     or if types have different severities. Source: uncertainty-baselines, baselines/cifar.
     """
     _check(curves, MEAN_BINS)
-    errors = [curve.calibration_error for (kind, _), curve in curves.items() if kind in COMMON_15]
-    if not errors:
-        raise ValueError(f"none of the common types of corruption: {', '.join(COMMON_15)}")
-    return float(np.mean(errors))
+    return _mean_of_common({key: curve.calibration_error for key, curve in curves.items() if key[0] in COMMON_15})
+
+
+def pooled_corrupted_adaptive_ece(predictions: Mapping[TypeAndSeverity, Predictions]) -> float:
+    """Return the adaptive ECE of the images of all sets together, in [0, 1], in 14 bins of equally many images.
+
+    predictions: confidence and correctness of each image, float [images] each, for each (type, severity), as
+    confidence_and_correctness returns them; conditions as in pooled_corrupted_ece.
+    """
+    _check_whole(predictions)
+    confidence, correct = (np.concatenate(parts) for parts in zip(*predictions.values(), strict=True))
+    return adaptive_calibration_error(confidence, correct, RELEASED_BINS)
+
+
+def mean_corrupted_adaptive_ece(predictions: Mapping[TypeAndSeverity, Predictions]) -> float:
+    """Return the mean over sets of their adaptive ECE in 15 bins, in [0, 1]; conditions as in mean_corrupted_ece."""
+    _check_whole(predictions)
+    return _mean_of_common(
+        {key: adaptive_calibration_error(*both, MEAN_BINS) for key, both in predictions.items() if key[0] in COMMON_15}
+    )
 
 
 def corruption_errors(
@@ -86,12 +104,23 @@ def _check(curves: Mapping[TypeAndSeverity, Reliability], bins: int) -> None:
     """ValueError unless there are curves, all of `bins` bins, and each type has the same severities."""
     if any(len(curve.counts) != bins for curve in curves.values()):
         raise ValueError(f"curves must have {bins} bins, found {_listed(len(c.counts) for c in curves.values())}")
-    types, severities = {kind for kind, _ in curves}, {severity for _, severity in curves}
-    if not curves or len(curves) != len(types) * len(severities):
+    _check_whole(curves)
+
+
+def _check_whole(sets: Collection[TypeAndSeverity]) -> None:
+    """ValueError unless there are sets, and each type has the same severities."""
+    types, severities = {kind for kind, _ in sets}, {severity for _, severity in sets}
+    if not sets or len(sets) != len(types) * len(severities):
         raise ValueError(
-            f"each type needs the same severities, and there must be one set at least: found {len(curves)} sets of "
+            f"each type needs the same severities, and there must be one set at least: found {len(sets)} sets of "
             f"{len(types)} types and severities {_listed(severities)}"
         )
+
+
+def _mean_of_common(errors: Mapping[TypeAndSeverity, float]) -> float:
+    if not errors:
+        raise ValueError(f"none of the common types of corruption: {', '.join(COMMON_15)}")
+    return float(np.mean(list(errors.values())))
 
 
 def _listed(numbers: Iterable[int]) -> str:

@@ -6,7 +6,7 @@ confidence.
 
 import numpy as np
 
-from bench.metrics.confidence import sorted_by_confidence
+from bench.metrics.confidence import confidence_and_correctness, sorted_by_confidence
 from bench.metrics.probabilities import Doubles, Floats, Labels
 
 
@@ -16,7 +16,7 @@ def area_under_risk_coverage(probabilities: Floats, labels: Labels) -> float:
     probabilities float [images, classes], labels int [images]; lower is better. Images of equal confidence count with
     the expected value over random orders of them, so the order of the images doesn't matter.
     """
-    _, correct = sorted_by_confidence(probabilities, labels)
+    _, correct = sorted_by_confidence(*confidence_and_correctness(probabilities, labels))
     return _mean_risk((1 - correct)[::-1])
 
 
@@ -26,7 +26,7 @@ def excess_area_under_risk_coverage(probabilities: Floats, labels: Labels) -> fl
     Arguments as area_under_risk_coverage. The best AURC is exact here; Geifman et al. 2018 print its limit for many
     images, r + (1 - r) ln(1 - r) at an error rate of r.
     """
-    _, correct = sorted_by_confidence(probabilities, labels)
+    _, correct = sorted_by_confidence(*confidence_and_correctness(probabilities, labels))
     errors = (1 - correct)[::-1]
     # Rounded because a sum of mean errors of ties is a whole number only nearly.
     right = len(errors) - round(float(errors.sum()))

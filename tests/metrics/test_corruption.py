@@ -9,12 +9,16 @@ from hypothesis import strategies as st
 
 from bench.data.corruptions.catalog import COMMON_15, CORRUPTIONS
 from bench.metrics import (
+    adaptive_expected_calibration_error,
+    confidence_and_correctness,
     corrupted_ece_names,
     corruption_errors,
     expected_calibration_error,
     expected_calibration_error_released,
+    mean_corrupted_adaptive_ece,
     mean_corrupted_ece,
     mean_corruption_error,
+    pooled_corrupted_adaptive_ece,
     pooled_corrupted_ece,
     reliability,
 )
@@ -59,6 +63,32 @@ def test_pooling_the_same_sets_in_the_same_bins_never_gives_more_than_the_mean(s
     sets = corrupted_sets(seed, COMMON_15[:3], (1, 5), images=15)
     mean = np.mean([expected_calibration_error_released(*images) for images in sets.values()])
     assert pooled_corrupted_ece(curves(sets, 14)) <= mean + 1e-12
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_adaptive_errors_under_both_definitions_are_those_of_the_images(seed):
+    sets = corrupted_sets(seed, (*COMMON_15[:2], *EXTRA_TYPES[:1]), (1, 3))
+    predictions = {key: confidence_and_correctness(*images) for key, images in sets.items()}
+    together = [np.concatenate(parts) for parts in zip(*sets.values(), strict=True)]
+    assert pooled_corrupted_adaptive_ece(predictions) == pytest.approx(
+        adaptive_expected_calibration_error(*together, bins=14), abs=1e-12
+    )
+    common = [adaptive_expected_calibration_error(*sets[kind, s]) for kind in COMMON_15[:2] for s in (1, 3)]
+    assert mean_corrupted_adaptive_ece(predictions) == pytest.approx(np.mean(common), abs=1e-12)
+    # narrow floats are widened before they are summed
+    narrow = {key: (sure.astype(np.float32), right.astype(np.float32)) for key, (sure, right) in predictions.items()}
+    assert pooled_corrupted_adaptive_ece(narrow) == pytest.approx(pooled_corrupted_adaptive_ece(predictions), abs=1e-7)
+
+
+def test_adaptive_errors_need_whole_sets_and_a_common_type():
+    predictions = {("gaussian_blur", 1): (np.array([0.5]), np.array([1.0]))}
+    with pytest.raises(ValueError, match="none of the common types"):
+        mean_corrupted_adaptive_ece(predictions)
+    with pytest.raises(ValueError, match="at least"):
+        pooled_corrupted_adaptive_ece({})
+    uneven = {**predictions, ("fog", 1): predictions["gaussian_blur", 1], ("fog", 2): predictions["gaussian_blur", 1]}
+    with pytest.raises(ValueError, match="same severities"):
+        pooled_corrupted_adaptive_ece(uneven)
 
 
 def test_the_common_types_are_the_fifteen_of_the_catalog():
