@@ -1,6 +1,6 @@
 """From grids to their reports with one command: `python -m reproduce GRID...`.
 
-Trains what is missing (`bench run`), then makes tables and figures of what is there (`analysis report`); an earlier
+Trains and evaluates what is missing (`bench run`), then makes tables and figures of what is there (`analysis report`); an earlier
 call's work is kept. A scale that is of no use without a GPU stops before any work on a machine that has none.
 """
 
@@ -46,9 +46,9 @@ def reproduce(
         bool, typer.Option("--force", help="Train a scale that needs a GPU without one.", show_default="stop")
     ] = False,
 ) -> None:
-    """Train what is missing of a grid, then write its tables and figures; several grids one after another.
+    """Train and evaluate what is missing of a grid, then write its tables and figures; several grids in turn.
 
-    Exit code: 0 if all runs are done, 1 if some are not (the report is made of the others), 2 for a mistake in what was
+    Exit code: 0 if all runs are done and evaluated, 1 if some are not (the report is made of the others), 2 for a mistake in what was
     given or a missing GPU, 75 after an interruption (the same command continues).
     """
     from bench.grid import grid_files
@@ -83,7 +83,7 @@ def reproduce(
             print(f"error: {error}", file=sys.stderr)  # the other grids may be well
             codes.append(2)
     if any(codes):
-        print("Some runs are not done: reports are made of the others; --retry makes failed ones again.")
+        print("Some runs or evaluation sets are not there: reports are made of the others; --retry tries again.")
     raise typer.Exit(max(codes))
 
 

@@ -60,7 +60,7 @@ def figures(
     from analysis.sources import read_sources
 
     sources = read_sources(grid, store, scale)
-    write_pictures(sources.results, sources.trajectories, sources.context, out)
+    write_pictures(sources, out)
     _finish(sources, out)
 
 

@@ -3,36 +3,25 @@
 Adding a figure is a function in analysis.figures and an entry here.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from analysis.context import Context, describe_replicates
+from analysis.context import describe_replicates
 from analysis.figures.calibration import reliability_diagrams
 from analysis.figures.density import density_by_layer
 from analysis.figures.diversity import disagreement_maps
 from analysis.figures.scores import accuracy_against_cost, scores_by_cell
 from analysis.figures.style import save, with_foot
 from analysis.figures.training import training_curves
-from analysis.results import Results
-from analysis.trajectories import Trajectories
+from analysis.picture import Picture
+from analysis.robustness_gallery import diversity_pictures, robustness_pictures
+from analysis.sources import Sources
 from bench.files import write_text
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure and its caption: what is seen, how it was computed, over how many replicates or runs."""
-
-    name: str
-    title: str
-    caption: str
-    draw: Callable[[], Figure]
-
-
-def pictures(results: Results, trajectories: Trajectories) -> Iterator[Picture]:
+def pictures(sources: Sources) -> Iterator[Picture]:
     """Yield the figures for which there is something to draw."""
+    results, trajectories = sources.results, sources.trajectories
     cells, replicates = results.cells, results.replicates
     n = describe_replicates(cells)
     if not replicates.empty:
@@ -68,6 +57,8 @@ def pictures(results: Results, trajectories: Trajectories) -> Iterator[Picture]:
             f"one colour scale for all cells. {n}",
             lambda: disagreement_maps(cells, results.pairs),
         )
+    yield from diversity_pictures(sources)
+    yield from robustness_pictures(sources)
     if not trajectories.epochs.empty:
         runs = trajectories.epochs["run"].nunique()
         yield Picture(
@@ -89,11 +80,12 @@ def pictures(results: Results, trajectories: Trajectories) -> Iterator[Picture]:
         )
 
 
-def write_pictures(results: Results, trajectories: Trajectories, context: Context, folder: Path) -> list[Picture]:
+def write_pictures(sources: Sources, folder: Path) -> list[Picture]:
     """Draw every figure as PNG and PDF with the context at its foot, and the captions beside; return what was drawn."""
+    context = sources.context
     drawn = []
     captions = [f"# Figures\n\n{context.sentence}\n"]
-    for picture in pictures(results, trajectories):
+    for picture in pictures(sources):
         save(with_foot(picture.draw(), context.sentence), folder, picture.name)
         captions.append(f"## {picture.name}: {picture.title}\n\n{picture.caption}\n")
         drawn.append(picture)

@@ -14,18 +14,25 @@ from bench.plan import method_of
 from bench.spec import ModelSpec
 
 COLUMNS = ("dataset", "model", "method", "members", "accuracy", "nll", "ece", "source")
+NUMBERS = ("accuracy", "nll", "ece", "corrupted_accuracy", "corrupted_nll", "corrupted_ece")
 Key = tuple[str, str, str, str]
 NAMES = {"resnet_imagenet": "resnet"}
 
 
 @dataclass(frozen=True)
 class Published:
-    """One published row: accuracy in percent, NLL in nats, ECE over 15 bins (NaN where not given), and its source."""
+    """One published row: accuracy in percent, NLL in nats, ECE over 15 bins (NaN where not given), and its source.
+
+    The same on corrupted images, as the source averages them.
+    """
 
     accuracy: float
     nll: float
     ece: float
     source: str
+    corrupted_accuracy: float = math.nan
+    corrupted_nll: float = math.nan
+    corrupted_ece: float = math.nan
 
 
 def published_folder(grid: Path) -> Path:
@@ -50,8 +57,8 @@ def read_published(folder: Path) -> dict[Key, Published]:
                 key = (row["dataset"], row["model"], row["method"], row["members"])
                 if key in found:
                     raise UserError(f"{path}, line {reader.line_num}: {', '.join(key)} is given twice")
-                accuracy, nll, ece = (_number(row[k], f"{path}, line {reader.line_num}, {k}") for k in COLUMNS[4:7])
-                found[key] = Published(accuracy, nll, ece, row["source"])
+                numbers = {k: _number(row.get(k) or "", f"{path}, line {reader.line_num}, {k}") for k in NUMBERS}
+                found[key] = Published(source=row["source"], **numbers)
     return found
 
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.formats import WRITERS, to_html
-from analysis.gallery import Picture, write_pictures
+from analysis.gallery import write_pictures
 from analysis.page import page
+from analysis.picture import Picture
 from analysis.sheets import all_tables, write_tables
 from analysis.sources import Sources
 from analysis.tables import Table
@@ -21,7 +22,7 @@ def write_report(sources: Sources, out: Path) -> Path:
     """Write index.html, tables/ and figures/ into `out`; return the page."""
     tables = all_tables(sources)
     write_tables(tables, sources.context, out / "tables")
-    pictures = write_pictures(sources.results, sources.trajectories, sources.context, out / "figures")
+    pictures = write_pictures(sources, out / "figures")
     first, *rest = tables
     sections = [
         (first.name, first.title, to_html(first, sources.context)),

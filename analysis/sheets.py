@@ -5,13 +5,22 @@ from pathlib import Path
 
 from analysis.context import Context
 from analysis.formats import write_table
+from analysis.robustness_tables import robustness_tables
 from analysis.sources import Sources
-from analysis.tables import Table, calibration_table, main_table, members_table, replicates_table
+from analysis.tables import (
+    Table,
+    calibration_table,
+    diversity_table,
+    main_table,
+    members_table,
+    replicates_table,
+    scaling_table,
+)
 from analysis.verdicts import judge, verdict_table
 
 
 def all_tables(sources: Sources) -> list[Table]:
-    """Return results, verdicts (if there are claims about cells of the grid), calibration, replicates and members."""
+    """Return results, verdicts (if there are claims about the grid's cells), the other scores, replicates, members."""
     results, context = sources.results, sources.context
     verdicts = judge(sources.claims, results)
     left_out = len(sources.claims) - len(verdicts)
@@ -19,6 +28,9 @@ def all_tables(sources: Sources) -> list[Table]:
         main_table(results, sources.published, context),
         *([verdict_table(verdicts, left_out, context)] if verdicts else []),
         calibration_table(results, context),
+        scaling_table(results, context),
+        diversity_table(results, context),
+        *robustness_tables(sources),
         replicates_table(results, context),
         members_table(results, context),
     ]

@@ -1,13 +1,21 @@
 """Everything an output is made from, read once: the plan, the results, the recorded training, what others published."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
+
+from analysis.attacks import Attacks, load_attacks
 from analysis.context import Context, make_context
+from analysis.corruptions import Corruptions, load_corruptions, with_corruptions
+from analysis.outside import Outside, load_outside
+from analysis.paths import load_paths
 from analysis.published import Published, find_published, published_folder, read_published
 from analysis.results import Results, load_results
+from analysis.samples import Samples, read_samples
 from analysis.trajectories import Trajectories, load_trajectories
 from analysis.verdicts import Claim, read_claims
+from analysis.weights import Weights, load_weights
 from bench.errors import UserError
 from bench.grid import load_grid
 from bench.plan import Plan, make_plan
@@ -22,6 +30,12 @@ class Sources:
     context: Context
     results: Results
     trajectories: Trajectories
+    corruptions: Corruptions
+    samples: dict[str, Samples]
+    outside: Outside
+    attacks: Attacks
+    weights: Weights
+    paths: pd.DataFrame
     published: dict[str, Published]
     claims: list[Claim]
     problems: tuple[str, ...]
@@ -37,6 +51,10 @@ def read_sources(grid_path: Path, store_path: Path, scale: str) -> Sources:
             f"with: python -m bench run {grid_path} --scale {scale} --store {store_path}"
         )
     results, trajectories = load_results(plan, store), load_trajectories(plan, store)
+    corruptions = load_corruptions(plan, store)
+    outside, attacks, weights = load_outside(plan, store), load_attacks(plan, store), load_weights(plan, store)
+    paths, path_problems = load_paths(plan, store)
+    parts = (results, trajectories, corruptions, outside, attacks, weights)
     folder = published_folder(grid_path)
     table = read_published(folder)
     # What was published belongs to a cell as the grid writes it, not to its smaller version at another scale.
@@ -47,9 +65,15 @@ def read_sources(grid_path: Path, store_path: Path, scale: str) -> Sources:
     return Sources(
         plan=plan,
         context=make_context(plan, store, results.cells),
-        results=results,
+        results=replace(results, replicates=with_corruptions(results.replicates, corruptions)),
         trajectories=trajectories,
+        corruptions=corruptions,
+        samples=read_samples(plan, store),
+        outside=outside,
+        attacks=attacks,
+        weights=weights,
+        paths=paths,
         published={name: row for name, row in beside.items() if row is not None},
         claims=read_claims(folder / "claims.yaml"),
-        problems=tuple(dict.fromkeys((*results.problems, *trajectories.problems))),
+        problems=tuple(dict.fromkeys((*(problem for part in parts for problem in part.problems), *path_problems))),
     )

@@ -9,7 +9,21 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.columns import CALIBRATION, ECE, INFERENCE_FLOPS, MAIN, MEASURED, MEMBER, TRAIN_FLOPS, Metric
+from analysis.columns import (
+    CALIBRATION,
+    DIVERSITY,
+    ECE,
+    INFERENCE_FLOPS,
+    MAIN,
+    MEASURED,
+    MEMBER,
+    NLL,
+    PLANNED,
+    SCALED,
+    SELECTIVE,
+    TRAIN_FLOPS,
+    Metric,
+)
 from analysis.context import Context
 from analysis.published import Published
 from analysis.results import Results
@@ -85,12 +99,42 @@ def main_table(results: Results, published: Mapping[str, Published], context: Co
 
 def calibration_table(results: Results, context: Context) -> Table:
     """Return NLL, Brier score and the three definitions of ECE, whose values are not comparable with one another."""
-    head = ("Cell", "Members", "Sparsity", "Replicates", *(metric.head for metric in CALIBRATION))
-    rows = tuple(map(tuple, _cell_texts(results, CALIBRATION)))
-    notes = (NOTES, "The definitions of ECE give different values for the same predictions: compare within a column.")
-    return Table(
-        f"{context.grid}_calibration", "Calibration", head, rows, notes, _numbers(results, CALIBRATION, context)
+    notes = (
+        "The definitions of ECE give different values for the same predictions: compare within a column.",
+        "AURC is the error rate on the most confident images, mean over all shares of them.",
     )
+    return cells_table("calibration", "Calibration", results, (*CALIBRATION, *SELECTIVE), notes, context)
+
+
+def scaling_table(results: Results, context: Context) -> Table:
+    """Return what temperature scaling makes of calibration, one temperature for the ensemble or one for each member."""
+    notes = (
+        "Temperatures have the least NLL on the validation images, which also chose the epoch of each ticket; rows "
+        "without validation images have none. Ensemble scaled: one temperature for the mean probabilities, the one "
+        "shown. Members scaled: one for each member before averaging.",
+    )
+    return cells_table("scaling", "Calibration after temperature scaling", results, (NLL, ECE, *SCALED), notes, context)
+
+
+def diversity_table(results: Results, context: Context) -> Table:
+    """Return how differently members predict, by every measure in use."""
+    notes = (
+        "All but ambiguity are means over pairs of members. Disagreement / error: the share of images on which two "
+        "members differ over their mean error rate. Distances are of their probabilities: 1 - cosine, and "
+        "Jensen-Shannon (root of the divergence in nats). Q statistic: Yule's Q of being right, 1 where members are "
+        "right together. Ambiguity: mean NLL of members less NLL of the ensemble, in nats; what averaging gains.",
+    )
+    return cells_table("diversity", "Diversity of members", results, DIVERSITY, notes, context)
+
+
+def cells_table(
+    name: str, title: str, results: Results, metrics: Sequence[Metric], notes: Sequence[str], context: Context
+) -> Table:
+    """Return a row a cell with these metrics of its replicates."""
+    head = ("Cell", "Members", "Sparsity", "Replicates", *(metric.head for metric in metrics))
+    rows = tuple(map(tuple, _cell_texts(results, metrics)))
+    numbers = _numbers(results, metrics, context)
+    return Table(f"{context.grid}_{name}", title, head, rows, (NOTES, *notes), numbers)
 
 
 def replicates_table(results: Results, context: Context) -> Table:
@@ -122,7 +166,7 @@ def _value(metric: Metric, value: float) -> str:
 
 def _cell_texts(results: Results, metrics: Sequence[Metric]) -> list[list[str]]:
     """Return name, members, sparsity, replicates and metrics of each cell as text."""
-    measured = estimates(results, [metric for metric in metrics if metric.key in MEASURED])
+    measured = estimates(results, [metric for metric in metrics if metric.key not in PLANNED])
     return [
         [
             cell["cell"],
@@ -131,7 +175,7 @@ def _cell_texts(results: Results, metrics: Sequence[Metric]) -> list[list[str]]:
             f"{cell['replicates_done']} of {cell['replicates']}",
             *(
                 shown_estimate(measured[cell["cell"]][metric.key], metric.digits)
-                if metric.key in MEASURED
+                if metric.key not in PLANNED
                 else _value(metric, cell[metric.key])
                 for metric in metrics
             ),
@@ -166,12 +210,12 @@ def _members(cell: str, planned: int, replicates: pd.DataFrame) -> str:
 def _numbers(results: Results, metrics: Sequence[Metric], context: Context) -> pd.DataFrame:
     """Return the numbers of a table, in the units of its heads; of each metric the mean and half the interval."""
     cells = results.cells
-    measured = estimates(results, [metric for metric in metrics if metric.key in MEASURED])
+    measured = estimates(results, [metric for metric in metrics if metric.key not in PLANNED])
     numbers = cells[["cell", "method", "members", "sparsity", "replicates_done", "replicates"]].copy()
     actual = results.replicates.groupby("cell")["members"].min()
     numbers.insert(3, "members_least", cells["cell"].map(actual))
     for metric in metrics:
-        if metric.key in MEASURED:
+        if metric.key not in PLANNED:
             own = [measured[cell][metric.key] for cell in cells["cell"]]
             numbers[metric.csv_name] = [one.mean for one in own]
             numbers[f"{metric.csv_name}_half_width"] = [one.half_width for one in own]

@@ -46,7 +46,7 @@ def load_trajectories(plan: Plan, store: Store) -> Trajectories:
     """Return the recorded training of all runs of a plan."""
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ("epochs", "events", "tickets", "densities")}
     problems = []
-    for name, runs in _trajectories(plan).items():
+    for name, runs in trajectories_of(plan).items():
         begun = {run.id: history for run in runs if (history := store.run(run.id).history())}
         if not begun:
             continue
@@ -96,7 +96,7 @@ def _first_rate(phase: Phase) -> float:
     return phase.lr.values[0] if isinstance(phase.lr, LearningRate) else phase.lr.start
 
 
-def _trajectories(plan: Plan) -> dict[str, list[RunPlan]]:
+def trajectories_of(plan: Plan) -> dict[str, list[RunPlan]]:
     """Return the runs of a plan that differ in their seed alone, under the names of the cells they serve."""
     groups: dict[str, list[RunPlan]] = {}
     for run in plan.runs:

@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 from pydantic import Field, ValidationError
 
-from analysis.columns import MEASURED, PLANNED, Metric
+from analysis.columns import CORRUPTED, MEASURED, PLANNED, Metric
 from analysis.context import Context
 from analysis.results import Results
 from analysis.statistics import Estimate, estimate
@@ -23,7 +23,7 @@ from bench.errors import UserError, did_you_mean
 from bench.record import Record
 
 Decision = Literal["supported", "contradicted", "undecided", "not run"]
-METRICS = {**MEASURED, **PLANNED}
+METRICS = {**MEASURED, **{metric.key: metric for metric in CORRUPTED}, **PLANNED}
 NOTES = (
     "The difference is positive where it favours the claim; ± is half the 95% interval of Student's t over replicates "
     "paired by their number. Supported: all of the interval is above the claim's margin (0 unless the claim says "

@@ -1,5 +1,7 @@
 """How differently members predict (paper, prediction disagreement of free tickets): heat maps on one colour scale."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -10,6 +12,8 @@ from analysis.figures.style import WIDTH, rows_of, styled, wrapped
 COLUMNS = 3
 # Larger matrices are read by colour alone: numbers in their squares would touch.
 MOST_ANNOTATED = 7
+# Of more members only every fifth has its number at the axes.
+MOST_NUMBERED = 10
 
 
 def mean_matrix(pairs: pd.DataFrame, value: str) -> pd.DataFrame:
@@ -24,32 +28,47 @@ def disagreement_maps(cells: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
     cells: cell, in order; pairs: as in analysis.results.Results.
     """
     names = [cell for cell in cells["cell"] if cell in set(pairs["cell"])]
-    matrices = {cell: mean_matrix(pairs[pairs["cell"] == cell], "disagreement") for cell in names}
+    matrices = {cell: mean_matrix(pairs[pairs["cell"] == cell], "disagreement") * 100 for cell in names}
+    few = max(float(np.nanmax(matrix)) for matrix in matrices.values()) < 10
+    return heat_maps(matrices, "Member", "Disagreement (% of test images)", fmt=".2f" if few else ".1f")
+
+
+def heat_maps(matrices: Mapping[str, pd.DataFrame], axis: str, scale: str, fmt: str) -> Figure:
+    """Return a panel a matrix [members, members] under its name, all on one colour scale from 0.
+
+    axis, scale: labels of rows and columns, and of the colours; fmt: of the numbers, which small matrices show. To be
+    called from a function that is styled.
+    """
     highest = max(float(np.nanmax(matrix)) for matrix in matrices.values())
-    columns = min(COLUMNS, len(names))
-    figure = Figure(figsize=(WIDTH, 0.2 + 2.2 * rows_of(names, COLUMNS)))
-    panels = figure.subplots(rows_of(names, COLUMNS), columns, squeeze=False)
-    for axes, cell in zip(panels.flat, names, strict=False):
-        matrix = matrices[cell] * 100
+    rows = rows_of(list(matrices), COLUMNS)
+    figure = Figure(figsize=(WIDTH, 0.6 + 2.45 * rows))
+    panels = figure.subplots(rows, min(COLUMNS, len(matrices)), squeeze=False)
+    for axes, (name, matrix) in zip(panels.flat, matrices.items(), strict=False):
+        count = len(matrix)
+        labels = [str(member) if count <= MOST_NUMBERED or member % 5 == 0 else "" for member in matrix.index]
         sns.heatmap(
             matrix,
             ax=axes,
             vmin=0,
-            vmax=highest * 100,
+            vmax=highest,
             cmap="viridis_r",
-            annot=len(matrix) <= MOST_ANNOTATED,
-            fmt=".2f" if highest < 0.1 else ".1f",
-            annot_kws={"size": 7.5 if len(matrix) <= 4 else 6},
+            annot=count <= MOST_ANNOTATED,
+            fmt=fmt,
+            annot_kws={"size": 7.5 if count <= 5 else 6.5},
             square=True,
             cbar=False,
-            linewidths=0.5,
+            linewidths=0.5 if count <= MOST_NUMBERED else 0,
+            xticklabels=labels,
+            yticklabels=labels,
         )
         axes.set_facecolor("0.92")
         axes.grid(visible=False)
-        axes.set(xlabel="Member", ylabel="Member")
+        axes.set(xlabel=axis, ylabel=axis)
         axes.tick_params(length=0, rotation=0)
-        axes.set_title(wrapped(cell, 28))
-    for axes in panels.flat[len(names) :]:
+        axes.set_title(wrapped(name, 28))
+    for axes in panels.flat[len(matrices) :]:
         axes.set_axis_off()
-    figure.colorbar(panels.flat[0].collections[0], ax=panels, shrink=0.8, label="Disagreement (% of test images)")
+    figure.colorbar(
+        panels.flat[0].collections[0], ax=panels, location="top", shrink=0.6, aspect=45, pad=0.07 / rows, label=scale
+    )
     return figure

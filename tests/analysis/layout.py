@@ -1,0 +1,48 @@
+"""Whether a figure can be read: what leaves it, what is too small for print, what lies on something else."""
+
+from analysis.figures.style import with_foot
+
+
+def overlapping(artists):
+    """Pairs of artists whose boxes share more than a pixel."""
+    boxes = [(artist, artist.get_window_extent()) for artist in artists]
+    return [
+        (one, other)
+        for index, (one, a) in enumerate(boxes)
+        for other, b in boxes[index + 1 :]
+        if min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
+    ]
+
+
+def tick_labels(axes):
+    """Labels of the ticks within view; matplotlib keeps some beyond, which are not drawn."""
+    (left, right), (low, high) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
+    labels = [label for label in axes.get_xticklabels() if left <= label.get_position()[0] <= right]
+    return labels + [label for label in axes.get_yticklabels() if low <= label.get_position()[1] <= high]
+
+
+def assert_laid_out(figure):
+    """Nothing leaves the figure, no text is too small for print, and titles, ticks, labels and legends are apart."""
+    figure = with_foot(figure, "Grid g, scale tiny. Data: substitute. " * 5)
+    figure.draw_without_rendering()
+    visible = [axes for axes in figure.axes if axes.get_visible() and axes.axison]
+    foot = figure.texts[-1].get_window_extent()
+    texts = []
+    for axes in visible:
+        box = axes.get_tightbbox()
+        assert box.x0 >= -1
+        assert box.x1 <= figure.bbox.x1 + 1
+        assert box.y0 >= foot.y1 - 1
+        assert box.y1 <= figure.bbox.y1 + 1
+        own = [axes.title, axes.xaxis.label, axes.yaxis.label, *tick_labels(axes)]
+        texts += [text for text in own if text.get_text() and text.get_visible()]
+        assert all(text.get_fontsize() >= 6.5 for text in [*own, *axes.texts])
+        # Numbers in squares and at tickets keep clear of each other.
+        assert not overlapping(axes.texts)
+    assert not overlapping(texts)
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y1 <= figure.bbox.y1 + 1
+        assert all(axes.get_tightbbox().y1 <= box.y0 + 1 for axes in visible)
