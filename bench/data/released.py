@@ -165,14 +165,13 @@ class ReleasedCorruptions:
 
 
 def find_released(name: str, root: Path) -> ReleasedCorruptions | None:
-    """Return the released set in a data folder: its folder if there is one, else its archive, else None.
+    """Return the released set in a data folder: its folder if that holds an array, else its archive, else None.
 
     UserError if the archive is not a tar archive at all.
     """
     release = RELEASES[name]
     folder, archive = root / release.folder, root / release.archive
-    if folder.is_dir():
-        sizes = {path.name: path.stat().st_size for path in folder.glob("*.npy")}
+    if sizes := {path.name: path.stat().st_size for path in folder.glob("*.npy")}:
         return ReleasedCorruptions(
             release, folder, {file: StoredFile(folder / file, 0, size) for file, size in sizes.items()}
         )

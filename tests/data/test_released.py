@@ -84,6 +84,11 @@ def test_an_archive_is_not_unpacked(archive: Path) -> None:
     assert [path.name for path in archive.parent.iterdir() if path.suffix != ".json"] == [archive.name]
 
 
+def test_an_empty_folder_hides_no_archive(archive: Path) -> None:
+    (archive.parent / RELEASE.folder).mkdir()
+    assert np.array_equal(opened(archive.parent).read("fog", 1, PER_SEVERITY).images, array_of("fog")[:PER_SEVERITY])
+
+
 def test_what_does_not_exist_is_refused(folder: Path) -> None:
     found = opened(folder.parent)
     for type, severity in (("rain", 1), ("fog", 0), ("fog", 6)):
