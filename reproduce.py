@@ -1,7 +1,7 @@
 """From grids to their reports with one command: `python -m reproduce GRID...`.
 
-Trains and evaluates what is missing (`bench run`), then makes tables and figures of what is there (`analysis report`); an earlier
-call's work is kept. A scale that is of no use without a GPU stops before any work on a machine that has none.
+Trains and evaluates what is missing (`bench run`), then makes tables and figures of what is there (`analysis report`);
+an earlier call's work is kept. A scale that is of no use without a GPU stops before any work on a machine that has none.
 """
 
 import sys
@@ -48,8 +48,8 @@ def reproduce(
 ) -> None:
     """Train and evaluate what is missing of a grid, then write its tables and figures; several grids in turn.
 
-    Exit code: 0 if all runs are done and evaluated, 1 if some are not (the report is made of the others), 2 for a mistake in what was
-    given or a missing GPU, 75 after an interruption (the same command continues).
+    Exit code: 0 if all runs are done and evaluated, 1 if some are not (the report is made of the others), 2 for a
+    mistake in what was given or a missing GPU, 75 after an interruption (the same command continues).
     """
     from bench.grid import grid_files
 

@@ -19,6 +19,8 @@ from bench.store import Store
 ATTACKS = "cell replicate attack budget images crafted_on evaluated_on accuracy"
 CLEAN = "cell replicate attack images accuracy member_accuracy"
 WHOLE = "ensemble"
+# On a GPU the same step is not the same bits twice; so much accuracy may that cost on either side.
+ROUNDING = 0.005
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def load_attacks(plan: Plan, store: Store) -> Attacks:
         except UserError as error:
             problems.append(str(error))
         rows += own
-        # Networks that draw their members draw others for each attack, so that either may come out ahead.
+        # The draws of networks that draw their members depend on how many images there are, so either may be ahead.
         if ensemble and not isinstance(ensemble.specs[0].model.ensemble, McDropout):
             problems += _weaker(own)
     return Attacks(tidy(rows, ATTACKS), tidy(clean, CLEAN), tuple(dict.fromkeys(problems)))
@@ -109,10 +111,12 @@ def _weaker(rows: list[dict[str, Any]]) -> list[str]:
     found = []
     for (attack, budget, crafted_on), row in own.items():
         simple = own.get(("fgsm", budget, crafted_on))
-        if simple is not None and simple["images"] == row["images"] and row["accuracy"] > simple["accuracy"]:
+        if simple is None or simple["images"] != row["images"]:
+            continue
+        if row["accuracy"] > simple["accuracy"] + ROUNDING:
             attacked = "the ensemble" if crafted_on == WHOLE else crafted_on
             found.append(
                 f"{row['cell']}, replicate {row['replicate']}: {attack} at {budget:g}/255 on {attacked} leaves more "
-                "accuracy than fgsm; one of the two is wrong"
+                "accuracy than fgsm, which it contains: one of the two is wrong"
             )
     return found

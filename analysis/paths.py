@@ -1,8 +1,6 @@
-"""The trajectories of runs in function space: what each predicted after every epoch, embedded together."""
+"""The trajectories of runs in function space: what each predicted after every epoch, to be embedded together."""
 
-import pandas as pd
-
-from analysis.embedding import Prediction, embed
+from analysis.embedding import Prediction
 from analysis.trajectories import trajectories_of
 from bench.data.catalog import DATASETS
 from bench.errors import UserError
@@ -11,8 +9,8 @@ from bench.store import Store
 from bench.watched import decode
 
 
-def load_paths(plan: Plan, store: Store) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the embedded predictions of all runs that recorded any, and a sentence for each history altered since.
+def load_paths(plan: Plan, store: Store) -> tuple[list[Prediction], tuple[str, ...]]:
+    """Return the predictions of all runs that recorded any, and a sentence for each history altered since.
 
     Runs that validate on other images than the first of the plan can not be compared with it, and are left out.
     """
@@ -38,7 +36,7 @@ def load_paths(plan: Plan, store: Store) -> tuple[pd.DataFrame, tuple[str, ...]]
     if len(shapes) > 1:
         problems.append(f"{store.root}: histories record predictions on different numbers of images; none are drawn")
         predictions = []
-    return embed(predictions), tuple(problems)
+    return predictions, tuple(problems)
 
 
 def _predictions(name: str, run: RunPlan, store: Store) -> list[Prediction]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis.context import describe_replicates
+from analysis.embedding import embed
 from analysis.figures.attacks import robust_accuracy, transfer_maps
 from analysis.figures.classes import class_bars
 from analysis.figures.corruption import reliability_clean_and_corrupted, severity_curves, type_dots, type_map
@@ -66,7 +67,7 @@ def diversity_pictures(sources: Sources) -> Iterator[Picture]:
             lambda: overlap_by_layer(cells, overlap),
         )
     if len(sources.paths) > 1:
-        runs = sources.paths["run"].nunique()
+        runs = len({prediction.run for prediction in sources.paths})
         yield Picture(
             "function_space",
             "Trajectories in function space",
@@ -74,7 +75,8 @@ def diversity_pictures(sources: Sources) -> Iterator[Picture]:
             "for all panels (paper, trajectories of free tickets; Fort et al. 2019): a line is a run from its first "
             "epoch to its last, stars are tickets; of very many epochs some are left out. Only neighbourhoods mean "
             f"something in such a plane, neither lengths nor axes. n = {runs} runs.",
-            lambda: trajectories(sources.paths),
+            # Here, since it takes seconds that tables need not wait for.
+            lambda: trajectories(embed(sources.paths)),
         )
 
 

@@ -3,11 +3,10 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pandas as pd
-
 from analysis.attacks import Attacks, load_attacks
 from analysis.context import Context, make_context
 from analysis.corruptions import Corruptions, load_corruptions, with_corruptions
+from analysis.embedding import Prediction
 from analysis.outside import Outside, load_outside
 from analysis.paths import load_paths
 from analysis.published import Published, find_published, published_folder, read_published
@@ -35,7 +34,7 @@ class Sources:
     outside: Outside
     attacks: Attacks
     weights: Weights
-    paths: pd.DataFrame
+    paths: list[Prediction]
     published: dict[str, Published]
     claims: list[Claim]
     problems: tuple[str, ...]

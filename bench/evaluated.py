@@ -8,7 +8,7 @@ call.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,10 @@ class Evaluated:
             try:
                 self._known = _RECEIPTS.validate_python(read_json(path)) if path.exists() else {}
             except ValidationError as error:
+                reason = error.errors()[0]["msg"]
                 raise UserError(
-                    f"{path}: not receipts of evaluations ({error.errors()[0]['msg']}); it was altered"
+                    f"{path}: not receipts of evaluations ({reason}); it was altered: delete it, and `bench run` makes "
+                    "its sets again"
                 ) from None
         return self._known
 
@@ -162,8 +164,3 @@ def describe_ensemble(store: Store, ensemble: Ensemble) -> None:
     path = ensemble_folder(store, ensemble) / "ensemble.json"
     if not path.exists():
         write_json(path, {"runs": list(ensemble.runs), "members": ensemble.members})
-
-
-def found(sets: Sequence[str], evaluated: Evaluated) -> int:
-    """Return how many of the sets are there."""
-    return len(sets) - len(evaluated.missing(sets))

@@ -21,7 +21,11 @@ from bench.spec import DataSpec
 LOCAL = "local-c" if VERSION == 1 else f"local-c-v{VERSION}"
 # The released corrupted sets, by the data set whose test images they hold.
 RELEASED = {"cifar10": "cifar-10-c", "cifar100": "cifar-100-c"}
+# Of a whole ImageNet-C: the validation images of ImageNet.
+IMAGENET_IMAGES = 50_000
 OUTSIDE = ("svhn", "cifar10", "cifar100", "mnist", "digits", "gaussian", "uniform")
+# The set of images in distribution, with which others are compared.
+TEST = "test"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -130,10 +134,10 @@ class Outside(Record):
         if not self.sets and not self.folders:
             raise ValueError(f"no set; name some in sets ({', '.join(OUTSIDE)}) or in folders (name: path)")
         for name in self.folders:
-            if not _NAME.fullmatch(name) or name in OUTSIDE:
+            if not _NAME.fullmatch(name) or name in (*OUTSIDE, TEST):
                 raise ValueError(
                     f"folders: found the name {name!r}; allowed: lower-case letters, digits, - and _, but none of "
-                    f"{', '.join(OUTSIDE)}"
+                    f"{', '.join((*OUTSIDE, TEST))}"
                 )
         return self
 
@@ -184,8 +188,8 @@ class Evaluations(Record):
         if self.cifar_c is not None:
             sets += self.cifar_c.of(RELEASED[data.name], _some(self.cifar_c.images, data))
         if self.imagenet_c is not None:
-            size = _some(self.imagenet_c.images, data)
-            sets += self.imagenet_c.of("imagenet-c" if size is None else f"imagenet-c-{size}", None)
+            size = self.imagenet_c.images or IMAGENET_IMAGES
+            sets += self.imagenet_c.of("imagenet-c" if size == IMAGENET_IMAGES else f"imagenet-c-{size}", None)
         if self.local_c is not None:
             sets += self.local_c.of(LOCAL, _some(self.local_c.images, data))
         if self.ood is not None:

@@ -8,6 +8,7 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bench.data.sources import default_root
@@ -159,25 +160,25 @@ class Evaluator:
         make: Callable[[Evaluated, set[str]], None],
     ) -> None:
         """Make the missing sets of a folder, unless another process is at it; count those that are there afterwards."""
-        evaluated = read()
-        if evaluated.missing(names, deep=self._retry):
-            try:
+        try:
+            if read().missing(names, deep=self._retry):
                 with RunLock(folder / "lock") as lock:
                     remove_temporaries(folder)
                     evaluated = read()  # another process may have made some since
                     make(evaluated, set(evaluated.missing(names, deep=self._retry)))
                     lock.check()
-            except (RunLockedError, LockLostError) as locked:
-                log.warning("%s: left to another process: %s", title, locked)
-            except InterruptedRunError:
-                raise
-            except UserError as error:  # of this run: no reason to stop the others
-                log.error("%s: %s", title, error)
-            except Exception as error:
-                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise UserError(f"{folder}: the disk is full; free some space, then run the same command") from None
-                log.error("%s: evaluation failed: %s: %s", title, type(error).__name__, error)
-        self.there += len(names) - len(read().missing(names))
+        except (RunLockedError, LockLostError) as locked:
+            log.warning("%s: left to another process: %s", title, locked)
+        except InterruptedRunError:
+            raise
+        except UserError as error:  # of this run: no reason to stop the others
+            log.error("%s: %s", title, error)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(f"{folder}: the disk is full; free some space, then run the same command") from None
+            log.error("%s: evaluation failed: %s: %s", title, type(error).__name__, error)
+        with suppress(UserError):  # said above
+            self.there += len(names) - len(read().missing(names, deep=self._retry))
 
     def _write(self, evaluated: Evaluated, name: str, made: Predictions, labels: Array, source: str) -> None:
         evaluated.write(

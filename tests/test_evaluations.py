@@ -97,6 +97,7 @@ def test_the_size_of_a_subset_of_imagenet_c_is_in_its_name() -> None:
         ("{ood: {sets: [digits]}}", "evaluations.ood.sets: digits is what these runs are trained on"),
         ("{ood: {folders: {../x: y}}}", "folders: found the name '../x'; allowed: lower-case letters, digits, - and _"),
         ("{ood: {folders: {svhn: y}}}", "folders: found the name 'svhn'; allowed: lower-case"),
+        ("{ood: {folders: {test: y}}}", "folders: found the name 'test'; allowed: lower-case"),
         ("{fgsm: {budgets: [0]}}", "evaluations.fgsm.budgets[0]: found 0; "),
         ("{pgd: {steps: 0}}", "evaluations.pgd.steps: found 0; allowed: at least 1"),
         ("{fgsm: {steps: 3}}", "evaluations.fgsm.steps: unknown key"),

@@ -212,13 +212,19 @@ def test_a_damaged_ticket_costs_its_own_sets_alone(
     assert [run.evaluated for run in plan_of(tmp_path, store).runs] == [0, 5, 5, 5]
 
 
-def test_altered_receipts_are_named(tmp_path: Path, store: Store) -> None:
+def test_altered_receipts_are_named_and_the_rest_goes_on(
+    tmp_path: Path, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     plan = finished(tmp_path, store)
     evaluate(plan, store)
     receipts = store.run(plan.runs[0].id).path / "evaluations.json"
     receipts.write_text('{"local-c/fog/1": {"bytes": "many"}}')
-    with pytest.raises(UserError, match=r"evaluations\.json: not receipts of evaluations"):
-        plan_of(tmp_path, store)
+    assert [run.evaluated for run in plan_of(tmp_path, store).runs] == [0, 5, 5, 5]
+    with caplog.at_level(logging.ERROR):
+        assert evaluate(plan, store) == 1
+    assert f"{receipts}: not receipts of evaluations" in caplog.text
+    receipts.unlink()
+    assert evaluate(plan, store) == 0
 
 
 def test_a_failure_costs_its_run_alone(

@@ -69,6 +69,6 @@ def heat_maps(matrices: Mapping[str, pd.DataFrame], axis: str, scale: str, fmt: 
     for axes in panels.flat[len(matrices) :]:
         axes.set_axis_off()
     figure.colorbar(
-        panels.flat[0].collections[0], ax=panels, location="top", shrink=0.6, aspect=45, pad=0.07 / rows, label=scale
+        panels.flat[0].collections[0], ax=panels, location="top", shrink=0.6, aspect=45, pad=0.02, label=scale
     )
     return figure

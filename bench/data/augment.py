@@ -87,7 +87,7 @@ class Normalise:
 
     def unit(self, images: Tensor) -> Tensor:
         """Return float32 images in [0, 1], normalised; differentiable."""
-        return (images - self._mean) / self._std
+        return ((images - self._mean) / self._std).contiguous(memory_format=self._layout)
 
 
 class DeviceImages:

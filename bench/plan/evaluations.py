@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bench.errors import UserError
-from bench.evaluated import Ensemble, Evaluated, evaluated_ensemble, found
-from bench.evaluations import Evaluations
+from bench.evaluated import Ensemble, Evaluated, evaluated_ensemble
+from bench.evaluations import AttackSet, Evaluations, TicketSet
 from bench.plan.records import CellPlan, EnsemblePlan, Plan, RunPlan
 from bench.spec import DataSpec
 from bench.store import Store
@@ -31,7 +31,7 @@ def evaluated_runs(
         asked = sets[_key(run.like.data)] if run.id in own else ()
         count = 0
         if asked and run.status == "done" and store is not None:
-            count = found([one.name for one in asked], Evaluated.of_run(store.run(run.id)))
+            count = _found(asked, Evaluated.of_run(store.run(run.id)))
         result.append(replace(run, evaluations=asked, evaluated=count))
     return tuple(result)
 
@@ -50,7 +50,7 @@ def attacked_ensembles(
     for ensemble, using in users.items():
         asked = sets[_key(using[0].data)]
         done = store is not None and all(runs[run].status == "done" for run in ensemble.runs)
-        count = found([one.name for one in asked], evaluated_ensemble(store, ensemble)) if done and store else 0
+        count = _found(asked, evaluated_ensemble(store, ensemble)) if done and store else 0
         specs = tuple(runs[run].spec for run in ensemble.runs)
         result.append(EnsemblePlan(ensemble, specs, asked, count, tuple(cell.name for cell in using)))
     return tuple(result)
@@ -60,6 +60,15 @@ def ensembles_of(plan: Plan, runs: Iterable[RunPlan]) -> tuple[EnsemblePlan, ...
     """Return the ensembles of a plan that are made of these runs alone."""
     ids = {run.id for run in runs}
     return tuple(one for one in plan.ensembles if ids.issuperset(one.ensemble.runs))
+
+
+def _found(sets: Sequence[TicketSet | AttackSet], evaluated: Evaluated) -> int:
+    """Return how many of the sets are there; none where the receipts were altered, which `run` says."""
+    names = [one.name for one in sets]
+    try:
+        return len(names) - len(evaluated.missing(names))
+    except UserError:
+        return 0
 
 
 def _key(data: DataSpec) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from analysis.sources import Sources, read_sources
 from bench.grid import Grid, load_grid
 from bench.plan import Plan, make_plan
 from bench.store import Store
+from tests.analysis.stores import Made, make
 from tests.analysis.synthetic import fill
 
 GRID = """
@@ -29,6 +30,14 @@ cells:
     recipe: {exploration_epochs: 6, refinement_epochs: 4, update_every: 8}
 scales:
   small: {epochs: 0.5, replicates: 1}
+"""
+
+EVALUATIONS = """
+evaluations:
+  local_c: {types: [fog, frost, saturate], severities: [1, 4]}
+  ood: {sets: [mnist, uniform]}
+  fgsm: {budgets: [2, 8], images: 40}
+  pgd: {budgets: [8], steps: 5, images: 40}
 """
 
 
@@ -73,3 +82,15 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
     made = Store(folder / "results")
     fill(made, make_plan(load_grid(path), "paper", made))
     return read_sources(path, made.root, "paper")
+
+
+@pytest.fixture(scope="session")
+def robust(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """The same grid with all of its runs evaluated on everything, made once: not to be changed."""
+    return make(tmp_path_factory.mktemp("robust"), GRID + EVALUATIONS, watched=12)
+
+
+@pytest.fixture
+def evaluated(robust: Made, tmp_path: Path) -> Made:
+    """The same, to be changed."""
+    return robust.copied(tmp_path / "copy")

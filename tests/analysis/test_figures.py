@@ -38,7 +38,7 @@ def means(axes):
 
 @pytest.fixture(scope="session")
 def drawn(sources):
-    return {picture.name: (picture, picture.draw()) for picture in pictures(sources.results, sources.trajectories)}
+    return {picture.name: (picture, picture.draw()) for picture in pictures(sources)}
 
 
 def test_all_figures_of_the_issue_are_there(drawn):
@@ -47,6 +47,10 @@ def test_all_figures_of_the_issue_are_there(drawn):
         "accuracy_against_cost",
         "reliability",
         "disagreement",
+        "diversity_against_accuracy",
+        "classes",
+        "mask_overlap",
+        "mask_overlap_by_layer",
         "training_curves",
         "density_by_layer",
     ]
@@ -201,7 +205,7 @@ def test_no_two_of_many_cells_look_the_same():
 
 def test_every_figure_carries_the_context_below_what_is_drawn(sources):
     sentence = "Grid g, scale tiny. Scale tiny: not comparable with published numbers. " + "Data: substitute. " * 12
-    for picture in pictures(sources.results, sources.trajectories):
+    for picture in pictures(sources):
         figure = with_foot(picture.draw(), sentence.strip())
         figure.draw_without_rendering()
         foot = figure.texts[-1]
@@ -228,8 +232,15 @@ def test_drawing_leaves_global_settings_alone(sources):
 def test_pictures_without_data_are_left_out(sources):
     results, none = sources.results, sources.trajectories
     none = replace(none, epochs=none.epochs.iloc[:0], densities=none.densities.iloc[:0])
-    single = replace(results, pairs=results.pairs.iloc[:0])
-    names = [picture.name for picture in pictures(single, none)]
+    single = replace(
+        results,
+        pairs=results.pairs.iloc[:0],
+        classes=results.classes.iloc[:0],
+        replicates=results.replicates.assign(disagreement=np.nan),
+    )
+    weights = replace(sources.weights, overlap=sources.weights.overlap.iloc[:0])
+    bare = replace(sources, results=single, trajectories=none, weights=weights)
+    names = [picture.name for picture in pictures(bare)]
     assert names == ["scores_by_cell", "accuracy_against_cost", "reliability"]
 
 

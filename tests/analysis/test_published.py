@@ -23,7 +23,9 @@ def test_every_row_is_read_as_it_is_written():
     for row in rows:
         found = table[row["dataset"], row["model"], row["method"], row["members"]]
         assert found.accuracy == float(row["accuracy"])
-        assert (math.isnan(found.nll) and not row["nll"]) or found.nll == float(row["nll"])
+        for name in ("nll", "ece", "corrupted_accuracy", "corrupted_nll", "corrupted_ece"):
+            value = getattr(found, name)
+            assert (math.isnan(value) and not row[name]) or value == float(row[name])
         assert found.source == row["source"]
 
 
@@ -37,6 +39,7 @@ def test_dense_and_dense_ensemble_of_the_papers_network_are_found():
     ensemble = find_published(table, "cifar10", WRN, "dense", 4)
     assert (single.accuracy, single.nll, single.ece) == (96.0, 0.159, 0.0231)
     assert (ensemble.accuracy, ensemble.nll, ensemble.ece) == (96.6, 0.114, 0.010)
+    assert (ensemble.corrupted_accuracy, ensemble.corrupted_nll, ensemble.corrupted_ece) == (77.9, 0.81, 0.087)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +82,7 @@ def test_published_rows_lie_beside_the_cells_they_belong_to(grid, cell, accuracy
         ("dataset,accuracy\ncifar10,96\n", "no column model"),
         (f"{HEAD}a,b,c,1,ninety,,,x\n", "line 2, accuracy: found 'ninety'"),
         (f"{HEAD}a,b,c,1,90,,,x\na,b,c,1,91,,,y\n", "line 3: a, b, c, 1 is given twice"),
+        (f"corrupted_ece,{HEAD}low,a,b,c,1,90,,,x\n", "line 2, corrupted_ece: found 'low'"),
     ],
 )
 def test_a_mistake_names_file_and_line(tmp_path, content, message):
@@ -86,6 +90,15 @@ def test_a_mistake_names_file_and_line(tmp_path, content, message):
     with pytest.raises(UserError, match="own") as caught:
         read_published(tmp_path)
     assert message in str(caught.value)
+
+
+def test_files_without_numbers_on_corrupted_images_have_none(tmp_path):
+    (tmp_path / "own.csv").write_text(f"{HEAD}a,b,c,1,90,,,x\n")
+    found = read_published(tmp_path)["a", "b", "c", "1"]
+    assert found.accuracy == 90
+    assert math.isnan(found.corrupted_accuracy)
+    assert math.isnan(found.corrupted_nll)
+    assert math.isnan(found.corrupted_ece)
 
 
 def test_numbers_beside_the_grid_come_before_those_of_the_repository(tmp_path):

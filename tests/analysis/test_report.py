@@ -63,8 +63,8 @@ def test_every_file_is_in_the_index(report):
 
 def test_every_cell_and_figure_is_shown(report, sources):
     _, page = report
-    assert page.tags.count("img") == 6
-    assert page.tags.count("table") == 4
+    assert page.tags.count("img") == 10
+    assert page.tags.count("table") == 7
     assert all(cell in page.text for cell in sources.results.cells["cell"])
     assert "A small grid" in page.text
 

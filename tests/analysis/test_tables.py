@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from analysis.columns import CALIBRATION, MAIN
+from analysis.columns import CALIBRATION, DIVERSITY, ECE, MAIN, NLL, SCALED
 from analysis.context import Context
 from analysis.formats import to_csv, to_html, to_latex, to_markdown
 from analysis.published import Published
 from analysis.sheets import all_tables
-from analysis.tables import Table, main_table
+from analysis.tables import Table, diversity_table, main_table, scaling_table
 from bench.plan import make_plan
 from bench.store import DataRecord
 from tests.analysis.synthetic import fill, labels_of, logits_of, write_run
@@ -46,6 +46,36 @@ def test_mean_and_interval_equal_those_of_the_replicates(sources, table, metric)
         assert numbers.at[cell, metric.csv_name] == pytest.approx(values.mean())
         half_width = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
         assert numbers.at[cell, f"{metric.csv_name}_half_width"] == pytest.approx(half_width)
+
+
+@pytest.mark.parametrize(
+    ("make", "metrics"),
+    [(scaling_table, (NLL, ECE, *SCALED)), (diversity_table, DIVERSITY)],
+    ids=["scaling", "diversity"],
+)
+def test_tables_of_single_scores_show_mean_and_interval(sources, make, metrics):
+    table = make(sources.results, sources.context)
+    assert table.head == ("Cell", "Members", "Sparsity", "Replicates", *(metric.head for metric in metrics))
+    for metric in metrics:
+        for cell, text in column(table, metric.head).items():
+            own = sources.results.replicates
+            values = own.loc[own["cell"] == cell, metric.key].to_numpy() * metric.factor
+            if np.isnan(values).all():
+                assert text == ""
+                continue
+            half_width = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
+            assert text == f"{values.mean():.{metric.digits}f} ± {half_width:.{metric.digits}f}"
+
+
+def test_single_networks_have_temperatures_and_no_diversity(sources):
+    assert column(scaling_table(sources.results, sources.context), "Temperature")["dense"] != ""
+    table = diversity_table(sources.results, sources.context)
+    row = dict(zip(table.head, next(row for row in table.rows if row[0] == "dense"), strict=True))
+    filled = {head for head, text in row.items() if text}
+    assert filled - {"Cell", "Members", "Sparsity", "Replicates"} == {
+        "Member accuracy (%)",
+        "Ambiguity (member NLL less ensemble NLL)",
+    }
 
 
 def test_text_shows_the_numbers_rounded(sources, table):

@@ -7,17 +7,31 @@ import pytest
 import torch
 from torch.nn import functional
 
-from bench.data.augment import draw_epoch
+from bench.data.augment import DeviceImages, draw_epoch
 from bench.data.catalog import DATASETS
 from bench.models.build import build_model
 from bench.recipes import RELEASED, STANDARD, Semantics, Setting
 from bench.recipes.dynamic import edst
+from bench.recipes.fixed import step_decay
 from bench.sparsity import erdos_renyi_kernel, exact_counts
 from bench.sparsity.network import maskable_weights
 from bench.spec import RunSpec
 from bench.training.trainer import DivergedError, Ticket, Trainer
+from bench.watched import decode
 from tests.sparsity.reference import drop_and_grow
-from tests.training.runs import dense_spec, edst_spec, make_trainer, noise, nothing, run_spec
+from tests.training.runs import (
+    CPU,
+    DATA,
+    SPECS,
+    MemoryKeeper,
+    dense_spec,
+    edst_spec,
+    make_trainer,
+    noise,
+    nothing,
+    run_spec,
+    split,
+)
 
 
 def plain_batches(spec: RunSpec, epoch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -235,3 +249,78 @@ def test_a_checkpoint_of_another_run_is_refused() -> None:
     state = make_trainer(dense_spec()).state_dict()
     with pytest.raises(ValueError, match="belongs to run"):
         make_trainer(dense_spec(seed=19)).load_state_dict(state)
+
+
+def member_probabilities(trainer: Trainer, images: torch.Tensor) -> torch.Tensor:
+    """Return softmax [members, images, classes] of plain forward passes; dropout, where there is any, left out."""
+    trainer.model.eval()
+    kind = trainer.spec.model.ensemble.kind if trainer.spec.model.ensemble else None
+    with torch.no_grad():
+        match kind:
+            case "mimo":
+                logits = trainer.model(torch.cat([images, images], dim=1)).transpose(0, 1)
+            case "batch_ensemble":
+                logits = trainer.model(torch.cat([images, images])).view(2, len(images), 10)
+            case "mc_dropout":
+                trainer.model.draws.on = False  # type: ignore[union-attr]
+                logits = trainer.model(images).unsqueeze(0)
+                trainer.model.draws.on = True  # type: ignore[union-attr]
+            case _:
+                logits = trainer.model(images).unsqueeze(0)
+    return torch.softmax(logits, dim=-1)
+
+
+@pytest.mark.parametrize(
+    "name", ["dense", "edst released", "edst standard", "mc dropout", "mimo snapshots", "batch ensemble"]
+)
+def test_every_epoch_records_what_the_ensemble_predicts_of_the_first_validation_images(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not augmented, of which "edst released" has its validation images; half precision."""
+    monkeypatch.setattr("bench.watched.MOST_IMAGES", 13)
+    spec, facts = SPECS[name](), DATASETS["digits"]
+    trainer = make_trainer(spec, images=noise(spec.data))
+    levels = torch.from_numpy(noise(spec.data).validation.images[:13]) / 255
+    images = ((levels - torch.tensor(facts.mean)) / torch.tensor(facts.std)).permute(0, 3, 1, 2)
+    seen = []
+    for _ in range(2):
+        line = trainer.train_epoch(nothing)
+        assert trainer.at.history[-1]["predictions"] == line["predictions"]
+        recorded = decode(line["predictions"], 10)
+        expected = member_probabilities(trainer, images).mean(dim=0)
+        np.testing.assert_allclose(recorded, expected, rtol=2e-3, atol=2e-4)
+        seen.append(recorded)
+    assert not np.allclose(seen[0], seen[1], rtol=2e-3, atol=2e-4)
+
+
+def test_of_few_validation_images_all_are_recorded() -> None:
+    trainer = make_trainer(dense_spec())
+    assert decode(trainer.train_epoch(nothing)["predictions"], 10).shape == (60, 10)
+
+
+def test_without_validation_images_no_prediction_is_recorded() -> None:
+    data = DATA.model_copy(update={"validation_images": 0})
+    spec = run_spec(step_decay(Setting(members=1, learning_rate=0.1), epochs=3, select="last"), density=None, data=data)
+    facts, train = DATASETS["digits"], split(data).train
+    images = DeviceImages(train, facts.mean, facts.std, augmentation=spec.augmentation, channels_last=False)
+    trainer = Trainer(spec, images, None, CPU, MemoryKeeper({}), classes=10)
+    line = trainer.train_epoch(nothing)
+    assert line["predictions"] is line["validation_loss"] is line["validation_accuracy"] is None
+
+
+@pytest.mark.parametrize("name", ["edst released", "mc dropout", "mimo snapshots"])
+def test_recording_predictions_changes_no_weight(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def state() -> dict[str, torch.Tensor]:
+        trainer = make_trainer(SPECS[name](), images=noise())
+        epochs(trainer, 2)
+        return trainer.snapshot()
+
+    recorded = state()
+
+    def validate(_: Trainer) -> dict[str, object]:
+        return {"validation_loss": 1.0, "validation_accuracy": 0.5, "predictions": None}
+
+    monkeypatch.setattr(Trainer, "_validate", validate)
+    unrecorded = state()
+    assert recorded.keys() == unrecorded.keys()
+    assert all(torch.equal(tensor, unrecorded[name]) for name, tensor in recorded.items())

@@ -1,0 +1,96 @@
+"""How far apart tickets lie in weight space: against sets of positions by hand, and what is left out."""
+
+import json
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from analysis.weights import load_weights
+from bench.metrics.weights import OVERALL
+from bench.spec import MASK_PREFIX
+from tests.analysis.stores import cell_of, flip_a_bit, of, truncate
+from tests.analysis.synthetic import labels_of, logits_of, shapes_of, tensors_of, write_run
+
+
+def tensors(plan, cell, replicate):
+    """Every ticket of a replicate as it was written, in order."""
+    specs = {run.id: run.spec for run in plan.runs}
+    chosen = [specs[run] for run in cell_of(plan, cell).runs[replicate - 1]]
+    return [tensors_of(spec, index) for spec in chosen for index in range(spec.tickets)]
+
+
+def positions(ticket, layer):
+    return set(zip(*np.nonzero(ticket[f"{MASK_PREFIX}{layer}"]), strict=True))
+
+
+@pytest.fixture(scope="module")
+def found(robust):
+    return load_weights(robust.plan, robust.store)
+
+
+# Two runs of one ticket, and one run of three.
+@pytest.mark.parametrize("cell", ["DST M=2 S=0.8", "EDST M=3 S=0.9"])
+@pytest.mark.parametrize("replicate", [1, 2])
+def test_every_pair_in_every_layer_by_hand(robust, found, cell, replicate):
+    tickets, layers = tensors(robust.plan, cell, replicate), shapes_of(robust.plan.runs[0].spec)
+    own = of(found.overlap, cell=cell, replicate=replicate)
+    assert len(own) == len(list(combinations(tickets, 2))) * (len(layers) + 1)
+    for (first, one), (second, other) in combinations(enumerate(tickets, start=1), 2):
+        pair = of(own, first=first, second=second).set_index("layer")
+        assert list(pair.index) == [*layers, OVERALL]
+        both, either, distances = 0, 0, []
+        for layer, shape in layers.items():
+            a, b = positions(one, layer), positions(other, layer)
+            assert pair.at[layer, "iou"] == pytest.approx(len(a & b) / len(a | b))
+            both, either = both + len(a & b), either + len(a | b)
+            neurons = [({p for p in a if p[0] == n}, {p for p in b if p[0] == n}) for n in range(shape[0])]
+            distances.append(np.mean([len(i ^ j) / max(len(i | j), 1) for i, j in neurons]))
+            assert pair.at[layer, "topological_distance"] == pytest.approx(distances[-1])
+            cosine = np.vdot(one[layer], other[layer]) / np.linalg.norm(one[layer]) / np.linalg.norm(other[layer])
+            assert pair.at[layer, "weight_cosine"] == pytest.approx(cosine, abs=1e-6)
+        assert pair.at[OVERALL, "iou"] == pytest.approx(both / either)
+        assert pair.at[OVERALL, "topological_distance"] == pytest.approx(np.mean(distances))
+        whole, rest = (np.concatenate([ticket[layer].ravel() for layer in layers]) for ticket in (one, other))
+        cosine = whole @ rest / np.linalg.norm(whole) / np.linalg.norm(rest)
+        assert pair.at[OVERALL, "weight_cosine"] == pytest.approx(cosine, abs=1e-6)
+
+
+def test_dense_cells_are_left_out(found):
+    assert set(found.overlap["cell"]) == {"DST M=2 S=0.8", "EDST M=3 S=0.9"}
+    assert found.problems == ()
+
+
+def test_a_missing_ticket_makes_fewer_pairs(evaluated):
+    plan = evaluated.plan
+    (run,) = cell_of(plan, "EDST M=3 S=0.9").runs[1]
+    spec = next(one.spec for one in plan.runs if one.id == run)
+    (evaluated.store.run(run).path / "tickets" / "0.safetensors").unlink()
+    write_run(evaluated.store, spec, logits_of("edst", spec.seed, 3, 60), labels_of(60), missing={0})
+    found = load_weights(evaluated.plan, evaluated.store)
+    own = of(found.overlap, cell="EDST M=3 S=0.9", replicate=2, layer=OVERALL)
+    assert list(zip(own["first"], own["second"], strict=True)) == [(1, 2)]
+    one, other = (tensors_of(spec, index) for index in (1, 2))
+    active = [np.concatenate([t[f"{MASK_PREFIX}{layer}"].ravel() for layer in shapes_of(spec)]) for t in (one, other)]
+    assert own["iou"].item() == pytest.approx((active[0] & active[1]).sum() / (active[0] | active[1]).sum())
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit])
+def test_a_damaged_ticket_is_named_and_the_other_replicates_are_read(evaluated, damage):
+    run = cell_of(evaluated.plan, "DST M=2 S=0.8").runs[0][1]
+    path = evaluated.store.run(run).path / "tickets" / "0.safetensors"
+    damage(path)
+    found = load_weights(evaluated.plan, evaluated.store)
+    assert [str(path) in problem for problem in found.problems] == [True]
+    assert set(of(found.overlap, cell="DST M=2 S=0.8")["replicate"]) == {2}
+    assert set(of(found.overlap, cell="EDST M=3 S=0.9")["replicate"]) == {1, 2}
+
+
+@pytest.mark.parametrize("tickets", [None, [{"epoch": 3}], 3])
+def test_a_result_that_says_too_little_of_tickets_is_named(evaluated, tickets):
+    run = cell_of(evaluated.plan, "DST M=2 S=0.8").runs[0][1]
+    path = evaluated.store.run(run).path / "result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tickets": tickets}))
+    found = load_weights(evaluated.plan, evaluated.store)
+    assert found.problems == (f"{path}: what it says of tickets is incomplete",)
+    assert set(of(found.overlap, cell="DST M=2 S=0.8")["replicate"]) == {2}
