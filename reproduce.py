@@ -1,7 +1,7 @@
 """From grids to their reports with one command: `python -m reproduce GRID...`.
 
 Trains and evaluates what is missing (`bench run`), then makes tables and figures of what is there (`analysis report`);
-an earlier call's work is kept. A scale that is of no use without a GPU stops before any work on a machine that has none.
+an earlier call's work is kept. A scale that is of no use without a GPU stops before any work where there is none.
 """
 
 import sys

@@ -116,6 +116,7 @@ class Evaluated:
         receipt = Receipt(
             bytes=file.stat().st_size, sha256=sha256_of(file), tickets=self._made_with, count=len(labels), **facts
         )
+        self._known = None  # what is on disk counts, whoever wrote it
         known = {**self.receipts(), name: receipt}
         write_json(self.path / RECEIPTS, {key: one.model_dump() for key, one in known.items()})
         self._known = known

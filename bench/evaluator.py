@@ -18,7 +18,7 @@ from bench.evaluated import Evaluated, describe_ensemble, ensemble_folder, evalu
 from bench.evaluation.ensembles import Members, attack_ensemble
 from bench.evaluation.networks import load_networks, normaliser
 from bench.evaluation.predict import Predictions, predict_all
-from bench.evaluation.samples import write_samples
+from bench.evaluation.samples import lack_samples, write_samples
 from bench.evaluation.sets import EvaluationSets
 from bench.evaluations import TicketSet
 from bench.executor import Executor
@@ -87,7 +87,7 @@ class Evaluator:
         """Make the missing sets of a finished run; InterruptedRunError after a signal."""
         spec, folder = run.spec, self._store.run(run.id)
 
-        def make(evaluated: Evaluated, missing: set[str]) -> None:
+        def make(evaluated: Evaluated, missing: set[str], lock: RunLock) -> None:
             networks = load_networks(spec, folder, self._device, deterministic=self._deterministic)
             progress = _Progress(title, len(missing))
             for asked in run.evaluations:
@@ -96,10 +96,11 @@ class Evaluator:
                 try:
                     opened = self._images.open(asked, spec.data)
                     images = StreamedImages(opened, normaliser(spec, self._device))
-                    made = predict_all(networks, images, asked.name, self._stop.check)
+                    made = predict_all(networks, images, asked.name, self._between_batches(lock))
                 except UserError as error:  # a file may show its damage as late as when it is decoded
                     self._refuse(asked, error)
                     continue
+                lock.check()
                 self._write(evaluated, asked.name, made, opened.labels, opened.source)
                 progress.count(made, len(images))
 
@@ -111,7 +112,7 @@ class Evaluator:
         spec, ensemble = plan.specs[0], plan.ensemble
         drawn = isinstance(spec.model.ensemble, McDropout)
 
-        def make(evaluated: Evaluated, missing: set[str]) -> None:
+        def make(evaluated: Evaluated, missing: set[str], lock: RunLock) -> None:
             describe_ensemble(self._store, ensemble)
             test = self._executor.load_data(spec.data).test
             networks = [
@@ -131,8 +132,14 @@ class Evaluator:
                 if asked.name in missing:
                     source = test.first(asked.images)
                     made = attack_ensemble(
-                        members, source, asked, self._device, singly=not drawn, between_batches=self._stop.check
+                        members,
+                        source,
+                        asked,
+                        self._device,
+                        singly=not drawn,
+                        between_batches=self._between_batches(lock),
                     )
+                    lock.check()
                     self._write(evaluated, asked.name, made, source.labels, f"test images of {spec.data.name}")
                     progress.count(made, len(source.labels))
 
@@ -147,7 +154,9 @@ class Evaluator:
             asked.setdefault((run.like.data.name, run.like.data.variant), (run.like.data, list(run.evaluations)))
         for data, sets in asked.values():
             try:
-                write_samples(self._store, self._images, data, self._executor.load_data(data).test, sets)
+                if lack_samples(self._store, data, sets):
+                    self._stop.check()
+                    write_samples(self._store, self._images, data, self._executor.load_data(data).test, sets)
             except UserError as error:  # nothing is computed from them
                 log.warning("no samples of corrupted images were written: %s", error)
 
@@ -157,7 +166,7 @@ class Evaluator:
         title: str,
         read: Callable[[], Evaluated],
         names: Sequence[str],
-        make: Callable[[Evaluated, set[str]], None],
+        make: Callable[[Evaluated, set[str], RunLock], None],
     ) -> None:
         """Make the missing sets of a folder, unless another process is at it; count those that are there afterwards."""
         try:
@@ -165,8 +174,7 @@ class Evaluator:
                 with RunLock(folder / "lock") as lock:
                     remove_temporaries(folder)
                     evaluated = read()  # another process may have made some since
-                    make(evaluated, set(evaluated.missing(names, deep=self._retry)))
-                    lock.check()
+                    make(evaluated, set(evaluated.missing(names, deep=self._retry)), lock)
         except (RunLockedError, LockLostError) as locked:
             log.warning("%s: left to another process: %s", title, locked)
         except InterruptedRunError:
@@ -176,9 +184,18 @@ class Evaluator:
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise UserError(f"{folder}: the disk is full; free some space, then run the same command") from None
-            log.error("%s: evaluation failed: %s: %s", title, type(error).__name__, error)
+            log.error("%s: evaluation failed: %s: %s", title, type(error).__name__, error, exc_info=True)
         with suppress(UserError):  # said above
             self.there += len(names) - len(read().missing(names, deep=self._retry))
+
+    def _between_batches(self, lock: RunLock) -> Callable[[], None]:
+        """Return what ends the work after a signal, and when another process has taken the lock."""
+
+        def check() -> None:
+            self._stop.check()
+            lock.check()
+
+        return check
 
     def _write(self, evaluated: Evaluated, name: str, made: Predictions, labels: Array, source: str) -> None:
         evaluated.write(

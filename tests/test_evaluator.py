@@ -14,7 +14,7 @@ from bench import evaluator
 from bench.errors import UserError
 from bench.evaluated import Evaluated, evaluated_ensemble
 from bench.evaluator import evaluate_plan
-from bench.lock import RunLock
+from bench.lock import LockLostError, RunLock
 from bench.models.build import build_model
 from bench.plan import Plan, make_plan
 from bench.signals import EXIT_INTERRUPTED
@@ -147,6 +147,39 @@ def test_the_first_test_image_is_kept_under_every_corruption(tmp_path: Path, sto
     assert samples["fog"].shape == samples["contrast"].shape == (3, 32, 32, 3)
     assert not np.array_equal(samples["fog"][0], samples["fog"][1])
     assert np.array_equal(samples["fog"][0], samples["contrast"][0])
+
+
+def test_a_finished_store_needs_no_images(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = finished(tmp_path, store)
+    assert evaluate(plan, store) == 0
+
+    def no_images(*_: object) -> None:
+        raise AssertionError("images were opened")
+
+    monkeypatch.setattr(evaluator.Executor, "load_data", no_images)
+    monkeypatch.setattr(evaluator.EvaluationSets, "open", no_images)
+    assert evaluate(plan, store) == 0
+
+
+def test_a_process_that_lost_its_lock_writes_nothing(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = finished(tmp_path, store)
+    real = evaluator.predict_all
+
+    def lose_the_lock(self: RunLock) -> None:
+        raise LockLostError(f"{self.path} now belongs to another process")
+
+    def pass_and_lose(*arguments: object, **options: object) -> object:
+        result = real(*arguments, **options)  # type: ignore[arg-type]
+        monkeypatch.setattr(RunLock, "check", lose_the_lock)
+        return result
+
+    monkeypatch.setattr(evaluator, "predict_all", pass_and_lose)
+    with caplog.at_level(logging.WARNING):
+        assert evaluate(plan, store) == 1
+    assert "left to another process" in caplog.text
+    assert logits_files(store) == {}
 
 
 # -- damage ------------------------------------------------------------------------------------------------------------

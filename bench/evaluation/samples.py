@@ -13,6 +13,24 @@ from bench.files import atomic_path
 from bench.spec import DataSpec
 from bench.store import Store, samples_file
 
+SEVERITIES = "severities"
+
+
+def lack_samples(store: Store, data: DataSpec, sets: Sequence[TicketSet]) -> bool:
+    """Whether some family of the sets has no samples yet, or not all that were asked for since."""
+    from safetensors import SafetensorError, safe_open
+
+    for family, own in _families(sets).items():
+        try:
+            with safe_open(samples_file(store, data.name, family), framework="np") as file:
+                there = set(file.keys())
+                severities = set(file.get_tensor(SEVERITIES).tolist()) if SEVERITIES in there else set()
+        except (SafetensorError, OSError):
+            return True
+        if not ({one.type for one in own} <= there and {one.severity for one in own} <= severities):
+            return True
+    return False
+
 
 def write_samples(
     store: Store, images: EvaluationSets, data: DataSpec, test: LabelledImages, sets: Sequence[TicketSet]
@@ -21,11 +39,7 @@ def write_samples(
 
     The clean image comes first; "severities" lists the others. A type of which a severity can not be had is left out.
     """
-    families: dict[str, list[CorruptedSet]] = {}
-    for one in sets:
-        if isinstance(one, CorruptedSet):
-            families.setdefault(one.family, []).append(one)
-    for family, own in families.items():
+    for family, own in _families(sets).items():
         severities = sorted({one.severity for one in own})
         tensors: dict[str, Array] = {}
         for type in dict.fromkeys(one.type for one in own):
@@ -36,7 +50,15 @@ def write_samples(
                 continue
             tensors[type] = np.concatenate([test.images[:1], *shown])
         if tensors:
-            _write(samples_file(store, data.name, family), {**tensors, "severities": np.array(severities)})
+            _write(samples_file(store, data.name, family), {**tensors, SEVERITIES: np.array(severities)})
+
+
+def _families(sets: Sequence[TicketSet]) -> dict[str, list[CorruptedSet]]:
+    families: dict[str, list[CorruptedSet]] = {}
+    for one in sets:
+        if isinstance(one, CorruptedSet):
+            families.setdefault(one.family, []).append(one)
+    return families
 
 
 def _write(file: Path, tensors: dict[str, Array]) -> None:
