@@ -18,15 +18,14 @@ from bench.errors import UserError
 from bench.evaluations import LOCAL, CorruptedSet
 from bench.metrics.calibration import RELEASED_BINS, Reliability
 from bench.metrics.probabilities import Floats
-from bench.plan import Plan
+from bench.plan import CellPlan, Plan
 from bench.store import Store
 
 SETS = "cell replicate family type severity images accuracy nll ece brier member_accuracy disagreement"
 BINS = "cell replicate family bin low high count confidence accuracy"
 SCORES = (
     "cell replicate family corrupted_accuracy corrupted_nll corrupted_brier corrupted_ece_mean corrupted_ece_pooled "
-    "corrupted_adaptive_ece_mean corrupted_adaptive_ece_pooled "
-    "corrupted_member_accuracy corrupted_disagreement mce"
+    "corrupted_adaptive_ece_mean corrupted_adaptive_ece_pooled corrupted_member_accuracy corrupted_disagreement mce"
 )
 Key = tuple[str, int]
 Rows = list[dict[str, Any]]
@@ -107,6 +106,20 @@ def load_corruptions(plan: Plan, store: Store) -> Corruptions:
         ece_names={name: metrics.corrupted_ece_names(types) for name, types in scored.items()},
         problems=tuple(dict.fromkeys(problems)),
     )
+
+
+def claimed(corruptions: Corruptions) -> str:
+    """Return in words which corrupted images claims are judged by: those whose scores with_corruptions takes."""
+    names = list(corruptions.ece_names)
+    parts = []
+    for name in [name for name in names if name != LOCAL] or names:
+        own = corruptions.sets[corruptions.sets["family"] == name]
+        severities = ", ".join(str(severity) for severity in sorted(set(own["severity"])))
+        images = " or ".join(f"{count:,}" for count in sorted(set(own["images"])))
+        parts.append(
+            f"{name}, {len(corruptions.types[name])} of 19 types at severities {severities}, {images} images a set"
+        )
+    return "; ".join(parts)
 
 
 def with_corruptions(replicates: pd.DataFrame, corruptions: Corruptions) -> pd.DataFrame:
@@ -191,12 +204,16 @@ def _scores(
 
 
 def _references(plan: Plan) -> dict[str, str]:
-    """Return by cell the one that its mCE is relative to: the first single dense network on the same data, if any."""
-    dense: dict[str, str] = {}
+    """Return by cell the one that its mCE is relative to: the single dense network of the same kind, if any."""
+
+    def key(cell: CellPlan) -> tuple[object, ...]:
+        return cell.data.name, cell.model.name, tuple(sorted(cell.model.arguments.items()))
+
+    dense: dict[tuple[object, ...], str] = {}
     for cell in plan.cells:
         if cell.method == "dense" and cell.members == 1:
-            dense.setdefault(cell.data.name, cell.name)
-    return {cell.name: dense[cell.data.name] for cell in plan.cells if cell.data.name in dense}
+            dense.setdefault(key(cell), cell.name)
+    return {cell.name: dense[key(cell)] for cell in plan.cells if key(cell) in dense}
 
 
 def _errors(family: _Family, reference: str, keys: set[Key]) -> dict[Key, float] | None:

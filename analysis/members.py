@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,15 @@ class Replicate:
     runs: tuple[str, ...]
     count: int
     store: Store
+    dataset: str
+    # Which images each set was found to show, and where: one record for all replicates that are compared.
+    shown: dict[tuple[str, str], tuple[str, Path]]
 
     def logits(self, name: str) -> tuple[Array, Labels]:
         """Return float32 logits [members, images, classes] and labels [images] of an evaluation set.
 
-        UserError that names the file if one is damaged or absent, if runs were evaluated on different images, or if no
-        run left a ticket.
+        UserError that names the file if one is damaged or absent, if it was made on other images than those of another
+        run, or if no run left a ticket.
         """
         parts = [self._read(run, name) for run in self.runs]
         labels = parts[0][1]
@@ -67,16 +71,26 @@ class Replicate:
     def _read(self, run: str, name: str) -> tuple[Array, Labels]:
         if name in OWN_SETS:
             return self.store.run(run).logits(name)
-        return self._evaluated[self.runs.index(run)].logits(name)
+        evaluated = self._evaluated[self.runs.index(run)]
+        logits, labels = evaluated.logits(name)
+        images = evaluated.receipts()[name].images
+        first, where = self.shown.setdefault((self.dataset, name), (images, evaluated.path))
+        if images != first:
+            raise UserError(
+                f"{evaluated.path}: {name} shows other images ({images}) than in {where} ({first}); delete its file "
+                "and `bench run` makes it again"
+            )
+        return logits, labels
 
 
 def replicates_of(plan: Plan, store: Store) -> Iterator[Replicate]:
     """Yield the replicates of all cells whose runs are done, or were and are damaged, cell by cell."""
     statuses = {run.id: run.status for run in plan.runs}
+    shown: dict[tuple[str, str], tuple[str, Path]] = {}
     for cell in plan.cells:
         for number, runs in enumerate(cell.runs, start=1):
             if all(statuses[run] in ("done", "damaged") for run in runs):
-                yield Replicate(cell.name, number, runs, cell.members, store)
+                yield Replicate(cell.name, number, runs, cell.members, store, cell.data.name, shown)
 
 
 def tidy(rows: list[dict[str, Any]], columns: str) -> pd.DataFrame:

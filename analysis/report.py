@@ -37,12 +37,14 @@ def write_report(sources: Sources, out: Path) -> Path:
 
 def _introduction(sources: Sources) -> str:
     context, counts = sources.context, sources.plan.counts()
+    plan = sources.plan
+    sets = f" {plan.sets - plan.sets_left:,} of {plan.sets:,} evaluation sets are there." if plan.sets else ""
     runs = ", ".join(f"{count} {status}" for status, count in counts.items())
     caveats = "".join(f"<li>{html.escape(caveat)}</li>" for caveat in context.caveats)
     problems = "".join(f"<li>{html.escape(problem)}</li>" for problem in sources.problems)
     return (
-        f"<p>{html.escape(context.title[0].upper() + context.title[1:])}. {len(sources.plan.cells)} cells, "
-        f"{len(sources.plan.runs)} runs: {html.escape(runs)}. {html.escape(context.replicates)}</p>"
+        f"<p>{html.escape(context.title[0].upper() + context.title[1:])}. {len(plan.cells)} cells, "
+        f"{len(plan.runs)} runs: {html.escape(runs)}.{sets} {html.escape(context.replicates)}</p>"
         + (f'<ul class="caveats">{caveats}</ul>' if caveats else "")
         + (f'<div class="problems"><p>Left out:</p><ul>{problems}</ul></div>' if problems else "")
     )

@@ -182,7 +182,8 @@ def weights_table(sources: Sources) -> Table:
     notes = (
         "Mean over pairs of tickets. Overlap: positions that are active in both over those active in either. "
         "Topological distance: share of connections of a neuron that only one of the two has, mean over neurons and "
-        "layers, neurons not re-aligned.",
+        "layers, neurons not re-aligned. Dense tickets have no masks; the cosine is that of all weights of "
+        "convolutions and linear layers.",
     )
     title = "Distances between tickets in weight space"
     return _grouped("weights", title, means, {"cell": "Cell"}, OVERLAP, notes, sources.context)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.context import Context
+from analysis.corruptions import claimed
 from analysis.formats import write_table
 from analysis.robustness_tables import robustness_tables
 from analysis.sources import Sources
@@ -26,7 +27,7 @@ def all_tables(sources: Sources) -> list[Table]:
     left_out = len(sources.claims) - len(verdicts)
     return [
         main_table(results, sources.published, context),
-        *([verdict_table(verdicts, left_out, context)] if verdicts else []),
+        *([verdict_table(verdicts, left_out, context, claimed(sources.corruptions))] if verdicts else []),
         calibration_table(results, context),
         scaling_table(results, context),
         diversity_table(results, context),

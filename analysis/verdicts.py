@@ -95,8 +95,11 @@ def judge(claims: Sequence[Claim], results: Results) -> list[Verdict]:
     return [_verdict(claim, results) for claim in claims if {side.cell for side in _sides(claim)} <= known]
 
 
-def verdict_table(verdicts: Sequence[Verdict], left_out: int, context: Context) -> Table:
-    """Return the verdicts as a table; `left_out` claims are about cells that the grid does not have."""
+def verdict_table(verdicts: Sequence[Verdict], left_out: int, context: Context, corrupted: str = "") -> Table:
+    """Return the verdicts as a table; `left_out` claims are about cells that the grid does not have.
+
+    corrupted   in words, the images that corrupted metrics are of
+    """
     head = ("Claim", "Where", "Metric", "Left", "Right", "Difference", "n", "Verdict")
     rows, numbers = [], []
     for verdict in verdicts:
@@ -120,6 +123,8 @@ def verdict_table(verdicts: Sequence[Verdict], left_out: int, context: Context) 
             }
         )
     notes = [NOTES, *([] if context.comparable else [SCALE_NOTE])]
+    if corrupted:
+        notes.append(f"Corrupted images are {corrupted}.")
     if left_out:
         notes.append(f"{left_out} more claims are about cells that this grid does not have.")
     frame = stated(pd.DataFrame(numbers), context)

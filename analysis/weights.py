@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.members import Replicate, replicates_of, tidy
 from bench import metrics
+from bench.cost import layers_of
 from bench.errors import UserError
 from bench.plan import Plan
 from bench.spec import MASK_PREFIX
@@ -19,11 +20,11 @@ OVERLAP = "cell replicate first second layer iou topological_distance weight_cos
 
 @dataclass(frozen=True)
 class Weights:
-    """One row a pair of tickets (first < second, from 1) of a finished sparse replicate, and layer or "overall".
+    """One row a pair of tickets (first < second, from 1) of a finished replicate, and layer or "overall".
 
     Layers are in the order of the network.
 
-    iou, topological_distance   of masks; weight_cosine of the masked weights
+    iou, topological_distance   of masks, NaN without any; weight_cosine of the weights of the same layers
     problems                    a sentence for each ticket that can not be used
     """
 
@@ -32,25 +33,26 @@ class Weights:
 
 
 def load_weights(plan: Plan, store: Store) -> Weights:
-    """Return what every pair of tickets of a sparse ensemble has in common."""
-    sparse = {run.id for run in plan.runs if run.like.topology is not None}
+    """Return what every pair of tickets of an ensemble has in common; of dense ones the cosine alone."""
+    layers = {run.id: [layer.name for layer in layers_of(run.like.model, run.like.data)] for run in plan.runs}
     rows: list[dict[str, Any]] = []
     problems = []
     for replicate in replicates_of(plan, store):
-        if sparse.issuperset(replicate.runs):
+        if replicate.count > 1:
             try:
-                rows += _pairs(replicate)
+                rows += _pairs(replicate, layers[replicate.runs[0]])
             except UserError as error:
                 problems.append(str(error))
     return Weights(tidy(rows, OVERLAP), tuple(dict.fromkeys(problems)))
 
 
-def _pairs(replicate: Replicate) -> list[dict[str, Any]]:
-    tickets = [ticket for run in replicate.runs for ticket in _tickets(replicate.store.run(run))]
+def _pairs(replicate: Replicate, layers: Sequence[str]) -> list[dict[str, Any]]:
+    tickets = [ticket for run in replicate.runs for ticket in _tickets(replicate.store.run(run), layers)]
     rows = []
     for (first, one), (second, other) in combinations(enumerate(tickets, start=1), 2):
-        overlap = metrics.mask_overlap(one[0], other[0])
-        distance = metrics.topological_distance(one[0], other[0])
+        sparse = bool(one[0])
+        overlap = metrics.mask_overlap(one[0], other[0]) if sparse else {}
+        distance = metrics.topological_distance(one[0], other[0]) if sparse else {}
         cosine = metrics.weight_cosine(one[1], other[1])
         rows += [
             {
@@ -59,26 +61,25 @@ def _pairs(replicate: Replicate) -> list[dict[str, Any]]:
                 "first": first,
                 "second": second,
                 "layer": layer,
-                "iou": iou,
-                "topological_distance": distance[layer],
-                "weight_cosine": cosine[layer],
+                "iou": overlap.get(layer, float("nan")),
+                "topological_distance": distance.get(layer, float("nan")),
+                "weight_cosine": value,
             }
-            for layer, iou in overlap.items()
+            for layer, value in cosine.items()
         ]
     return rows
 
 
-def _tickets(folder: RunFolder) -> list[tuple[dict[str, Array], dict[str, Array]]]:
+def _tickets(folder: RunFolder, layers: Sequence[str]) -> list[tuple[dict[str, Array], dict[str, Array]]]:
     """Return masks and weights of each ticket of a run; UserError that names a damaged file."""
     try:
-        return [
-            _masked(folder.ticket(ticket["index"]), list(ticket["layer_density"]))
-            for ticket in folder.result()["tickets"]
-        ]
+        indices = [int(ticket["index"]) for ticket in folder.result()["tickets"]]
     except (KeyError, TypeError):
         raise UserError(f"{folder.path / 'result.json'}: what it says of tickets is incomplete") from None
+    return [_masked(folder.ticket(index), layers) for index in indices]
 
 
 def _masked(tensors: dict[str, Array], layers: Sequence[str]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return masks and weights of these layers, in the order of the network, which a file of tensors does not keep."""
-    return {layer: tensors[MASK_PREFIX + layer] for layer in layers}, {layer: tensors[layer] for layer in layers}
+    """Return masks, none of a dense ticket, and weights, in the order of the layers, which the file does not keep."""
+    masks = {layer: tensors[MASK_PREFIX + layer] for layer in layers if MASK_PREFIX + layer in tensors}
+    return masks, {layer: tensors[layer] for layer in layers}

@@ -12,7 +12,7 @@ from bench.data.local_c import LocalCorruptions
 from bench.data.outside import open_outside
 from bench.data.released import open_released
 from bench.errors import UserError
-from bench.evaluations import LOCAL, RELEASED, OutsideSet, TicketSet
+from bench.evaluations import LOCAL, RELEASED, CorruptedSet, OutsideSet, TicketSet
 from bench.spec import DataSpec
 
 K = TypeVar("K")
@@ -32,7 +32,7 @@ class EvaluationSets:
 
     def __init__(self, root: Path, test: Callable[[DataSpec], LabelledImages], *, download: bool = True) -> None:
         self._root, self._test, self._download = root, test, download
-        self._readers: dict[tuple[str, DataSpec], _Corruptions | UserError] = {}
+        self._readers: dict[tuple[str, int | None, DataSpec], _Corruptions | UserError] = {}
         self._outside: dict[tuple[OutsideSet, int], EvaluationImages | UserError] = {}
 
     def open(self, asked: TicketSet, data: DataSpec) -> EvaluationImages:
@@ -40,8 +40,8 @@ class EvaluationSets:
         if isinstance(asked, OutsideSet):
             size = DATASETS[data.name].image_size
             return _once(self._outside, (asked, size), lambda: self._open_outside(asked, size))
-        key = (asked.family, data.model_copy(update={"train_images": 1, "validation_images": 0}))
-        reader = _once(self._readers, key, lambda: self._open_family(asked.family, data))
+        key = (asked.family, asked.images, data.model_copy(update={"train_images": 1, "validation_images": 0}))
+        reader = _once(self._readers, key, lambda: self._open_family(asked, data))
         return reader.read(asked.type, asked.severity, asked.images or data.test_images)
 
     def _open_outside(self, asked: OutsideSet, size: int) -> EvaluationImages:
@@ -55,9 +55,11 @@ class EvaluationSets:
             download=self._download,
         )
 
-    def _open_family(self, family: str, data: DataSpec) -> _Corruptions:
+    def _open_family(self, asked: CorruptedSet, data: DataSpec) -> _Corruptions:
+        family = asked.family
         if family == LOCAL:
-            return LocalCorruptions(data.name, data.variant, self._test(data), self._root)
+            test = self._test(data).first(asked.images)
+            return LocalCorruptions(data.name, data.variant, test, self._root)
         if family in RELEASED.values():
             if data.variant != "official":
                 raise UserError(

@@ -109,13 +109,15 @@ def shapes_of(spec: RunSpec) -> dict[str, tuple[int, ...]]:
 
 
 def tensors_of(spec: RunSpec, index: int) -> dict[str, np.ndarray]:
-    """A ticket: of a sparse spec weights and masks, drawn anew for every ticket; of a dense one nothing of interest."""
+    """A ticket: weights, of a sparse spec under masks, drawn anew for every ticket."""
     rng = np.random.default_rng([spec.seed, index])
     tensors = {"bias": rng.normal(size=CLASSES).astype(np.float32)}
-    for name, density in layer_density(spec).get("layer_density", {}).items():
-        shape = shapes_of(spec)[name]
-        mask = rng.random(shape) < density
-        tensors |= {name: rng.normal(size=shape).astype(np.float32) * mask, f"{MASK_PREFIX}{name}": mask}
+    densities = layer_density(spec).get("layer_density", {})
+    for name, shape in shapes_of(spec).items():
+        mask = rng.random(shape) < densities.get(name, 1)
+        tensors[name] = rng.normal(size=shape).astype(np.float32) * mask
+        if densities:
+            tensors[f"{MASK_PREFIX}{name}"] = mask
     return tensors
 
 

@@ -56,8 +56,14 @@ def test_every_pair_in_every_layer_by_hand(robust, found, cell, replicate):
         assert pair.at[OVERALL, "weight_cosine"] == pytest.approx(cosine, abs=1e-6)
 
 
-def test_dense_cells_are_left_out(found):
-    assert set(found.overlap["cell"]) == {"DST M=2 S=0.8", "EDST M=3 S=0.9"}
+def test_dense_tickets_have_a_cosine_and_no_masks(robust, found):
+    one, other = tensors(robust.plan, "dense ensemble M=2", 1)
+    own = of(found.overlap, cell="dense ensemble M=2", replicate=1).set_index("layer")
+    assert own[["iou", "topological_distance"]].isna().all(axis=None)
+    for layer in shapes_of(robust.plan.runs[0].spec):
+        cosine = np.vdot(one[layer], other[layer]) / np.linalg.norm(one[layer]) / np.linalg.norm(other[layer])
+        assert own.at[layer, "weight_cosine"] == pytest.approx(cosine, abs=1e-6)
+    assert "dense" not in set(found.overlap["cell"]), "a single network has no pair"
     assert found.problems == ()
 
 

@@ -97,16 +97,18 @@ def test_a_reader_is_opened_once_for_all_types_and_runs_on_the_same_images(repla
         for severity in (1, 2):
             images.open(CorruptedSet(LOCAL, type, severity), DATA)
     # Another split of the training images has the same test images; fewer test images are others.
-    images.open(CorruptedSet(LOCAL, "fog", 1, 5), DATA.model_copy(update={"train_images": 7}))
+    images.open(CorruptedSet(LOCAL, "fog", 1), DATA.model_copy(update={"train_images": 7}))
     assert len(opener.calls) == 1
+    images.open(CorruptedSet(LOCAL, "fog", 1, 5), DATA)
+    assert len(opener.calls.pop()[0][2].labels) == 5
     images.open(CorruptedSet(LOCAL, "fog", 1), DATA.model_copy(update={"test_images": 6}))
     images.open(CorruptedSet(LOCAL, "fog", 1), DATA.model_copy(update={"variant": "folder-1"}))
     assert len(opener.calls) == 3
     assert reader.asked == [
         *[(type, severity, 60) for type in ("fog", "snow") for severity in (1, 2)],
-        *[("fog", 1, 5), ("fog", 1, 6), ("fog", 1, 60)],
+        *[("fog", 1, 60), ("fog", 1, 5), ("fog", 1, 6), ("fog", 1, 60)],
     ]
-    (name, variant, test, root), _ = opener.calls[2]
+    (name, variant, test, root), _ = opener.calls[-1]
     assert (name, variant, len(test.labels), root) == ("digits", "folder-1", 6, Path("data"))
 
 
