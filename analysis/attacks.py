@@ -9,10 +9,10 @@ import pandas as pd
 from analysis.members import Replicate, replicates_of, tidy
 from bench import metrics
 from bench.errors import UserError
-from bench.evaluated import Ensemble
 from bench.evaluations import AttackSet
 from bench.metrics.probabilities import Doubles, Labels
 from bench.plan import Plan
+from bench.receipts import Ensemble
 from bench.spec import McDropout
 from bench.store import Store
 

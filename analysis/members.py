@@ -11,9 +11,9 @@ import pandas as pd
 
 from bench import metrics
 from bench.errors import UserError
-from bench.evaluated import Ensemble, Evaluated, evaluated_ensemble
 from bench.metrics.probabilities import Doubles, Labels
 from bench.plan import Plan
+from bench.receipts import Ensemble, Evaluated, evaluated_ensemble
 from bench.store import Array, Store
 
 OWN_SETS = ("test", "validation")

@@ -140,7 +140,8 @@ def run(
 
     Evaluated are finished runs, on the sets that the grid asks for and that are not there: of a finished store, a grid
     that asks for more trains nothing. A failed run is recorded and the others go on. Exit code: 0 if all selected runs
-    are done, 1 if not, 2 for a mistake in what was given, 75 after an interruption (the same command continues).
+    are done and evaluated, 1 if not, 2 for a mistake in what was given, 75 after an interruption (the same command
+    continues).
     """
     from bench.grid import load_grid
     from bench.plan import ensembles_of, make_plan

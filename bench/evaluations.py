@@ -23,7 +23,16 @@ LOCAL = "local-c" if VERSION == 1 else f"local-c-v{VERSION}"
 RELEASED = {"cifar10": "cifar-10-c", "cifar100": "cifar-100-c"}
 # Of a whole ImageNet-C: the validation images of ImageNet.
 IMAGENET_IMAGES = 50_000
-OUTSIDE = ("svhn", "cifar10", "cifar100", "mnist", "digits", "gaussian", "uniform")
+OUTSIDE_IMAGES = {
+    "svhn": 26_032,
+    "cifar10": 10_000,
+    "cifar100": 10_000,
+    "mnist": 10_000,
+    "digits": 1_797,
+    "gaussian": 10_000,
+    "uniform": 10_000,
+}
+OUTSIDE = tuple(OUTSIDE_IMAGES)
 # The set of images in distribution, with which others are compared.
 TEST = "test"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -43,6 +52,10 @@ class CorruptedSet:
         """Such as "local-c/fog/3"."""
         return f"{self.family}{_size(self.images)}/{self.type}/{self.severity}"
 
+    def count(self, data: DataSpec) -> int:
+        """Return how many images there are, for runs on `data`."""
+        return self.images or data.test_images
+
 
 @dataclass(frozen=True)
 class OutsideSet:
@@ -56,6 +69,11 @@ class OutsideSet:
     def name(self) -> str:
         """Such as "ood/svhn"."""
         return f"ood{_size(self.images)}/{self.source}"
+
+    def count(self, _: DataSpec) -> int:
+        """Return how many images there are; of a folder, which only its reader knows, as many as of noise."""
+        there = OUTSIDE_IMAGES.get(self.source, OUTSIDE_IMAGES["gaussian"])
+        return min(self.images or there, there)
 
 
 @dataclass(frozen=True)
@@ -75,6 +93,19 @@ class AttackSet:
     def name(self) -> str:
         """Such as "pgd-20/8"."""
         return f"{self.attack}{_size(self.images)}/{self.budget:g}"
+
+    def count(self, data: DataSpec) -> int:
+        """Return how many images there are, for runs on `data`."""
+        return self.images or data.test_images
+
+    def passes(self, members: int) -> int:
+        """Return how often an image passes forward through one of the members, backward counting twice.
+
+        An attack is made on each of several members, and on all of them together; all see each of its images.
+        """
+        gradients, others = (self.steps + 1, 2) if self.steps else (1, 0)
+        attacked = 2 * members if members > 1 else 1
+        return attacked * (3 * gradients + others) + (members + 1 if members > 1 else 1) * members
 
 
 # Of a run's tickets, each by itself; attacks are made on an ensemble as a whole, and so belong to a cell's replicate.

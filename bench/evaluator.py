@@ -14,7 +14,6 @@ from pathlib import Path
 from bench.data.sources import default_root
 from bench.data.stream import StreamedImages
 from bench.errors import UserError
-from bench.evaluated import Evaluated, describe_ensemble, ensemble_folder, evaluated_ensemble
 from bench.evaluation.ensembles import Members, attack_ensemble
 from bench.evaluation.networks import load_networks, normaliser
 from bench.evaluation.predict import Predictions, predict_all
@@ -26,6 +25,7 @@ from bench.files import remove_temporaries
 from bench.lock import LockLostError, RunLock, RunLockedError
 from bench.plan.records import EnsemblePlan, RunPlan
 from bench.provenance import device_name
+from bench.receipts import Evaluated, describe_ensemble, ensemble_folder, evaluated_ensemble
 from bench.signals import EXIT_INTERRUPTED, InterruptedRunError, StopRequest
 from bench.spec import DataSpec, McDropout
 from bench.store import Array, Store

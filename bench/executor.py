@@ -17,10 +17,10 @@ from bench.data.catalog import DATASETS
 from bench.data.dataset import LabelledImages, Split, cut
 from bench.data.sources import default_root, describe, load
 from bench.errors import UserError
-from bench.evaluated import RECEIPTS
 from bench.files import read_json, remove_temporaries, sha256_of, write_json
 from bench.lock import RunLock
 from bench.progress import RunProgress
+from bench.receipts import RECEIPTS
 from bench.seeds import derived_seed
 from bench.signals import StopRequest
 from bench.spec import MASK_PREFIX, DataSpec, RunSpec

@@ -210,7 +210,7 @@ class RunFolder:
         names = ["spec.yaml", "provenance.json", "history.jsonl"]
         for kind in ("tickets", "kept"):
             names += [str(file.relative_to(self.path)) for file in self.tensors(kind)]
-        # Of the logits only the run's own: other sets come and go, each with a receipt (bench.evaluated).
+        # Of the logits only the run's own: other sets come and go, each with a receipt (bench.receipts).
         names += [str(file.relative_to(self.path)) for file in sorted((self.path / "logits").glob("*.safetensors"))]
         files = {n: {"bytes": (self.path / n).stat().st_size, "sha256": sha256_of(self.path / n)} for n in names}
         write_json(self.path / "result.json", {"status": "done", **result, "files": files})

@@ -23,7 +23,7 @@ LAYERS = (
     ("bench.data.catalog", "bench.data.corruptions.catalog", "bench.sparsity.distribution", "bench.recipes"),
     ("bench.data", "bench.metrics", "bench.models", "bench.sparsity"),
     ("bench.cost", "bench.store", "bench.evaluations"),
-    ("bench.evaluated",),
+    ("bench.receipts",),
     ("bench.grid",),
     ("bench.plan",),
     ("bench.progress", "bench.training"),

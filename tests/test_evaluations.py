@@ -9,10 +9,11 @@ from rich.console import Console
 
 from bench.data.corruptions.catalog import CORRUPTIONS
 from bench.errors import UserError
-from bench.evaluated import Ensemble
 from bench.evaluations import AttackSet, CorruptedSet, Evaluations, OutsideSet
 from bench.grid import load_grid
 from bench.plan import Plan, ensembles_of, make_plan, print_plan, select, to_json
+from bench.plan.evaluations import evaluation_bytes, evaluation_hours
+from bench.receipts import Ensemble
 from bench.spec import DataSpec
 from bench.store import Store
 from tests.grid_text import load_text, write_grid
@@ -193,6 +194,35 @@ def test_a_plan_says_how_many_sets_of_what_are_left(tmp_path: Path) -> None:
     document = json.loads(to_json(plan))
     assert document["totals"]["evaluation_sets_left"] == 36
     assert document["evaluations"] == {"local-c": 4, "fgsm": 2}
+
+
+@pytest.mark.parametrize(
+    ("steps", "members", "passes"),
+    [
+        (0, 1, 3 + 1),  # forward and backward, then it is met
+        (0, 3, 2 * 3 * 3 + 4 * 3),  # three members one by one, three at once; four crafted versions meet three members
+        (5, 1, 3 * 6 + 2 + 1),  # FGSM's gradient and five more, the harm of its point and of the last
+        (5, 3, 6 * (3 * 6 + 2) + 4 * 3),
+    ],
+)
+def test_passes_of_an_attack(steps: int, members: int, passes: int) -> None:
+    assert AttackSet(steps, 8.0).passes(members) == passes
+
+
+def test_evaluation_is_priced_as_a_third_of_training_an_image(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "evaluations: {local_c: {types: [fog]}, ood: {sets: [digits]}}".replace("digits", "svhn"))
+    seen = 5 * 360 + 26_032
+    own = [run for run in plan.runs if run.evaluations]
+    expected = sum(run.hours / (run.like.epochs * 1257) / 3 * seen for run in own)
+    assert evaluation_hours(plan) == pytest.approx(expected)
+    assert evaluation_bytes(plan) == len(own) * seen * 10 * 4
+    attacked = plan_of(tmp_path, "evaluations: {fgsm: {images: 100}}")
+    hours = {run.id: run.hours / (run.like.epochs * 1257) / 3 for run in attacked.runs}
+    by_hand = 0.0
+    for one in attacked.ensembles:
+        passes = 4 if one.ensemble.members == 1 else 2 * 2 * 3 + 3 * 2
+        by_hand += 100 * passes * sum(hours[run] for run in one.ensemble.runs) / len(one.ensemble.runs)
+    assert evaluation_hours(attacked) == pytest.approx(by_hand)
 
 
 def test_the_order_of_runs_makes_another_ensemble() -> None:

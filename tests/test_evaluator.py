@@ -12,11 +12,11 @@ from safetensors.numpy import load_file
 
 from bench import evaluator
 from bench.errors import UserError
-from bench.evaluated import Evaluated, evaluated_ensemble
 from bench.evaluator import evaluate_plan
 from bench.lock import LockLostError, RunLock
 from bench.models.build import build_model
 from bench.plan import Plan, make_plan
+from bench.receipts import Evaluated, evaluated_ensemble
 from bench.signals import EXIT_INTERRUPTED
 from bench.spec import RunSpec
 from bench.store import Store, samples_file

@@ -119,7 +119,9 @@ def roc_curves(cells: pd.DataFrame, ood: pd.DataFrame, ood_curves: pd.DataFrame,
         lower.margins(x=0.1)
         # An interval may reach beyond what is possible, but a marker has to be seen.
         low, high = lower.get_xlim()
-        lower.set_xlim(low, min(high, 100 + 0.03 * (100 - low)))
+        # An interval may lie beyond what an area can be; a marker at its end needs a little room.
+        margin = 0.03 * (min(high, 100) - max(low, 0))
+        lower.set_xlim(max(low, -margin), min(high, 100 + margin))
         thin(lower, "x")
         if column == 0:
             upper.set_ylabel("True positives (%)\nhigher is better →")

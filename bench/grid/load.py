@@ -23,8 +23,8 @@ REPLICATES = 3
 class GridFile(Record):
     """The keys of a grid; `extends` is the path, from this file, of another whose base and scales hold here too.
 
-    Its evaluations do not: an ablation has more rows than anyone wants to see under every corruption. Those of a scale
-    stand for a grid's own, and count for nothing in a grid that has none.
+    Its evaluations do not: an ablation has more rows than anyone wants to see under every corruption. Those of a scale,
+    whose ever it is, stand for a grid's own, and count for nothing in a grid that has none.
     """
 
     title: str = ""

@@ -4,10 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from bench.cost import PASSES_A_STEP
+from bench.data.catalog import DATASETS
 from bench.errors import UserError
-from bench.evaluated import Ensemble, Evaluated, evaluated_ensemble
 from bench.evaluations import AttackSet, Evaluations, TicketSet
+from bench.models.catalog import inputs_per_image, passes_per_image
 from bench.plan.records import CellPlan, EnsemblePlan, Plan, RunPlan
+from bench.receipts import MOST_FLOAT32, Ensemble, Evaluated, evaluated_ensemble
 from bench.spec import DataSpec
 from bench.store import Store
 
@@ -54,6 +57,50 @@ def attacked_ensembles(
         specs = tuple(runs[run].spec for run in ensemble.runs)
         result.append(EnsemblePlan(ensemble, specs, asked, count, tuple(cell.name for cell in using)))
     return tuple(result)
+
+
+def evaluation_hours(plan: Plan) -> float:
+    """Return the estimated hours to make the sets that are left: a prediction takes a third of a training step.
+
+    Of a family that is there in part, the same share of its images counts as there.
+    """
+    hours = 0.0
+    an_image: dict[str, float] = {}
+    for run in plan.runs:
+        spec = run.like
+        # hours of one member's prediction of one image
+        members = spec.tickets * spec.model.members
+        trained = spec.epochs * spec.data.train_images * inputs_per_image(spec.model)
+        pass_hours = run.hours / trained / PASSES_A_STEP * passes_per_image(spec.model) / spec.model.members
+        an_image[run.id] = pass_hours
+        if run.evaluations:
+            images = sum(one.count(spec.data) for one in run.evaluations)
+            hours += images * _share_left(run) * members * pass_hours
+    for one in plan.ensembles:
+        cost = sum(an_image[run] for run in one.ensemble.runs) / len(one.ensemble.runs)
+        data, members = one.specs[0].data, one.ensemble.members
+        passes = sum(asked.count(data) * asked.passes(members) for asked in one.evaluations)
+        hours += passes * _share_left(one) * cost
+    return hours
+
+
+def evaluation_bytes(plan: Plan) -> float:
+    """Return the size of the logits of all sets."""
+    size = 0.0
+    for run in plan.runs:
+        spec = run.like
+        classes = DATASETS[spec.data.name].classes
+        images = sum(one.count(spec.data) for one in run.evaluations)
+        size += images * spec.tickets * spec.model.members * classes * (4 if classes <= MOST_FLOAT32 else 2)
+    for one in plan.ensembles:
+        data, members = one.specs[0].data, one.ensemble.members
+        images = sum(asked.count(data) for asked in one.evaluations)
+        size += images * (members + 1) * members * DATASETS[data.name].classes * 4
+    return size
+
+
+def _share_left(one: RunPlan | EnsemblePlan) -> float:
+    return 1 - one.evaluated / len(one.evaluations) if one.evaluations else 0.0
 
 
 def ensembles_of(plan: Plan, runs: Iterable[RunPlan]) -> tuple[EnsemblePlan, ...]:

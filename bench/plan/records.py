@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.evaluated import Ensemble
 from bench.evaluations import AttackSet, TicketSet
+from bench.receipts import Ensemble
 from bench.spec import DataSpec, ModelSpec, RunSpec
 from bench.store import Status as RunStatus
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bench.cost import GLOBAL_FLOPS
+from bench.plan.evaluations import evaluation_bytes, evaluation_hours
 from bench.plan.records import CellPlan, Plan, RunPlan
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def to_json(plan: Plan) -> str:
             "hours_without_sharing": plan.unshared_hours,
             "evaluation_sets": plan.sets,
             "evaluation_sets_left": plan.sets_left,
+            "evaluation_hours_left": evaluation_hours(plan),
         },
         "evaluations": _evaluations(plan),
     }
@@ -181,6 +183,8 @@ def _totals(plan: Plan) -> Iterator[str]:
     if plan.sets:
         kinds = ", ".join(f"{count} of {family}" for family, count in _evaluations(plan).items())
         yield f"{plan.sets:,} evaluation sets ({kinds}; by run, attacks by ensemble): {plan.sets_left:,} left"
+        length, gigabytes = duration(evaluation_hours(plan)), evaluation_bytes(plan) / 1e9
+        yield f"  about {length} to make those, on the same device; {gigabytes:.2g} GB of logits in all"
     broken = [run for run in plan.runs if run.status in ("failed", "damaged")]
     for run in broken[:MOST_RUNS]:
         yield f"{run.status}: {run.id} ({', '.join(run.cells)}); `python -m bench run --retry` makes it again"

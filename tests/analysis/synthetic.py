@@ -7,12 +7,12 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from bench.data.catalog import DATASETS
-from bench.evaluated import Evaluated, evaluated_ensemble
 from bench.evaluations import CorruptedSet
 from bench.files import atomic_path, write_json
 from bench.models.catalog import NETWORKS
 from bench.plan import Plan
 from bench.plan.records import EnsemblePlan, RunPlan
+from bench.receipts import Evaluated, evaluated_ensemble
 from bench.sparsity.distribution import DISTRIBUTIONS
 from bench.spec import MASK_PREFIX, McDropout, RunSpec
 from bench.store import Store, samples_file

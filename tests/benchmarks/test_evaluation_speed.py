@@ -18,9 +18,9 @@ from bench.data.augment import DeviceImages
 from bench.data.catalog import DATASETS
 from bench.data.dataset import LabelledImages
 from bench.data.stream import StreamedImages
-from bench.evaluated import Evaluated
 from bench.evaluation.networks import load_networks, normaliser
 from bench.evaluation.predict import BATCH, predict_all
+from bench.receipts import Evaluated
 from bench.spec import DataSpec, Execution, ModelSpec, RunSpec
 from tests.benchmarks.test_step_speed import fast_bf16
 from tests.evaluation.stored import finished_run
