@@ -97,7 +97,7 @@ class Evaluator:
                     opened = self._images.open(asked, spec.data)
                     images = StreamedImages(opened, normaliser(spec, self._device))
                     made = predict_all(networks, images, asked.name, self._between_batches(lock))
-                except UserError as error:  # a file may show its damage as late as when it is decoded
+                except (UserError, OSError) as error:  # a file may show its damage as late as when it is decoded
                     self._refuse(asked, error)
                     continue
                 lock.check()
@@ -208,7 +208,7 @@ class Evaluator:
             device=device_name(self._device),
         )
 
-    def _refuse(self, asked: TicketSet, error: UserError) -> None:
+    def _refuse(self, asked: TicketSet, error: UserError | OSError) -> None:
         """Say once why a set can not be had."""
         if str(error) not in self._refused:
             self._refused.add(str(error))

@@ -378,6 +378,24 @@ def test_a_set_that_is_nowhere_leaves_the_others_alone(
     assert caplog.text.count("could not be downloaded") == 1
 
 
+def test_images_that_can_not_be_read_cost_their_set_alone(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = evaluator.predict_all
+
+    def fail_on_fog(*arguments: object, **options: object) -> object:
+        if str(arguments[2]).startswith("local-c/fog/"):
+            raise OSError(errno.EIO, "Input/output error", "fog.safetensors")
+        return real(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluator, "predict_all", fail_on_fog)
+    plan = finished(tmp_path, store)
+    with caplog.at_level(logging.ERROR):
+        assert evaluate(plan, store) == 1
+    assert counts(plan_of(tmp_path, store)) == [3, 3, 3, 3]
+    assert "local-c/fog/1 is left out: [Errno 5] Input/output error: 'fog.safetensors'" in caplog.text
+
+
 # -- interruptions and other processes ---------------------------------------------------------------------------------
 
 
