@@ -77,7 +77,7 @@ def _thinned(predictions: Sequence[Prediction], most: int) -> list[Prediction]:
 def _plane(points: Floats) -> Doubles:
     """Return t-SNE of points [points, features], float64 [points, 2], about the origin."""
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     # Without any variance scikit-learn's t-SNE divides 0 by 0 and crashes the interpreter.
     if np.allclose(points, points[0], rtol=0, atol=SAME):

@@ -11,11 +11,11 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.attacks import WHOLE
 from analysis.columns import ACCURACY
 from analysis.figures.corruption import draw_curve, keep_possible, legend_height, name_cells
 from analysis.figures.style import WIDTH, looks, rows_of, styled, thin, wrapped
 
-ENSEMBLE = "ensemble"
 COLUMNS = 4
 # More networks than these are read by colour alone: numbers in their squares would touch.
 MOST_ANNOTATED = 5
@@ -23,15 +23,15 @@ MOST_ANNOTATED = 5
 # What is attacked and what is asked: the rows of the attacks of each, and the replicate's accuracy without attack.
 VIEWS: dict[str, tuple[Callable[[pd.DataFrame], "pd.Series[bool]"], str]] = {
     "Ensemble, attacked\nas a whole": (
-        lambda rows: (rows["crafted_on"] == ENSEMBLE) & (rows["evaluated_on"] == ENSEMBLE),
+        lambda rows: (rows["crafted_on"] == WHOLE) & (rows["evaluated_on"] == WHOLE),
         "accuracy",
     ),
     "Ensemble, attacked through\none member (mean of all)": (
-        lambda rows: (rows["crafted_on"] != ENSEMBLE) & (rows["evaluated_on"] == ENSEMBLE),
+        lambda rows: (rows["crafted_on"] != WHOLE) & (rows["evaluated_on"] == WHOLE),
         "accuracy",
     ),
     "Member, attacked itself\n(mean of all)": (
-        lambda rows: (rows["crafted_on"] != ENSEMBLE) & (rows["evaluated_on"] == rows["crafted_on"]),
+        lambda rows: (rows["crafted_on"] != WHOLE) & (rows["evaluated_on"] == rows["crafted_on"]),
         "member_accuracy",
     ),
 }
@@ -129,8 +129,8 @@ def transfer_maps(cells: pd.DataFrame, attacks: pd.DataFrame, attack: str, budge
 
 
 def _order(name: str) -> int:
-    return 0 if name == ENSEMBLE else int(name.rsplit(maxsplit=1)[-1])
+    return 0 if name == WHOLE else int(name.rsplit(maxsplit=1)[-1])
 
 
 def _short(name: str) -> str:
-    return "E" if name == ENSEMBLE else name.rsplit(maxsplit=1)[-1]
+    return "E" if name == WHOLE else name.rsplit(maxsplit=1)[-1]
