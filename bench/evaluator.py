@@ -8,8 +8,9 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Protocol
 
 from bench.data.sources import default_root
 from bench.data.stream import StreamedImages
@@ -19,15 +20,14 @@ from bench.evaluation.networks import load_networks, normaliser
 from bench.evaluation.predict import Predictions, predict_all
 from bench.evaluation.samples import lack_samples, write_samples
 from bench.evaluation.sets import EvaluationSets
-from bench.evaluations import TicketSet
+from bench.evaluations import AttackSet, TicketSet
 from bench.executor import Executor
 from bench.files import remove_temporaries
 from bench.lock import LockLostError, RunLock, RunLockedError
-from bench.plan.records import EnsemblePlan, RunPlan
 from bench.provenance import device_name
-from bench.receipts import Evaluated, describe_ensemble, ensemble_folder, evaluated_ensemble
+from bench.receipts import Ensemble, Evaluated, describe_ensemble, ensemble_folder, evaluated_ensemble
 from bench.signals import EXIT_INTERRUPTED, InterruptedRunError, StopRequest
-from bench.spec import DataSpec, McDropout
+from bench.spec import DataSpec, McDropout, RunSpec
 from bench.store import Array, Store
 
 log = logging.getLogger(__name__)
@@ -35,22 +35,55 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 30.0
 
 
+class PlannedSets(Protocol):
+    """What evaluation needs of a plan's run (bench.plan.RunPlan)."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def spec(self) -> RunSpec: ...
+
+    @property
+    def cells(self) -> tuple[str, ...]: ...
+
+    @property
+    def evaluations(self) -> tuple[TicketSet, ...]: ...
+
+
+class PlannedAttacks(Protocol):
+    """What evaluation needs of a plan's ensemble (bench.plan.EnsemblePlan)."""
+
+    @property
+    def ensemble(self) -> Ensemble: ...
+
+    @property
+    def specs(self) -> tuple[RunSpec, ...]: ...
+
+    @property
+    def cells(self) -> tuple[str, ...]: ...
+
+    @property
+    def evaluations(self) -> tuple[AttackSet, ...]: ...
+
+
 def evaluate_plan(
-    runs: Sequence[RunPlan],
-    ensembles: Sequence[EnsemblePlan],
+    runs: Sequence[PlannedSets],
+    ensembles: Sequence[PlannedAttacks],
     store: Store,
     *,
     data: Path | None = None,
     device: str = "auto",
     retry: bool = False,
     deterministic: bool = False,
+    stop: StopRequest | None = None,
 ) -> int:
     """Make the missing sets of all runs that are done, then of all ensembles; return 0 if none is left, 1, or 75.
 
     Ensembles of which a run is not done are left. With `retry`, sets are compared with their checksums, and damaged
-    ones made again.
+    ones made again. `stop` is a request that the caller has entered, where it listens to signals itself.
     """
-    with StopRequest() as stop:
+    with StopRequest() if stop is None else nullcontext(stop) as stop:
         executor = Executor(store, data=data, device=device, deterministic=deterministic, stop=stop)
         evaluator = Evaluator(executor, stop, deterministic=deterministic, retry=retry)
         done = [run for run in runs if run.evaluations and store.status(run.spec) == "done"]
@@ -83,7 +116,7 @@ class Evaluator:
         self._images = EvaluationSets(default_root(), lambda data: executor.load_data(data).test)
         self._refused: set[str] = set()
 
-    def evaluate_run(self, run: RunPlan, title: str) -> None:
+    def evaluate_run(self, run: PlannedSets, title: str) -> None:
         """Make the missing sets of a finished run; InterruptedRunError after a signal."""
         spec, folder = run.spec, self._store.run(run.id)
 
@@ -107,7 +140,7 @@ class Evaluator:
         names = [one.name for one in run.evaluations]
         self._under_lock(folder.path, title, lambda: Evaluated.of_run(folder), names, make)
 
-    def attack(self, plan: EnsemblePlan, title: str) -> None:
+    def attack(self, plan: PlannedAttacks, title: str) -> None:
         """Make the missing attacks on an ensemble of finished runs; InterruptedRunError after a signal."""
         spec, ensemble = plan.specs[0], plan.ensemble
         drawn = isinstance(spec.model.ensemble, McDropout)
@@ -147,11 +180,12 @@ class Evaluator:
         folder = ensemble_folder(self._store, ensemble)
         self._under_lock(folder, title, lambda: evaluated_ensemble(self._store, ensemble), names, make)
 
-    def write_samples(self, runs: Sequence[RunPlan]) -> None:
+    def write_samples(self, runs: Sequence[PlannedSets]) -> None:
         """Write what the first test image becomes under each corruption, for the report."""
         asked: dict[tuple[str, str], tuple[DataSpec, list[TicketSet]]] = {}
         for run in runs:
-            asked.setdefault((run.like.data.name, run.like.data.variant), (run.like.data, list(run.evaluations)))
+            data = run.spec.data
+            asked.setdefault((data.name, data.variant), (data, list(run.evaluations)))
         for data, sets in asked.values():
             try:
                 if lack_samples(self._store, data, sets):

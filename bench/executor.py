@@ -1,10 +1,12 @@
 """Bring one run to "done": recipe -> tickets -> logits, under its lock, from wherever an earlier process left it.
 
-A run that starts from another one's weights finds them in the store, where that parent is done.
+A run that starts from another one's weights finds them in the store, where that parent is done. Of several processes
+that train a run, rank 0 alone has the lock, and reads and writes the store; the others do as it finds.
 """
 
 import logging
 import time
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,15 +20,16 @@ from bench.data.dataset import LabelledImages, Split, cut
 from bench.data.sources import default_root, describe, load
 from bench.errors import UserError
 from bench.files import read_json, remove_temporaries, sha256_of, write_json
-from bench.lock import RunLock
+from bench.lock import LockLostError, RunLock
 from bench.progress import RunProgress
 from bench.receipts import RECEIPTS
 from bench.seeds import derived_seed
-from bench.signals import StopRequest
+from bench.signals import InterruptedRunError, StopRequest
 from bench.spec import MASK_PREFIX, DataSpec, RunSpec
-from bench.store import DataRecord, RunFolder, Store
+from bench.store import Array, DataRecord, RunFolder, Store
 from bench.training.checkpoint import load_checkpoint, save_checkpoint
 from bench.training.evaluate import predict
+from bench.training.ranks import ALONE, Ranks
 from bench.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -39,7 +42,10 @@ class BlockedRunError(Exception):
 
 
 class Executor:
-    """Trains and evaluates runs of one store on one device; loaded images are kept from run to run."""
+    """Trains and evaluates runs of one store on one device; loaded images are kept from run to run.
+
+    ranks   the processes that share the training of a run, each with an executor of its own
+    """
 
     def __init__(
         self,
@@ -50,8 +56,10 @@ class Executor:
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
         deterministic: bool = False,
         stop: StopRequest | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.store = store
+        self.ranks = ranks
         self.device = _device(device)
         self._data = data
         self._checkpoint_seconds = checkpoint_seconds
@@ -60,15 +68,27 @@ class Executor:
         self._split: tuple[DataSpec, Split] | None = None
 
     def load_data(self, spec: DataSpec) -> Split:
-        """Return the images of a run, and record in the store which they are; UserError if they are not to be had."""
+        """Return the images of a run, and record in the store which they are; UserError if they are not to be had.
+
+        Rank 0 loads them first, so that no two ranks decode them at the same time.
+        """
+
+        def load_first() -> None:
+            self._load(spec)
+
+        self.ranks.from_first(load_first)
+        return self._load(spec)
+
+    def _load(self, spec: DataSpec) -> Split:
         if self._split is None or self._split[0] != spec:
             record = self.store.data_records().get(spec.name)
             location = self._data if spec.name != "digits" else None
             if location is None and record is not None and record.location is not None:
                 location = Path(record.location)
-            dataset = load(spec.name, location, root=default_root(), progress=True)
+            dataset = load(spec.name, location, root=default_root(), progress=self.ranks.first)
             place = str(location.resolve()) if location is not None and dataset.variant != "official" else None
-            self.store.record_data(spec.name, DataRecord(dataset.variant, place, describe(dataset.variant)))
+            if self.ranks.first:
+                self.store.record_data(spec.name, DataRecord(dataset.variant, place, describe(dataset.variant)))
             self._split = spec, cut(dataset, spec)
         return self._split[1]
 
@@ -80,47 +100,77 @@ class Executor:
         """
         folder = self.store.run(spec.run_id)
         split = self.load_data(spec.data)
-        with RunLock(folder.path / "lock") as lock:
-            if self.store.status(spec) == "done" and not folder.damaged_files(deep=True):
+        lock = RunLock(folder.path / "lock")  # rank 0 takes it; as the others see it, it is never lost
+        with ExitStack() as held:
+            begun = self.ranks.from_first(lambda: self._begin(spec, folder, held, lock))
+            if begun is None:
                 return  # another process did it since the plan was made
-            remove_temporaries(folder.path)
-            folder.write_spec(spec)
-            result = self._intact_tickets(spec, folder)
-            session = provenance.session(self.device, deterministic=self._deterministic)
-            sessions = _sessions(folder)
-            state = None if result is not None else self._checkpoint(folder)
+            result, state, sessions = begun
             trainer = self._trainer(spec, split, folder, resumes=not (result is None and state is None))
-            if result is None:
-                session["resumed_from"] = _resume(trainer, folder, state)
-            write_json(folder.path / "provenance.json", {"sessions": [*sessions, session]})
+            if state is not None:
+                trainer.load_state_dict(state)
+            if self.ranks.first:
+                if result is None:
+                    sessions[-1]["resumed_from"] = _resumed(trainer, folder, from_checkpoint=state is not None)
+                write_json(folder.path / "provenance.json", {"sessions": sessions})
+            del begun, state  # weights and momenta, which the trainer now has
             if result is None:
                 self._train(trainer, folder, lock, title)
-                result = _training_result(trainer, self.device)
-            self._evaluate(trainer, folder, split, result["tickets"])
-            session["ended"] = provenance.now()
-            write_json(folder.path / "provenance.json", {"sessions": [*sessions, session]})
-            lock.check()
-            folder.finish(result)
+                result = _training_result(trainer, self.device, self.ranks.size)
+            self.ranks.from_first(lambda: self._conclude(trainer, folder, split, lock, result, sessions))
+
+    def _begin(
+        self, spec: RunSpec, folder: RunFolder, held: ExitStack, lock: RunLock
+    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None, list[dict[str, Any]]] | None:
+        """Take the lock, and return training result and checkpoint as far as there are, and all sessions up to this.
+
+        None if the run is done.
+        """
+        held.enter_context(lock)
+        if self.store.status(spec) == "done" and not folder.damaged_files(deep=True):
+            return None
+        remove_temporaries(folder.path)
+        folder.write_spec(spec)
+        result = self._intact_tickets(spec, folder)
+        state = None if result is not None else self._checkpoint(folder)
+        if result is None and state is None and (reason := self.store.blocked_by(spec)) is not None:
+            raise BlockedRunError(reason)
+        session = provenance.session(self.device, deterministic=self._deterministic, processes=self.ranks.size)
+        return result, state, [*_sessions(folder), session]
+
+    def _conclude(
+        self,
+        trainer: Trainer,
+        folder: RunFolder,
+        split: Split,
+        lock: RunLock,
+        result: dict[str, Any],
+        sessions: list[dict[str, Any]],
+    ) -> None:
+        self._evaluate(trainer, folder, split, result["tickets"])
+        sessions[-1]["ended"] = provenance.now()
+        write_json(folder.path / "provenance.json", {"sessions": sessions})
+        lock.check()
+        folder.finish(result)
 
     def _trainer(self, spec: RunSpec, split: Split, folder: RunFolder, *, resumes: bool) -> Trainer:
         validation = None
-        if spec.data.validation_images:
+        if spec.data.validation_images and self.ranks.first:
             validation = self._place(split.validation, spec, augmented=spec.validation_augmented)
         parent = None
         if spec.parent is not None:
-            if not resumes and (reason := self.store.blocked_by(spec)) is not None:
-                raise BlockedRunError(reason)
-            parent = _Ancestor(self.store.run(spec.parent.run_id), self.device)
+            parent = _Ancestor(self.store.run(spec.parent.run_id), self.device, self.ranks)
         return Trainer(
             spec,
             self._place(split.train, spec, augmented=True),
             validation,
             self.device,
-            _Keeper(folder),
+            _Keeper(folder, self.ranks),
             classes=DATASETS[spec.data.name].classes,
             parent=parent,
             resumes=resumes,
             deterministic=self._deterministic,
+            ranks=self.ranks,
         )
 
     def _place(self, source: LabelledImages, spec: RunSpec, *, augmented: bool) -> DeviceImages:
@@ -143,28 +193,42 @@ class Executor:
         return state
 
     def _train(self, trainer: Trainer, folder: RunFolder, lock: RunLock, title: str) -> None:
-        checkpoint = folder.path / "checkpoint.pt"
         saved = time.monotonic()
 
         def between_steps() -> None:
             nonlocal saved
-            progress.step()
-            lock.check()
+            if progress is not None:
+                progress.step()
             due = time.monotonic() - saved >= self._checkpoint_seconds
-            if due or self._stop.received is not None:
-                save_checkpoint(checkpoint, trainer.state_dict())
+            lost, stopped, due = self.ranks.any(_is_lost(lock), self._stop.received is not None, due)
+            if lost:
+                lock.check()
+                raise LockLostError(f"{lock.path} now belongs to another process, says rank 0")
+            if due or stopped:
+                self._save(trainer, folder)
                 saved = time.monotonic()
+            if stopped:
                 self._stop.check()
+                raise InterruptedRunError("stopped by a signal to another rank")
 
-        with RunProgress(title, trainer.spec, trainer.at.steps) as progress:
+        shown = RunProgress(title, trainer.spec, trainer.at.steps) if self.ranks.first else nullcontext()
+        with shown as progress:
             while not trainer.finished:
                 line = trainer.train_epoch(between_steps)
-                folder.append_history(line)
-                progress.epoch(line, trainer.at.steps)
+                if self.ranks.first:
+                    folder.append_history(line)
+                if progress is not None:
+                    progress.epoch(line, trainer.at.steps)
                 between_steps()
             # Training is over, and evaluation should never have to repeat it.
-            save_checkpoint(checkpoint, trainer.state_dict())
-            folder.write_history(trainer.at.history)  # whole, whatever a process that lost its lock appended
+            self._save(trainer, folder)
+            if self.ranks.first:
+                folder.write_history(trainer.at.history)  # whole, whatever a process that lost its lock appended
+
+    def _save(self, trainer: Trainer, folder: RunFolder) -> None:
+        """Write the checkpoint; no rank goes on, or ends, before it is there."""
+        state = trainer.state_dict()
+        self.ranks.from_first(lambda: save_checkpoint(folder.path / "checkpoint.pt", state))
 
     def _evaluate(self, trainer: Trainer, folder: RunFolder, split: Split, tickets: list[dict[str, Any]]) -> None:
         """Store the logits of every ticket on the test and validation images."""
@@ -197,16 +261,24 @@ class Executor:
         return None
 
 
-def _resume(trainer: Trainer, folder: RunFolder, state: dict[str, Any] | None) -> dict[str, int] | None:
-    """Load a state, if there is one, into the trainer, and what it knows into the history; return where it stood."""
-    if state is not None:
-        trainer.load_state_dict(state)
-        log.info("resuming at epoch %d, step %d", trainer.at.epoch + 1, trainer.at.step)
+def _resumed(trainer: Trainer, folder: RunFolder, *, from_checkpoint: bool) -> dict[str, int] | None:
+    """Write what the trainer knows into the history; return where a resumed one stands, None of one that starts."""
     folder.write_history(trainer.at.history)
-    return None if state is None else {"epoch": trainer.at.epoch + 1, "step": trainer.at.step}
+    if not from_checkpoint:
+        return None
+    log.info("resuming at epoch %d, step %d", trainer.at.epoch + 1, trainer.at.step)
+    return {"epoch": trainer.at.epoch + 1, "step": trainer.at.step}
 
 
-def _training_result(trainer: Trainer, device: torch.device) -> dict[str, Any]:
+def _is_lost(lock: RunLock) -> bool:
+    try:
+        lock.check()
+    except LockLostError:
+        return True
+    return False
+
+
+def _training_result(trainer: Trainer, device: torch.device, processes: int) -> dict[str, Any]:
     """Return the part of result.json that training decides."""
     history = trainer.at.history
     spec = trainer.spec
@@ -231,6 +303,7 @@ def _training_result(trainer: Trainer, device: torch.device) -> dict[str, Any]:
         "model": spec.model.model_dump(),
         "execution": spec.execution.model_dump(),
         "batch_size": spec.batch_size,
+        "processes": processes,
         "device": device.type,
         "device_name": provenance.device_name(device),
     }
@@ -239,39 +312,43 @@ def _training_result(trainer: Trainer, device: torch.device) -> dict[str, Any]:
 class _Keeper:
     """Writes the weights of a run into its folder."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: RunFolder, ranks: Ranks) -> None:
+        self._folder, self._ranks = folder, ranks
 
     def ticket(self, index: int, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> str:
-        return self._folder.write_ticket(index, _on_host(tensors), metadata)
+        return self._ranks.from_first(lambda: self._folder.write_ticket(index, _on_host(tensors), metadata))
 
     def kept(self, index: int, tensors: dict[str, torch.Tensor]) -> str:
-        return self._folder.write_kept(index, _on_host(tensors))
+        return self._ranks.from_first(lambda: self._folder.write_kept(index, _on_host(tensors)))
 
 
 class _Ancestor:
     """Reads the weights of a finished run, every file against its checksum."""
 
-    def __init__(self, folder: RunFolder, device: torch.device) -> None:
-        self._folder, self._device = folder, device
+    def __init__(self, folder: RunFolder, device: torch.device, ranks: Ranks) -> None:
+        self._folder, self._device, self._ranks = folder, device, ranks
 
     def checksums(self) -> dict[str, str]:
         """Return the SHA-256 of every file that a child may take weights from."""
-        files: dict[str, dict[str, str]] = self._folder.result()["files"]
+        files = self._ranks.from_first(lambda: dict(self._folder.result()["files"]))
         return {name: file["sha256"] for name, file in files.items() if name.startswith(("tickets/", "kept/"))}
 
     def tickets(self) -> list[dict[str, torch.Tensor]]:
-        return [self._read("tickets", ticket["index"]) for ticket in self._folder.result()["tickets"]]
+        return self._read("tickets")
 
     def kept(self) -> list[dict[str, torch.Tensor]]:
-        return [self._read("kept", one["index"]) for one in self._folder.result()["kept"]]
+        return self._read("kept")
 
-    def _read(self, kind: Literal["tickets", "kept"], index: int) -> dict[str, torch.Tensor]:
+    def _read(self, kind: Literal["tickets", "kept"]) -> list[dict[str, torch.Tensor]]:
+        read = self._ranks.from_first(lambda: self._weights(kind))
+        return [{name: torch.from_numpy(tensor).to(self._device) for name, tensor in one.items()} for one in read]
+
+    def _weights(self, kind: Literal["tickets", "kept"]) -> list[dict[str, Array]]:
+        listed = self._folder.result()[kind]
         try:
-            tensors = self._folder.weights(kind, index)
+            return [self._folder.weights(kind, one["index"]) for one in listed]
         except UserError as damage:  # of another run: no reason to stop the others
             raise BlockedRunError(f"its parent is damaged: {damage}") from None
-        return {name: torch.from_numpy(tensor).to(self._device) for name, tensor in tensors.items()}
 
 
 def _on_host(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:

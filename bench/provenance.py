@@ -18,12 +18,14 @@ CUDNN_VERSION: Callable[[], int | None] = torch.backends.cudnn.version
 PACKAGES = ("torch", "torchvision", "numpy", "safetensors", "pydantic")
 
 
-def session(device: torch.device, *, deterministic: bool) -> dict[str, Any]:
-    """Return a description of this process, to which the runner adds how the session ended."""
+def session(device: torch.device, *, deterministic: bool, processes: int = 1) -> dict[str, Any]:
+    """Return a description of this process, of as many as train together; the runner adds how the session ended."""
     return {
         "started": now(),
         "host": socket.gethostname(),
         "pid": os.getpid(),
+        "processes": processes,
+        "job": _slurm_job(),
         "command": sys.argv,
         "git": _git(),
         "python": platform.python_version(),
@@ -45,6 +47,14 @@ def device_name(device: torch.device) -> str:
 def now() -> str:
     """Return the time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _slurm_job() -> str | None:
+    """Return the SLURM job that this process is part of, "123" or of an array "123_4"; None outside of one."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    if array is not None and task is not None:
+        return f"{array}_{task}"
+    return os.environ.get("SLURM_JOB_ID")
 
 
 def _git() -> dict[str, Any] | None:

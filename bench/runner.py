@@ -9,6 +9,7 @@ import socket
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -20,7 +21,8 @@ from bench.files import write_json
 from bench.lock import LockLostError, RunLockedError
 from bench.signals import EXIT_INTERRUPTED, InterruptedRunError, StopRequest
 from bench.spec import RunSpec
-from bench.store import Store
+from bench.store import RunFolder, Store
+from bench.training.ranks import ALONE, RankFailedError, Ranks
 
 log = logging.getLogger(__name__)
 
@@ -59,13 +61,17 @@ def run_plan(
     retry: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     deterministic: bool = False,
+    stop: StopRequest | None = None,
+    ranks: Ranks = ALONE,
 ) -> int:
     """Execute what is missing of `runs` in order; return 0 if all are done, 1 if not, 75 after a signal.
 
     A run whose parent is not done when its turn comes is left, as blocked. Failed and damaged runs are executed again
-    only with `retry`; at most `limit` runs are executed.
+    only with `retry`; at most `limit` runs are executed. `stop` is a request that the caller has entered, where it
+    listens to signals itself; `ranks` are the processes that train each run together, whose group ends with the first
+    run that fails.
     """
-    with StopRequest() as stop:
+    with StopRequest() if stop is None else nullcontext(stop) as stop:
         executor = Executor(
             store,
             data=data,
@@ -73,13 +79,17 @@ def run_plan(
             checkpoint_seconds=checkpoint_seconds,
             deterministic=deterministic,
             stop=stop,
+            ranks=ranks,
         )
-        for task in tasks(runs, store, retry=retry, limit=limit):
-            attempt(executor, task)
-            if stop.received is not None:
-                log.warning("stopped by %s; the same command continues", stop.received.name)
+        for task in ranks.from_first(lambda: tasks(runs, store, retry=retry, limit=limit)):
+            outcome = attempt(executor, task)
+            if outcome == "failed" and ranks.size > 1:
+                return summarise(runs, store) if ranks.first else 1
+            if any(ranks.any(stop.received is not None)):
+                name = stop.received.name if stop.received is not None else "a signal"
+                log.log(_level(ranks), "stopped by %s; the same command continues", name)
                 return EXIT_INTERRUPTED
-    return summarise(runs, store)
+    return ranks.from_first(lambda: summarise(runs, store))
 
 
 def tasks(runs: Sequence[PlannedRun], store: Store, *, retry: bool, limit: int | None) -> list[Task]:
@@ -110,43 +120,64 @@ def summarise(runs: Sequence[PlannedRun], store: Store) -> int:
 
 
 def attempt(executor: Executor, task: Task) -> Outcome:
-    """Execute one run, record and return how it ended; UserError if no run could do better."""
-    folder, title = executor.store.run(task.id), task.title
+    """Execute one run, record and return how it ended; UserError if no run could do better.
+
+    Of several ranks all return the same, and the first to fail records why; then their group is no more.
+    """
+    folder, title, ranks = executor.store.run(task.id), task.title, executor.ranks
     started = time.monotonic()
     try:
         executor.execute(task.spec, title)
-        log.info("%s: done in %.0f s", title, time.monotonic() - started)
+        log.log(_level(ranks, logging.INFO), "%s: done in %.0f s", title, time.monotonic() - started)
         return "done"
     except InterruptedRunError:
-        log.warning("%s: interrupted, checkpoint written", title)
+        log.log(_level(ranks), "%s: interrupted, checkpoint written", title)
         return "interrupted"
     except (RunLockedError, LockLostError) as locked:
-        log.warning("%s: left to another process: %s", title, locked)
+        log.log(_level(ranks), "%s: left to another process: %s", title, locked)
         return "locked"
     except BlockedRunError as blocked:
-        log.warning("%s: blocked, %s", title, blocked)
+        log.log(_level(ranks), "%s: blocked, %s", title, blocked)
         return "blocked"
-    except UserError:
-        raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"{folder.path}: the disk is full; free some space, then run the same command") from None
-        log.error("%s: failed: %s: %s", title, type(error).__name__, error)
-        previous = folder.error() or {}
-        report = {
-            "status": "failed",
-            "type": type(error).__name__,
-            "message": str(error),
-            "traceback": traceback.format_exc().splitlines()[-TRACEBACK_LINES:],
-            "host": socket.gethostname(),
-            "attempt": previous.get("attempt", 0) + 1,
-            "time": provenance.now(),
-        }
+        first = not isinstance(error, RankFailedError) and ranks.claim_failure()
         try:
-            write_json(folder.path / "error.json", report)
-        except OSError as unwritten:
-            raise UserError(f"{folder.path}: {unwritten.strerror}; the failure above could not be recorded") from None
+            if isinstance(error, UserError):
+                raise
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(
+                    f"{folder.path}: the disk is full; free some space, then run the same command"
+                ) from None
+            where = {"rank": ranks.rank} if ranks.size > 1 else {}
+            on = f" on rank {ranks.rank}" if where else ""
+            log.error("%s: failed%s: %s: %s", title, on, type(error).__name__, error)
+            if first:
+                _record_failure(folder, error, where)
+        finally:
+            ranks.abandon()
         return "failed"
+
+
+def _record_failure(folder: RunFolder, error: Exception, where: dict[str, int]) -> None:
+    report = {
+        "status": "failed",
+        "type": type(error).__name__,
+        "message": str(error),
+        "traceback": "".join(traceback.format_exception(error)).splitlines()[-TRACEBACK_LINES:],
+        "host": socket.gethostname(),
+        **where,
+        "attempt": (folder.error() or {}).get("attempt", 0) + 1,
+        "time": provenance.now(),
+    }
+    try:
+        write_json(folder.path / "error.json", report)
+    except OSError as unwritten:
+        raise UserError(f"{folder.path}: {unwritten.strerror}; the failure above could not be recorded") from None
+
+
+def _level(ranks: Ranks, level: int = logging.WARNING) -> int:
+    """Return the level of what every rank would say, and rank 0 says for all."""
+    return level if ranks.first else logging.DEBUG
 
 
 def _state(store: Store, spec: RunSpec) -> str:

@@ -4,9 +4,11 @@ The order within a step is that of the released code (sparselearning/core.py, Ma
 applied, then drop and grow when the step is due.
 """
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from bench.phases import GlobalExploration, Phase, RewireRule
@@ -15,23 +17,29 @@ from bench.sparsity.network import SparseWeights, Update, full_masks, maskable_w
 from bench.sparsity.schedule import drop_fraction
 from bench.spec import RunSpec, Topology
 from bench.training.optimizer import Sgd
+from bench.training.ranks import ALONE, Ranks
 
 
 class Masking:
-    """Moves the weights of a run, dense or sparse; `sparse` holds weights and masks, None of a dense run."""
+    """Moves the weights of a run, dense or sparse; `sparse` holds weights and masks, None of a dense run.
 
-    def __init__(self, model: nn.Module, spec: RunSpec, optimizer: Sgd) -> None:
-        self._model, self._spec, self._optimizer = model, spec, optimizer
+    Ranks that have other masks than rank 0, at first or after an update, end the run with RanksDifferError.
+    """
+
+    def __init__(self, model: nn.Module, spec: RunSpec, optimizer: Sgd, ranks: Ranks = ALONE) -> None:
+        self._model, self._spec, self._optimizer, self._ranks = model, spec, optimizer, ranks
         self._masked_momentum = any(rule.inactive_momentum == "masked" for rule in spec.rules)
         self._dense_gradients: dict[str, Tensor] | None = None
         self.sparse: SparseWeights | None = None
         if spec.topology is not None:
             self.sparse = SparseWeights(model, _first_masks(model, spec, spec.topology))
+            self._compare("first masks")
 
     def load(self, masks: Mapping[str, Tensor]) -> None:
         """Continue with the masks of a checkpoint."""
         if self.sparse is not None:
             self.sparse = SparseWeights(self._model, masks)
+            self._compare("masks of the checkpoint")
 
     def density(self) -> float:
         """Return the share of active weights over all maskable weights, 1 of a dense run."""
@@ -75,13 +83,20 @@ class Masking:
         if topology is None:
             raise ValueError("a dense network has no density to prune to")
         update = sparse.prune(topology, progress, self._optimizer.momenta(sparse.weights))
+        self._compare(f"masks after step {steps} (prune)")
         return _record("prune", steps, progress, update)
 
     def _rewire(self, kind: str, fraction: float, rule: RewireRule, steps: int) -> dict[str, Any]:
         sparse = self._required()
         momenta = self._optimizer.momenta(sparse.weights) if self._masked_momentum else None
         seed = derived_seed(self._spec.stream, kind, steps)
-        return _record(kind, steps, fraction, sparse.update(fraction, rule, seed, self._dense_gradients, momenta))
+        update = sparse.update(fraction, rule, seed, self._dense_gradients, momenta)
+        self._compare(f"masks after step {steps} ({kind})")
+        return _record(kind, steps, fraction, update)
+
+    def _compare(self, what: str) -> None:
+        if self._ranks.size > 1:
+            self._ranks.check_same(_digest(self._required().masks), what)
 
     def _required(self) -> SparseWeights:
         if self.sparse is None:
@@ -93,6 +108,14 @@ def _first_masks(model: nn.Module, spec: RunSpec, topology: Topology) -> dict[st
     if spec.starts_dense:
         return full_masks(model)
     return random_masks({n: tuple(w.shape) for n, w in maskable_weights(model).items()}, topology, spec.seed)
+
+
+def _digest(masks: Mapping[str, Tensor]) -> bytes:
+    """Return the SHA-256 of the masks, in their order."""
+    digest = hashlib.sha256()
+    for mask in masks.values():
+        digest.update(np.packbits(mask.cpu().numpy()).tobytes())
+    return digest.digest()
 
 
 def _record(kind: str, steps: int, fraction: float, update: Update) -> dict[str, Any]:

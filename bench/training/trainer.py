@@ -26,6 +26,8 @@ from bench.training.inherit import average
 from bench.training.masking import Masking
 from bench.training.optimizer import Sgd
 from bench.training.position import Position
+from bench.training.ranks import ALONE, Ranks, Share
+from bench.training.sync_norm import synchronise
 from bench.watched import encode, watched_images
 
 log = logging.getLogger(__name__)
@@ -68,6 +70,7 @@ class Trainer:
     """One run in progress: network, optimiser, masks, and where in the recipe it stands.
 
     resumes   a state will be loaded, or no more trained: nothing is taken from the parent
+    ranks     the processes that train it together; all call the same methods, but no other than rank 0 predicts
     """
 
     def __init__(
@@ -82,18 +85,24 @@ class Trainer:
         parent: Ancestor | None = None,
         resumes: bool = False,
         deterministic: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.spec = spec
         self.device = device
         self.at = Position()
         self._train_images, self._validation_images = train, validation
         self._keeper, self._parent = keeper, parent
+        self._ranks = ranks
         self._guessing = math.log(classes)
         model = build_model(spec.model, classes, spec.seed)
         self.model = prepare(model, spec.execution, device, deterministic=deterministic)
-        self.forward = forward_function(self.model, spec.execution, device)
+        if ranks.size > 1:
+            self.model = synchronise(self.model, device)
+        self.forward = self._training_forward = forward_function(self.model, spec.execution, device)
+        if ranks.size > 1:
+            self._training_forward = forward_function(ranks.data_parallel(self.model), spec.execution, device)
         self._optimizer = Sgd(self.model, spec.optimizer)
-        self.masking = Masking(self.model, spec, self._optimizer)
+        self.masking = Masking(self.model, spec, self._optimizer, ranks)
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
         self._best: Ticket | None = None
@@ -113,15 +122,15 @@ class Trainer:
     # -- state ---------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything a later process needs to continue; complete between two steps."""
+        """Return everything that a later process, or several, need to continue; complete between two steps."""
         return {
             "run": self.spec.run_id,
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.torch.state_dict(),
             "masks": dict(self.masking.sparse.masks) if self.masking.sparse else {},
-            "at": self.at.to_dict(),
-            "loss_sum": self._loss_sum,
-            "correct": self._correct,
+            "at": {**self.at.to_dict(), "targets": self._targets()},
+            "loss_sum": self._ranks.total(self._loss_sum),
+            "correct": self._ranks.total(self._correct),
             "best": self._best,
         }
 
@@ -134,6 +143,8 @@ class Trainer:
         self.masking.load(state["masks"])
         self.at = Position.from_dict(state["at"])
         self._loss_sum, self._correct = state["loss_sum"], state["correct"]
+        if not self._ranks.first:  # they are of all ranks together
+            self._start_counting()
         self._best = state["best"]
 
     def snapshot(self) -> Ticket:
@@ -158,7 +169,7 @@ class Trainer:
         for step in range(first, spec.steps_per_epoch):
             rate = self.phase.lr.at(self._phase_step(), spec.steps_per_epoch, self.phase.epochs)
             self._optimizer.set_rate(rate)
-            part = slice(step * spec.batch_size, (step + 1) * spec.batch_size)
+            part = self._share().part
             index = draws.order[part]
             self._step(images.batch(index, draws.offsets[part], draws.flips[part]), images.labels[index])
             if step + 1 < spec.steps_per_epoch:
@@ -170,8 +181,8 @@ class Trainer:
             "phase": self.phase.name,
             "lr": rate,
             "train_loss": train_loss,
-            "train_accuracy": float(self._correct) / self.at.targets,
-            **self._validate(),
+            "train_accuracy": float(self._ranks.total(self._correct)) / self._targets(),
+            **self._ranks.from_first(self._validate),
             "density": self.masking.density(),
             "seconds": time.perf_counter() - started,
             "images_per_second": (len(images) - first * spec.batch_size) / trained,
@@ -182,25 +193,41 @@ class Trainer:
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         self._optimizer.torch.zero_grad(set_to_none=True)
-        smoothing = self.spec.optimizer.label_smoothing
+        share, smoothing = self._share(), self.spec.optimizer.label_smoothing
         if isinstance(self.model, MultiMember):
-            seed = derived_seed(self.spec.stream, "members", self.at.steps)
+            seed = derived_seed(self.spec.stream, "members", self.at.steps, *self._ranks.own_draws)
             inputs, targets = self.model.training_batch(images, labels, seed)
-            logits = self.forward(inputs)
+            logits = self._training_forward(inputs)
             loss, terms = self.model.loss(logits, targets, smoothing), self.model.loss_terms
         else:
-            targets, logits = labels, self.forward(images)
+            targets, logits = labels, self._training_forward(images)
             loss, terms = functional.cross_entropy(logits, targets, label_smoothing=smoothing), 1
-        torch.autograd.backward(loss)
-        self._loss_sum += loss.detach() * (len(labels) / terms)
-        self._correct += (logits.detach().argmax(dim=-1) == targets).sum()
-        self.at.targets += targets.numel()
+        torch.autograd.backward(loss if share.weight == 1 else loss * share.weight)
+        if share.counted:
+            # Terms of float32 in a sum of float64 are exact up to 29 bits apart, so nothing hangs on their order.
+            self._loss_sum += loss.detach() * (len(labels) / terms)
+            self._correct += (logits.detach().argmax(dim=-1) == targets).sum()
+            self.at.targets += targets.numel()
         self.at.step += 1
         self.at.steps += 1
         if self.at.step % CHECK_LOSS_EVERY == 0:
             self._mean_loss(self.at.step * self.spec.batch_size)
         updates = self.masking.move(self.phase, self._phase_step(), self.at.steps, explores_next=self._explores_next())
         self.at.updates += updates
+
+    def _share(self) -> Share:
+        """Return which images of the epoch's order this process takes in the coming step."""
+        start = self.at.step * self.spec.batch_size
+        return self._ranks.share(start, min(start + self.spec.batch_size, len(self._train_images)))
+
+    def _targets(self) -> int:
+        """Return the labels that the epoch in progress was trained on, by all ranks."""
+        return int(self._ranks.total(torch.tensor(self.at.targets, device=self.device)))
+
+    def _start_counting(self) -> None:
+        self.at.targets = 0
+        self._loss_sum.zero_()
+        self._correct.zero_()
 
     def _phase_step(self) -> int:
         return self.at.phase_epoch * self.spec.steps_per_epoch + self.at.step
@@ -230,11 +257,10 @@ class Trainer:
                 self._hold(line)
         self.at.history.append(line)
         self.at.updates = []
-        self.at.step = self.at.targets = 0
+        self.at.step = 0
         self.at.epoch += 1
         self.at.phase_epoch += 1
-        self._loss_sum.zero_()
-        self._correct.zero_()
+        self._start_counting()
         if self.at.phase_epoch in self.phase.keep:
             index = len(self.at.kept)
             self.at.kept.append(
@@ -258,7 +284,8 @@ class Trainer:
         if self.phase.ticket is not None:
             index = sum(phase.ticket is not None for phase in self.spec.phases[: self.at.phase])
             if self._best is None or self.at.candidate is None:
-                log.warning("phase %r leaves no ticket: no epoch beat those before it", self.phase.name)
+                if self._ranks.first:
+                    log.warning("phase %r leaves no ticket: no epoch beat those before it", self.phase.name)
             else:
                 checksum = self._keeper.ticket(index, self._best, self.at.candidate)
                 self.at.tickets.append({"index": index, "sha256": checksum, **self.at.candidate})
@@ -292,7 +319,7 @@ class Trainer:
                 tensors = self._parent.kept()[0]
             case "average":
                 tickets = self._parent.tickets()
-                if self.spec.parent is not None and len(tickets) < self.spec.parent.tickets:
+                if self._ranks.first and self.spec.parent is not None and len(tickets) < self.spec.parent.tickets:
                     log.warning("the parent left %d of %d tickets to average", len(tickets), self.spec.parent.tickets)
                 tensors = average(tickets)
         self.model.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(MASK_PREFIX)})
@@ -306,7 +333,7 @@ class Trainer:
         return last_step and any(isinstance(one, GlobalExploration) for phase in following for one in phase.on_start)
 
     def _mean_loss(self, images: int) -> float:
-        mean = float(self._loss_sum) / images
+        mean = float(self._ranks.total(self._loss_sum)) / images
         if not math.isfinite(mean) or mean > HOPELESS * self._guessing:
             raise DivergedError(
                 f"training diverged: mean loss {mean:g} in epoch {self.at.epoch + 1}, step {self.at.step} (phase "
