@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.data.inventory import Row
-    from bench.grid import Grid
-    from bench.store import Store
 
 
 def _typer(text: str) -> typer.Typer:
@@ -71,7 +69,7 @@ def plan(
     Of several grids: what they share, and what they cost together.
     """
     from bench.grid import grid_files, load_grid
-    from bench.plan import Together, make_plan, print_plan, print_several, several_to_json, to_json
+    from bench.plan import Together, make_plan, print_plan, print_several, several_to_json, to_json, variants_of
     from bench.store import Store
 
     if tflops is not None and not 0 < tflops < float("inf"):
@@ -80,7 +78,7 @@ def plan(
     with _no_collection():
         where = Store(store)
         made = [
-            make_plan(loaded, scale, where, _variants(loaded, where, data), device=kind, tflops=tflops)
+            make_plan(loaded, scale, where, variants_of(loaded, where, data), device=kind, tflops=tflops)
             for loaded in map(load_grid, grid_files(grids))
         ]
         if len(made) == 1 and as_json:
@@ -144,14 +142,14 @@ def run(
     continues).
     """
     from bench.grid import load_grid
-    from bench.plan import ensembles_of, make_plan
+    from bench.plan import ensembles_of, make_plan, variants_of
     from bench.plan import select as select_runs
     from bench.signals import EXIT_INTERRUPTED
     from bench.store import Store
 
     where = Store(store)
     loaded = load_grid(grid)
-    made = make_plan(loaded, scale, where, _variants(loaded, where, data))
+    made = make_plan(loaded, scale, where, variants_of(loaded, where, data))
     chosen = select_runs(made, select or [])
     _log_to_stderr()
     if parallel == 1:
@@ -245,28 +243,6 @@ def _root(root: Path | None) -> Path:
     from bench.data.sources import default_root
 
     return default_root() if root is None else root
-
-
-def _variants(grid: "Grid", store: "Store", data: Path | None) -> dict[str, str] | None:
-    """Return which images each data set of a grid has at `data`; UserError if the store was made from others."""
-    if data is None:
-        return None
-    from bench.data.sources import variant_of
-
-    records = store.data_records()
-    variants = {}
-    names = dict.fromkeys(cell.spec.data.name for cell in grid.cells)
-    # digits takes no --data: beside another data set it is not meant, alone it is refused
-    for name in [name for name in names if name != "digits"] or names:
-        variant = variant_of(name, data)
-        known = records.get(name)
-        if known is not None and known.variant != variant:
-            raise UserError(
-                f"--data {data}: {variant} images, but the {name} runs in {store.root} were made from {known.variant} "
-                "ones; give another --store, or leave --data out"
-            )
-        variants[name] = variant
-    return variants
 
 
 def _print_rows(rows: Sequence["Row"]) -> None:

@@ -125,6 +125,11 @@ class RunLock:
         return temporary
 
 
+def holder(path: Path) -> Mapping[str, Any]:
+    """Return who wrote a lock file: host, pid and more; nothing if there is none."""
+    return _read(path)
+
+
 def is_live(path: Path, stale_after: float = STALE_SECONDS) -> bool:
     """Return whether a lock file exists whose holder is, as far as can be known, still at work."""
     holder = _read(path)

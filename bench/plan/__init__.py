@@ -1,6 +1,7 @@
 """From cells to the distinct runs behind them: order, status, cost, selection, and how a plan is shown."""
 
 from bench.plan.evaluations import ensembles_of
+from bench.plan.images import variants_of
 from bench.plan.make import find_scale, make_plan
 from bench.plan.records import CellPlan, EnsemblePlan, Plan, RunPlan, method_of
 from bench.plan.selection import select
@@ -22,4 +23,5 @@ __all__ = [
     "select",
     "several_to_json",
     "to_json",
+    "variants_of",
 ]

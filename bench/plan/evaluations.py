@@ -64,24 +64,31 @@ def evaluation_hours(plan: Plan) -> float:
 
     Of a family that is there in part, the same share of its images counts as there.
     """
-    hours = 0.0
-    an_image: dict[str, float] = {}
-    for run in plan.runs:
-        spec = run.like
-        # hours of one member's prediction of one image
-        members = spec.tickets * spec.model.members
-        trained = spec.epochs * spec.data.train_images * inputs_per_image(spec.model)
-        pass_hours = run.hours / trained / PASSES_A_STEP * passes_per_image(spec.model) / spec.model.members
-        an_image[run.id] = pass_hours
-        if run.evaluations:
-            images = sum(one.count(spec.data) for one in run.evaluations)
-            hours += images * _share_left(run) * members * pass_hours
-    for one in plan.ensembles:
-        cost = sum(an_image[run] for run in one.ensemble.runs) / len(one.ensemble.runs)
-        data, members = one.specs[0].data, one.ensemble.members
-        passes = sum(asked.count(data) * asked.passes(members) for asked in one.evaluations)
-        hours += passes * _share_left(one) * cost
-    return hours
+    runs = {run.id: run for run in plan.runs}
+    return sum(map(run_evaluation_hours, plan.runs)) + sum(attack_hours(runs, one) for one in plan.ensembles)
+
+
+def run_evaluation_hours(run: RunPlan) -> float:
+    """Return the estimated hours to make the sets of a run that are left."""
+    if not run.evaluations:
+        return 0.0
+    images = sum(one.count(run.like.data) for one in run.evaluations)
+    return images * _share_left(run) * run.like.tickets * run.like.model.members * _pass_hours(run)
+
+
+def attack_hours(runs: Mapping[str, RunPlan], one: EnsemblePlan) -> float:
+    """Return the estimated hours to make the attacks on an ensemble of these runs that are left."""
+    cost = sum(_pass_hours(runs[run]) for run in one.ensemble.runs) / len(one.ensemble.runs)
+    data, members = one.specs[0].data, one.ensemble.members
+    passes = sum(asked.count(data) * asked.passes(members) for asked in one.evaluations)
+    return passes * _share_left(one) * cost
+
+
+def _pass_hours(run: RunPlan) -> float:
+    """Return the hours of one member's prediction of one image."""
+    spec = run.like
+    trained = spec.epochs * spec.data.train_images * inputs_per_image(spec.model)
+    return run.hours / trained / PASSES_A_STEP * passes_per_image(spec.model) / spec.model.members
 
 
 def evaluation_bytes(plan: Plan) -> float:

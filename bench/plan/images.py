@@ -1,0 +1,28 @@
+"""Which images a plan is made for: those that its store was made from, or those at --data."""
+
+from pathlib import Path
+
+from bench.data.sources import variant_of
+from bench.errors import UserError
+from bench.grid import Grid
+from bench.store import Store
+
+
+def variants_of(grid: Grid, store: Store, data: Path | None) -> dict[str, str] | None:
+    """Return which images each data set of a grid has at `data`; UserError if the store was made from others."""
+    if data is None:
+        return None
+    records = store.data_records()
+    variants = {}
+    names = dict.fromkeys(cell.spec.data.name for cell in grid.cells)
+    # digits takes no --data: beside another data set it is not meant, alone it is refused
+    for name in [name for name in names if name != "digits"] or names:
+        variant = variant_of(name, data)
+        known = records.get(name)
+        if known is not None and known.variant != variant:
+            raise UserError(
+                f"--data {data}: {variant} images, but the {name} runs in {store.root} were made from {known.variant} "
+                "ones; give another --store, or leave --data out"
+            )
+        variants[name] = variant
+    return variants
