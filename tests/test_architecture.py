@@ -14,7 +14,7 @@ from bench.phases import Phase
 from bench.recipes import METHODS, Lineage
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = sorted(path for room in ("bench", "analysis") for path in (ROOT / room).rglob("*.py"))
+SOURCES = sorted(path for room in ("bench", "analysis", "slurm") for path in (ROOT / room).rglob("*.py"))
 # From low to high. A module imports from its own entry and from layers below; of entries that fit, the longest counts.
 LAYERS = (
     ("bench.errors", "bench.record", "bench.seeds", "bench.signals"),
@@ -86,10 +86,12 @@ def test_imports_inside_bench_point_down(name: str) -> None:
 
 @for_each_module
 def test_rooms_know_only_the_rooms_below_them(name: str) -> None:
-    if within(name, "bench"):
-        assert not imports_from(name, "analysis", "slurm", "reproduce")
-    else:
-        assert not imports_from(name, "slurm", "reproduce", "torch", "torchvision", "bench.training", "bench.runner")
+    rooms = {"bench", "analysis", "slurm", "reproduce"}
+    own = name.partition(".")[0]
+    above = rooms - {own} if own == "bench" else rooms - {own, "bench"}
+    assert not imports_from(name, *above)
+    if own != "bench" and name != "slurm.element":  # which is what runs on the node
+        assert not imports_from(name, "torch", "torchvision", "bench.training", "bench.runner")
 
 
 @for_each_module
@@ -120,7 +122,8 @@ def test_every_recipe_is_a_method() -> None:
     assert recipes == {method.recipe for method in METHODS.values()}
 
 
-def test_plans_and_analysis_start_without_torch() -> None:
-    light = ["bench.__main__", "bench.plan", "bench.store", *(name for name in MODULES if within(name, "analysis"))]
+def test_plans_analysis_and_submission_start_without_torch() -> None:
+    rooms = [name for name in MODULES if within(name, "analysis") or within(name, "slurm")]
+    light = ["bench.__main__", "bench.plan", "bench.store", *rooms]
     program = f"import sys, {', '.join(light)}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)

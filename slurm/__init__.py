@@ -1,0 +1,1 @@
+"""Dispatch grids to a SLURM cluster, and say what became of their runs: `python -m slurm`."""

@@ -1,0 +1,301 @@
+"""A site file: what a cluster is called, allows and needs, checked as a grid is before anything is submitted."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from bench.errors import UserError, did_you_mean
+from bench.grid.messages import key_path, shown, validated
+from bench.grid.text import read_yaml
+from bench.record import Record
+
+SITES = Path(__file__).with_name("sites")
+# submitit takes every interruption of a job of 10 minutes or less for a timeout (its issue 1656).
+SHORTEST_MINUTES = 15
+SIGNAL_SECONDS = (30, 300)
+LEAST_GB = 2
+
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+_MEGABYTES = {"MB": 1, "GB": 1024, "TB": 1024**2}
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
+# What YAML 1.1 reads as a number to the base 60, where a site has a length of time.
+_CLOCK = re.compile(r"^ *(walltime|pack|signal) *: *([1-9]\d*(?::[0-5]?\d)+) *(?:#.*)?$", re.MULTILINE)
+
+
+def _with_unit(value: object, units: dict[str, int], examples: str) -> str:
+    if isinstance(value, str) and _parts(value, units) is not None:
+        return value
+    bare = not isinstance(value, bool) and isinstance(value, int | float)
+    reason = "a number without a unit can be misread; " if bare else ""
+    raise ValueError(f"{reason}allowed: a whole number with its unit ({', '.join(units)}), such as {examples}")
+
+
+def _parts(text: str, units: dict[str, int]) -> int | None:
+    """Return a text such as 90min in the smallest of the units, None if it is none."""
+    match = re.fullmatch(rf"(\d+) ?({'|'.join(units)})", text, re.ASCII)
+    return None if match is None else int(match[1]) * units[match[2]]
+
+
+def _duration(value: object) -> str:
+    return _with_unit(value, _SECONDS, "90min, 24h or 2d")
+
+
+def _memory(value: object) -> str:
+    return _with_unit(value, _MEGABYTES, "16GB")
+
+
+def expanded(text: str) -> Path:
+    """Return a path with ~ and $VARIABLES replaced; ValueError that says which is not to be had here."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        if name not in os.environ:
+            raise ValueError(f"${name} is not set here")
+        return os.environ[name]
+
+    path = Path(_VARIABLE.sub(value, text))
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"there is no user {path.parts[0].removeprefix('~')!r} here") from None
+
+
+def _path(value: object) -> Path:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value:
+        raise ValueError("allowed: a path")
+    return expanded(value)
+
+
+Text = Annotated[str, Field(min_length=1)]
+Duration = Annotated[str, BeforeValidator(_duration)]
+Memory = Annotated[str, BeforeValidator(_memory)]
+PathText = Annotated[Path, BeforeValidator(_path)]
+
+
+class Mail(Record):
+    """Whom SLURM writes to, and of which events: BEGIN, END, FAIL, REQUEUE, ALL."""
+
+    user: Text
+    events: list[Literal["BEGIN", "END", "FAIL", "REQUEUE", "ALL"]] = Field(default=["END", "FAIL"], min_length=1)
+
+
+class Site(Record):
+    """The keys of a site file. A task is an element of a job array: one run, or several short ones in turn.
+
+    scheduler       "slurm", or "local": processes on this machine, by submitit's local executor
+    partition, account, qos, constraint   as sbatch takes them; null leaves them to the cluster
+    gpus            GPUs of a process, 0 for none; 1 unless given, 0 of a local site
+    gpu_type        which GPUs, by the cluster's name for them; null takes any
+    device          where to train: cuda, unless a process has no GPUs
+    cpus            CPU cores of a process
+    memory          the most to ask for a process, in MB, GB or TB (1 GB is 1024 MB, as SLURM counts); null: no cap
+    walltime        the most that a task may ask for, in min, h or d; a longer run is requeued and continues
+    max_array_size  the most elements of a job array; null asks SLURM
+    max_jobs        tasks at once: 64 unless given, 1 of a local site
+    requeue         whether a task that is preempted or out of time goes back to the queue
+    pack            short runs share a task up to this estimated time; 0min gives each its own
+    processes       processes that train one run together
+    nodes           nodes over which these are divided
+    margin          a task asks for this many times the estimated time and memory
+    signal          how long before its end a task is asked to write its checkpoint
+    tflops          speed in TFLOP/s to assume of a device where the store has measured none; null: 20 of a GPU, 0.1 of
+                    a CPU
+    store           the results directory; null: results/ where the command runs
+    data            the data folder, $FREETICKETS_DATA of the tasks; null leaves that as it is
+    scratch         folder on the node for temporary files and compile caches, whose $VARIABLES are those of the node
+    setup           lines of shell that run on the node before Python
+    python          command that starts Python on the node; null: the interpreter that submits
+    mail            whom to write to
+    sbatch          further options of sbatch by their long names; true for an option without a value
+
+    In store and data, $VARIABLES are replaced as the file is read.
+    """
+
+    scheduler: Literal["slurm", "local"] = "slurm"
+    partition: Text | None = None
+    account: Text | None = None
+    qos: Text | None = None
+    constraint: Text | None = None
+    gpus: int = Field(default=1, ge=0)
+    gpu_type: Text | None = None
+    device: Literal["cpu", "cuda"] = "cuda"
+    cpus: int = Field(default=4, ge=1)
+    memory: Memory | None = None
+    walltime: Duration = "24h"
+    max_array_size: int | None = Field(default=None, ge=1)
+    max_jobs: int = Field(default=64, ge=1)
+    requeue: bool = True
+    pack: Duration = "60min"
+    processes: int = Field(default=1, ge=1)
+    nodes: int = Field(default=1, ge=1)
+    margin: float = Field(default=1.5, ge=1)
+    signal: Duration = "2min"
+    tflops: float | None = Field(default=None, gt=0)
+    store: PathText | None = None
+    data: PathText | None = None
+    scratch: Text | None = None
+    setup: list[str] = Field(default=[])
+    python: Text | None = None
+    mail: Mail | None = None
+    sbatch: dict[str, Any] = Field(default={})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("scheduler") == "local":
+            values = {"gpus": 0, "max_jobs": 1, **values}
+        if isinstance(values, dict) and values.get("gpus") == 0:
+            values = {"device": "cpu", **values}
+        return values
+
+    @field_validator("walltime")
+    @classmethod
+    def _long_enough(cls, value: str) -> str:
+        if _size(value, _SECONDS) < SHORTEST_MINUTES * 60:
+            raise ValueError(
+                f"allowed: at least {SHORTEST_MINUTES}min, since submitit takes every interruption of a job of 10 "
+                "minutes or less for a timeout"
+            )
+        return value
+
+    @field_validator("signal")
+    @classmethod
+    def _in_time(cls, value: str) -> str:
+        least, most = SIGNAL_SECONDS
+        if not least <= _size(value, _SECONDS) <= most:
+            raise ValueError(
+                f"allowed: {least}s, the time that a checkpoint may take, to {most // 60}min, since the shortest tasks "
+                f"ask for {SHORTEST_MINUTES}min"
+            )
+        return value
+
+    @field_validator("memory")
+    @classmethod
+    def _large_enough(cls, value: str | None) -> str | None:
+        if value is not None and _size(value, _MEGABYTES) < LEAST_GB * 1024:
+            raise ValueError(f"allowed: at least {LEAST_GB}GB, since Python and torch alone take about 1GB")
+        return value
+
+    @property
+    def cap_minutes(self) -> int:
+        """The longest walltime that a task may ask for."""
+        return _size(self.walltime, _SECONDS) // 60
+
+    @property
+    def cap_gb(self) -> int | None:
+        """The most memory that may be asked for a process, in whole GB of 1024 MB; None: no cap."""
+        return None if self.memory is None else _size(self.memory, _MEGABYTES) // 1024
+
+    @property
+    def pack_minutes(self) -> float:
+        """The estimated time up to which short runs share a task."""
+        return _size(self.pack, _SECONDS) / 60
+
+    @property
+    def signal_seconds(self) -> int:
+        """How long before its end a task is asked to write its checkpoint."""
+        return _size(self.signal, _SECONDS)
+
+
+def _size(text: str, units: dict[str, int]) -> int:
+    size = _parts(text, units)
+    if size is None:
+        raise ValueError(f"{text!r} has no unit")
+    return size
+
+
+def load_site(name: str) -> Site:
+    """Return the site of a file, or of slurm/sites/NAME.yaml by NAME alone; UserError, a line a mistake."""
+    path = _find(name)
+    content = _read(path)
+    try:
+        if content is None:
+            raise UserError(f"an empty file; {SITES.name}/example.yaml is one to copy and edit")
+        site = validated(Site, content, lambda *keys: key_path(*keys) or "the site")
+        if problems := list(_problems(site)):
+            raise UserError("\n".join(problems))
+    except UserError as error:
+        raise UserError("\n".join(f"{path}: {line}" for line in str(error).split("\n"))) from None
+    return site
+
+
+def _find(name: str) -> Path:
+    named = Path(name).name == name and not name.endswith((".yaml", ".yml"))
+    path = SITES / f"{name}.yaml" if named else Path(name)
+    if path.is_file():
+        return path
+    known = sorted(site.stem for site in SITES.glob("*.yaml"))
+    if named:
+        raise UserError(f"--site {name}: no such site{did_you_mean(name, known)}, or the path of a site file (*.yaml)")
+    raise UserError(f"--site {name}: no such file; allowed: the path of a site file, or one of {', '.join(known)}")
+
+
+def _read(path: Path) -> Any:
+    """Return the content of a site file; UserError that begins with the file."""
+    try:
+        clocks = _CLOCK.findall(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text, so not a site file") from None
+    for key, text in clocks:
+        number = 0
+        for digits in text.split(":"):
+            number = number * 60 + int(digits)
+        raise UserError(
+            f"{path}: {key}: YAML reads {text} as the number {number}; write a whole number with its unit "
+            f"({', '.join(_SECONDS)}), such as 90min, 24h or 2d"
+        )
+    return read_yaml(path)
+
+
+# What only a cluster has.
+_OF_SLURM = ("partition", "account", "qos", "constraint", "gpu_type", "memory", "max_array_size", "mail", "sbatch")
+# Option of sbatch -> the key to use instead; "" where submit alone decides.
+_OWN_OPTIONS = {
+    **{name: name for name in ("partition", "account", "qos", "constraint", "nodes", "requeue", "signal")},
+    "time": "walltime",
+    **dict.fromkeys(("mem", "mem-per-cpu", "mem-per-gpu"), "memory"),
+    **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket", "gres"), "gpus and gpu_type"),
+    **dict.fromkeys(("cpus-per-task", "cpus-per-gpu"), "cpus"),
+    **dict.fromkeys(("ntasks", "ntasks-per-node", "ntasks-per-gpu"), "processes"),
+    "array": "max_jobs and max_array_size",
+    "no-requeue": "requeue: false",
+    **dict.fromkeys(("mail-user", "mail-type"), "mail"),
+    **dict.fromkeys(("dependency", "kill-on-invalid-dep", "job-name", "comment", "chdir"), ""),
+    **dict.fromkeys(("output", "error", "input", "open-mode"), ""),
+    **dict.fromkeys(("wrap", "wait", "parsable", "quiet", "test-only"), ""),
+}
+
+
+def _problems(site: Site) -> Iterator[str]:
+    """Yield what is wrong with keys that are right each by itself."""
+    if site.scheduler == "local":
+        for key in _OF_SLURM:
+            if getattr(site, key):
+                yield f"{key}: means nothing where scheduler is local; leave it out"
+        if site.nodes > 1:
+            yield f"nodes: found {site.nodes}; a local site is one node"
+    if site.processes % site.nodes:
+        yield f"processes: found {site.processes}; allowed: a multiple of nodes ({site.nodes}), as many on each"
+    if site.gpu_type is not None and not site.gpus:
+        yield "gpu_type: means nothing where gpus is 0; leave it out, or ask for GPUs"
+    for name, value in site.sbatch.items():
+        if problem := _option_problem(name, value):
+            yield f"{key_path('sbatch', name)}: {problem}"
+
+
+def _option_problem(name: str, value: object) -> str | None:
+    spelled = name.lstrip("-").replace("_", "-")
+    if spelled in _OWN_OPTIONS:
+        key = _OWN_OPTIONS[spelled]
+        return f"not set here; use {key}" if key else "submit sets it itself; leave it out"
+    if not re.fullmatch(r"[a-z]+(-[a-z]+)*", name) or len(name) == 1:
+        return "not the long name of an option without its dashes, such as reservation"
+    if value is False or not isinstance(value, str | int | float):
+        return f"found {shown(value)}; allowed: text, a number, or true for an option without a value"
+    return None

@@ -1,0 +1,33 @@
+"""The private cluster that tests marked `cluster` share."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.slurm.cluster import Cluster, missing_programs
+
+
+@pytest.fixture(scope="session")
+def installed() -> None:
+    """Skips where SLURM is not installed, and says what would install it."""
+    if missing := missing_programs():
+        pytest.skip(missing)
+
+
+@pytest.fixture(scope="session")
+def cluster(installed: None) -> Iterator[Cluster]:  # noqa: ARG001
+    """A running cluster which the clients, and code under test that calls them, find by the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [*os.environ]:
+            if name.startswith(("SLURM", "SBATCH", "SQUEUE", "SCANCEL", "SRUN")):  # of the cluster that runs the tests
+                patch.delenv(name)
+        # Terminated tests end as interrupted ones do: with the teardown of fixtures.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            with Cluster() as running:
+                patch.setenv("SLURM_CONF", running.env["SLURM_CONF"])
+                yield running
+        finally:
+            signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,171 @@
+"""A SLURM of small executables on a PATH of their own: what they are asked is written down, what they answer is set."""
+
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm.records import Batch, Resources
+from slurm.scheduler import Known
+
+PROGRAM = """#!{python} -IS
+import json, re, sys, time
+from pathlib import Path
+
+folder, name, arguments = Path({folder!r}), Path(sys.argv[0]).name, sys.argv[1:]
+with (folder / "calls.jsonl").open("a") as calls:
+    calls.write(json.dumps([name, *arguments]) + "\\n")
+state = json.loads((folder / "state.json").read_text())
+answer = state["answers"].get(name)
+if answer is not None:
+    time.sleep(answer["seconds"])
+    sys.stdout.write(answer["stdout"])
+    sys.stderr.write(answer["stderr"])
+    sys.exit(answer["code"])
+names = [n for a in arguments if a.startswith("--name=") for n in a.partition("=")[2].split(",")]
+form = next((a.partition("=")[2] for a in arguments if a.startswith("--format=")), "")
+if name == "squeue":
+    for job in state["queue"]:
+        if not names or job["%j"] in names:
+            print(re.sub("%[a-zA-Z]", lambda code: job[code[0]], form))
+elif name == "sacct":
+    if state["accounts"] is None:
+        sys.exit("Slurm accounting storage is disabled")
+    for job in state["accounts"]:
+        if not names or job["JobName"] in names:
+            print("|".join(job[field] for field in form.split(",")))
+elif name == "scancel":
+    for job in state["queue"]:
+        if job["%i"] in arguments:
+            job["%T"] = "CANCELLED"
+elif name == "scontrol":
+    print("MaxArraySize            = %d" % state["max_array_size"])
+elif name == "sinfo":
+    print("main\\nshort\\nmain")
+elif name == "sbatch":
+    script = Path(arguments[-1]).read_text()
+    option = dict(re.findall("^#SBATCH --([a-z-]+)=(.*)$", script, re.MULTILINE))
+    job = state["next"]
+    state["next"] += 1
+    last = re.match(r"0-(\\d+)", option.get("array", ""))
+    indices = range(int(last[1]) + 1) if last else [None]
+    for index in indices:
+        state["queue"].append({{
+            "%i": str(job) if index is None else "%d_%d" % (job, index),
+            "%K": "N/A" if index is None else str(index),
+            "%T": "PENDING",
+            "%r": "Dependency" if "dependency" in option else "Priority",
+            "%N": "",
+            "%j": option["job-name"].strip("'"),
+        }})
+    print("Submitted batch job %d" % job)
+(folder / "state.json").write_text(json.dumps(state))
+"""
+PROGRAMS = ("squeue", "sacct", "scancel", "scontrol", "sinfo", "sbatch", "srun")
+
+
+class FakeSlurm:
+    """Puts the programs of SLURM on a PATH with nothing else but ps; `calls` tells what was asked of them."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self._folder = folder
+        self._programs = folder / "bin"
+        self._programs.mkdir(parents=True)
+        (folder / "calls.jsonl").touch()
+        self._write({"queue": [], "accounts": None, "answers": {}, "max_array_size": 1001, "next": 100})
+        for name in PROGRAMS:
+            program = self._programs / name
+            program.write_text(PROGRAM.format(python=sys.executable, folder=str(folder)))
+            program.chmod(0o755)
+        (self._programs / "ps").symlink_to(str(shutil.which("ps")))
+        for name in [*os.environ]:
+            if name.startswith(("SLURM", "SBATCH", "SQUEUE", "SACCT", "SCANCEL")):
+                patch.delenv(name)
+        patch.setenv("PATH", str(self._programs))
+
+    def calls(self, *names: str) -> list[list[str]]:
+        """Return the command lines so far, of these programs."""
+        lines = [json.loads(line) for line in (self._folder / "calls.jsonl").read_text().splitlines()]
+        return [line for line in lines if not names or line[0] in names]
+
+    def script(self, name: str, text: str) -> None:
+        """Let a program be a shell script."""
+        (self._programs / name).write_text(f"#!/bin/sh\n{text}\n")
+
+    def remove(self, *names: str) -> None:
+        """Take programs away."""
+        for name in names:
+            (self._programs / name).unlink()
+
+    def answer(self, name: str, stdout: str = "", stderr: str = "", code: int = 0, seconds: float = 0.0) -> None:
+        """Let a program always answer so."""
+        state = self._read()
+        state["answers"][name] = {"stdout": stdout, "stderr": stderr, "code": code, "seconds": seconds}
+        self._write(state)
+
+    def knows(self, name: str, *jobs: Known) -> None:
+        """Let squeue know the elements of a batch, in place of those it knew of this name."""
+        state = self._read()
+        state["queue"] = [job for job in state["queue"] if job["%j"] != name]
+        for one in jobs:
+            index = one.element.partition("_")[2] or "N/A"
+            fields = {"%i": one.element, "%K": index, "%T": one.state, "%r": one.reason, "%N": one.node, "%j": name}
+            state["queue"].append(fields)
+        self._write(state)
+
+    def accounts(self, name: str, *jobs: Known) -> None:
+        """Let sacct know the elements of a batch; until then there are no accounts."""
+        state = self._read()
+        state["accounts"] = state["accounts"] or []
+        for one in jobs:
+            fields = {"JobID": one.element, "State": one.state, "Reason": one.reason, "NodeList": one.node}
+            state["accounts"].append({**fields, "JobName": name})
+        self._write(state)
+
+    def set(self, element: str, state: str, reason: str = "None", node: str = "") -> None:
+        """Change how an element that squeue knows stands."""
+        content = self._read()
+        [job] = [job for job in content["queue"] if job["%i"] == element]
+        job.update({"%T": state, "%r": reason, "%N": node})
+        self._write(content)
+
+    def forget(self) -> None:
+        """Let squeue know nothing any more."""
+        self._write({**self._read(), "queue": []})
+
+    def queue(self) -> dict[str, str]:
+        """Return the state of each element that squeue knows."""
+        return {job["%i"]: job["%T"] for job in self._read()["queue"]}
+
+    def max_array_size(self, size: int) -> None:
+        """Set what scontrol says."""
+        self._write({**self._read(), "max_array_size": size})
+
+    def _read(self) -> dict[str, Any]:
+        return dict(json.loads((self._folder / "state.json").read_text()))
+
+    def _write(self, state: dict[str, Any]) -> None:
+        (self._folder / "state.json").write_text(json.dumps(state))
+
+
+def arguments(call: list[str]) -> dict[str, str]:
+    """Return the options of a command line that have values."""
+    return dict(re.findall(r"^--([a-z]+)=(.*)$", "\n".join(call), re.MULTILINE))
+
+
+def batch_record(name: str, *, units: int, created: str, scheduler: str) -> Batch:
+    """Return the record of a batch that asks for a core and waits for nothing."""
+    resources = Resources(processes=1, nodes=1, gpus=0, gpu_type=None, cpus=1, memory_gb=2, minutes=15)
+    return Batch.model_validate(
+        {
+            **dict.fromkeys(("after", "data", "data_folder", "scratch")),
+            **{"name": name, "grids": ("digits paper",), "site": "cpu", "scheduler": scheduler, "created": created},
+            **{"resources": resources, "device": "cpu", "requeue": True, "deterministic": False, "units": units},
+            "checkpoint_seconds": 600.0,
+        }
+    )

@@ -1,0 +1,373 @@
+"""Grids on a real cluster, from submission to report: everything that only SLURM itself can show.
+
+Small runs on digits; "the same bits" compares with `bench run` in a store of its own, with as many threads.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from analysis.__main__ import main as analysis
+from bench.store import Store
+from slurm import __main__ as command_line
+from slurm.ledger import BatchFolder, Ledger
+from tests.slurm.cluster import Cluster
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("installed", "cluster")]
+
+# A site's partition is SLURM's; its GPU is one of those the cluster pretends to have.
+SITE = {"partition": "main", "gpus": 1, "device": "cpu", "cpus": 1, "pack": "0min", "signal": "30s", "max_jobs": 8}
+BASE = {"data": "digits", "model": {"name": "wide_resnet", "depth": 10, "width": 1}, "batch_size": 32}
+DENSE = {"name": "dense", "method": "dense", "recipe": {"epochs": 3}}
+LONG = {"name": "long", "method": "dst", "members": 1, "sparsity": 0.8, "recipe": {"epochs": 30, "update_every": 20}}
+# A network that can not be built before a file is there: a failure that goes away.
+FRAGILE = """
+import os
+from bench.models.wide_resnet import WideResNet
+
+def net(classes: int, depth: int = 10, width: int = 1):
+    if not os.path.exists({flag!r}):
+        raise RuntimeError("first line\\nthe flag is not there")
+    return WideResNet(depth, width, classes)
+"""
+
+
+class Work:
+    """A folder with a grid, a site and a store, and the commands on them."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self._capsys = folder, capsys
+        self.store = folder / "results"
+        self.grid = folder / "grid.yaml"
+
+    def write(
+        self, *cells: dict[str, Any], replicates: int = 1, site: dict[str, Any] | None = None, **rest: Any
+    ) -> None:
+        grid = {"replicates": replicates, "base": BASE, "cells": list(cells), **rest}
+        self.grid.write_text(yaml.safe_dump(grid))
+        (self.folder / "site.yaml").write_text(yaml.safe_dump({**SITE, **(site or {})}))
+
+    def call(self, *arguments: str) -> tuple[int, str]:
+        """Return exit code and output of a command."""
+        code = 0
+        try:
+            command_line.main(list(arguments))
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        out, err = self._capsys.readouterr()
+        return code, out + err
+
+    def submit(self, *options: str) -> str:
+        site = str(self.folder / "site.yaml")
+        code, out = self.call("submit", str(self.grid), "--site", site, "--store", str(self.store), *options)
+        assert code == 0, out
+        return out
+
+    def status(self) -> list[dict[str, Any]]:
+        _, out = self.call("status", "--store", str(self.store), "--json")
+        runs: list[dict[str, Any]] = json.loads(out)["runs"]
+        return runs
+
+    def states(self) -> list[str]:
+        return [run["state"] for run in self.status()]
+
+    def batches(self) -> list[BatchFolder]:
+        return Ledger(Store(self.store)).batches()
+
+    def elements(self) -> list[str]:
+        return [element for folder in self.batches() for element in folder.submitted() or ()]
+
+    def sessions(self, run: str) -> list[dict[str, Any]]:
+        path = self.store / "runs" / run / "provenance.json"
+        sessions: list[dict[str, Any]] = json.loads(path.read_text())["sessions"]
+        return sessions
+
+    def log(self) -> str:
+        return "\n".join(path.read_text() for path in sorted(self.store.glob("slurm/*/*_log.out")))
+
+    def trained_for(self, seconds: float) -> Callable[[], bool]:
+        """Return whether a checkpoint of some run is there, and its training has gone on since."""
+
+        def check() -> bool:
+            found = list(self.store.glob("runs/*/checkpoint.pt"))
+            return bool(found) and time.time() - min(path.stat().st_ctime for path in found) < seconds
+
+        return check
+
+
+@pytest.fixture
+def work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Work:
+    folder = tmp_path / "with a space"
+    folder.mkdir()
+    return Work(folder, capsys)
+
+
+def done(work: Work) -> Callable[[], bool]:
+    return lambda: set(work.states()) == {"done"}
+
+
+def results(store: Path) -> dict[str, dict[str, str]]:
+    """Return by run what its tickets and logits are, as their checksums."""
+    found = {}
+    for path in store.glob("runs/*/result.json"):
+        files = json.loads(path.read_text())["files"]
+        found[path.parent.name] = {n: f["sha256"] for n, f in files.items() if n.startswith(("tickets/", "logits/"))}
+    return found
+
+
+def uninterrupted(work: Work, *options: str) -> dict[str, dict[str, str]]:
+    """Return what `bench run` makes of the grid with one thread."""
+    store = work.folder / "uninterrupted"
+    command = [sys.executable, "-m", "bench", "run", str(work.grid), "--store", str(store), "--device", "cpu", *options]
+    root = Path(command_line.__file__).parent.parent
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
+    return results(store)
+
+
+def test_a_grid_from_submission_to_its_report(work: Work, cluster: Cluster) -> None:
+    sparse = {"members": 2, "sparsity": 0.8}
+    work.write(
+        {**DENSE, "name": "dense ensemble", "members": 2},
+        {"name": "PF", "method": "prune_finetune", **sparse, "recipe": {"dense_epochs": 3, "epochs": 2}},
+        {
+            "name": "EDST",
+            "method": "edst",
+            **sparse,
+            "recipe": {"exploration_epochs": 2, "refinement_epochs": 2, "update_every": 20},
+        },
+        evaluations={"local_c": {"types": ["fog"], "severities": [3]}, "fgsm": {"budgets": [8], "images": 50}},
+        site={"max_jobs": 2},
+    )
+    work.submit()
+    again = work.submit()
+    assert "under way" in again
+    assert "Nothing to submit." in again
+    at_once = []
+
+    def finished() -> bool:
+        roots = [
+            element for folder in work.batches() if folder.batch.after is None for element in folder.submitted() or ()
+        ]
+        queue = cluster.queue()
+        at_once.append(sum(queue.get(element) == "RUNNING" for element in roots))
+        return done(work)()
+
+    cluster.wait(finished, 240, "all done")
+    assert max(at_once) == 2  # the throttle
+    cluster.wait(lambda: {cluster.queue()[one] for one in work.elements()} == {"COMPLETED"}, 20, "SLURM agrees")
+    code, shown = work.call("status", "--store", str(work.store))
+    assert code == 0, shown
+    assert all(run["sets"] == run["sets_asked"] for run in work.status())
+    assert "Nothing to submit." in work.submit()
+    assert results(work.store) == uninterrupted(work)
+    assert_parents_first(work)
+    report = work.folder / "report"
+    with pytest.raises(SystemExit) as ended:
+        analysis(["report", "--grid", str(work.grid), "--store", str(work.store), "--out", str(report)])
+    assert not ended.value.code
+    assert (report / "index.html").is_file()
+
+
+def assert_parents_first(work: Work) -> None:
+    ended, waited = {}, 0
+    for folder in work.batches():
+        marks, elements = folder.marks(), folder.submitted() or ()
+        ended |= {element: marks[index].ended for index, element in enumerate(elements)}
+    for folder in work.batches():
+        if folder.batch.after is not None:
+            waited += 1
+            assert all(mark.started >= (ended[folder.batch.after] or "") for mark in folder.marks().values())
+    assert waited == 2  # one batch for each of the two dense runs that networks are pruned from
+
+
+def test_near_its_time_limit_a_run_is_requeued_and_ends_with_the_same_bits(work: Work, cluster: Cluster) -> None:
+    work.write({**LONG, "recipe": {"epochs": 60, "update_every": 20}})
+    work.submit()
+    (element,) = work.elements()
+    run = next(iter(work.status()))["id"]
+    cluster.wait(lambda: work.status()[0]["epoch"] >= 2, 90, "two epochs")
+    cluster.run("scontrol", "update", f"JobId={element}", "TimeLimit=1")
+    cluster.wait(lambda: "back to the queue" in work.log(), 100, "the signal, and the requeue")
+    cluster.run("scontrol", "update", f"JobId={element}", "TimeLimit=60")
+    cluster.wait(done(work), 120, "done")
+    cluster.wait_for("COMPLETED", element)
+    assert [session["resumed_from"] is not None for session in work.sessions(run)] == [False, True]
+    assert work.status()[0]["attempt"] == 2
+    assert results(work.store) == uninterrupted(work)
+
+
+def test_requeued_killed_or_on_a_node_that_crashed_runs_end_with_the_same_bits(work: Work, cluster: Cluster) -> None:
+    """One run each: SLURM's requeue, SIGKILL of the task, scancel --signal=KILL, and the end of the node."""
+    work.write({**LONG, "members": 4})
+    work.submit("--checkpoint-seconds", "1")
+    requeued, killed, cancelled, _ = elements = work.elements()
+    cluster.wait(lambda: len(list(work.store.glob("runs/*/checkpoint.pt"))) == 4, 120, "checkpoints")
+    cluster.run("scontrol", "requeue", requeued)
+    cluster.run("scancel", "--signal=KILL", f"{killed}.0")
+    cluster.run("scancel", "--signal=KILL", cancelled)
+    cluster.wait(lambda: cluster.queue()[killed] == "FAILED", 30, "the task killed")
+    cluster.wait(lambda: cluster.queue()[cancelled] == "CANCELLED", 30, "the job cancelled")
+    state = {run["element"]: run for run in work.status()}
+    assert state[killed]["state"] == "failed"
+    assert "FAILED" in state[killed]["reason"]
+    assert state[cancelled]["state"] == "cancelled"
+    code, out = work.call("retry", "--store", str(work.store))
+    assert code == 0, out
+    assert "1 task" in out  # the killed one; what was cancelled is not failed
+    work.submit("--checkpoint-seconds", "1")  # goes on with the cancelled one
+    cluster.wait(lambda: cluster.queue()[elements[-1]] == "RUNNING", 60, "the last one runs")
+    cluster.crash_node()
+    cluster.start_slurmd()
+    cluster.wait(done(work), 240, "all done")
+    sessions = [work.sessions(run["id"]) for run in work.status()]
+    assert all(len(own) > 1 for own in sessions)
+    assert any(own[-1]["resumed_from"] is not None for own in sessions)
+    assert results(work.store) == uninterrupted(work)
+
+
+def test_a_run_outlives_the_daemon_of_its_node(work: Work, cluster: Cluster) -> None:
+    work.write({**LONG, "recipe": {"epochs": 12, "update_every": 20}})
+    work.submit()
+    cluster.wait(lambda: work.states() == ["running"], 60, "running")
+    cluster.stop_slurmd()
+    cluster.start_slurmd()
+    cluster.wait(done(work), 90, "done")
+    assert [run["attempt"] for run in work.status()] == [1]
+
+
+def test_a_failed_run_is_reported_its_children_are_cancelled_and_retry_makes_both(
+    work: Work, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flag = work.folder / "flag"
+    (work.folder / "fragile.py").write_text(FRAGILE.format(flag=str(flag)))
+    monkeypatch.setenv("PYTHONPATH", str(work.folder))
+    monkeypatch.syspath_prepend(str(work.folder))
+    flag.touch()  # to plan, the network is traced
+    net = {"model": {"name": "fragile:net"}}
+    work.write(
+        {**DENSE, **net},
+        {
+            "name": "PF",
+            "method": "prune_finetune",
+            "members": 1,
+            "sparsity": 0.8,
+            **net,
+            "recipe": {"dense_epochs": 3, "epochs": 1},
+        },
+    )
+    work.submit()
+    flag.unlink()
+    cluster.wait(lambda: work.states() == ["failed", "blocked"], 60, "failed and blocked")
+    cluster.wait(
+        lambda: {cluster.queue()[one] for one in work.elements()} == {"FAILED", "CANCELLED"}, 20, "in SLURM too"
+    )
+    parent = work.status()[0]
+    assert parent["reason"] == "RuntimeError: the flag is not there"
+    assert parent["attempt"] == 1
+    assert "the flag is not there" in Path(parent["log"]).read_text()
+    code, shown = work.call("status", "--store", str(work.store))
+    assert code == 1
+    assert "the flag is not there" in shown
+    flag.touch()
+    assert "Nothing to submit." in work.submit()
+    code, out = work.call("retry", "--store", str(work.store))
+    assert code == 0, out
+    cluster.wait(done(work), 90, "both done")
+    assert work.call("status", "--store", str(work.store))[0] == 0
+
+
+def test_cancel_ends_the_named_run_alone_and_submit_continues_it(work: Work, cluster: Cluster) -> None:
+    work.write({**LONG, "members": 2, "recipe": {"epochs": 15, "update_every": 20}})
+    work.submit()
+    cluster.wait(lambda: all(run["epoch"] > 0 for run in work.status()), 90, "both trained an epoch")
+    first, other = work.status()
+    code, out = work.call("cancel", first["id"][:8], "--store", str(work.store), "--yes")
+    assert code == 0, out
+    cluster.wait(lambda: cluster.queue()[first["element"]] == "CANCELLED", 30, "cancelled")
+    assert work.states()[0] == "cancelled"
+    assert cluster.queue()[other["element"]] in ("RUNNING", "COMPLETED")
+    work.submit()
+    cluster.wait(done(work), 90, "both done")
+    assert work.sessions(first["id"])[1]["resumed_from"] is not None
+    assert len(work.sessions(other["id"])) == 1
+
+
+def test_a_submission_cut_short_is_found_again(work: Work, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    class CutShort(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise CutShort
+
+    work.write({**DENSE, "members": 2})
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchFolder, "submit", die)
+        with pytest.raises(CutShort):
+            work.submit()
+    assert work.elements() == []
+    assert "Nothing to submit." in work.submit()
+    assert len(work.elements()) == 2
+    cluster.wait(done(work), 90, "done")
+    assert (
+        len(cluster.run("squeue", "--noheader", "--states=all", f"--name={work.batches()[0].batch.name}").split("\n"))
+        <= 3
+    )
+
+
+def test_a_run_trained_elsewhere_meanwhile_is_not_trained_twice(work: Work, cluster: Cluster) -> None:
+    work.write({**DENSE, "members": 2}, site={"max_jobs": 1})
+    cluster.run("scontrol", "update", "PartitionName=main", "State=DOWN")
+    try:
+        work.submit()
+        command = [sys.executable, "-m", "bench", "run", str(work.grid), "--store", str(work.store), "--device", "cpu"]
+        subprocess.run(command, cwd=Path(command_line.__file__).parent.parent, check=True, capture_output=True)
+        assert set(work.states()) == {"done"}
+    finally:
+        cluster.run("scontrol", "update", "PartitionName=main", "State=UP")
+    cluster.wait(lambda: {cluster.queue()[one] for one in work.elements()} == {"COMPLETED"}, 60, "completed at once")
+    assert [len(work.sessions(run["id"])) for run in work.status()] == [1, 1]
+
+
+def test_two_processes_train_one_run_to_the_same_numbers(work: Work, cluster: Cluster) -> None:
+    recipe = {"epochs": 3, "update_every": 20, "growth": "gradient"}
+    work.write({**LONG, "recipe": recipe}, site={"processes": 2})
+    work.submit()
+    cluster.wait(done(work), 120, "done")
+    (run,) = work.status()
+    together = Store(work.store).run(run["id"])
+    assert together.result()["processes"] == 2
+    assert together.result()["batch_size"] == 32
+    cluster.wait_for("COMPLETED", run["element"])
+    uninterrupted(work)
+    alone = Store(work.folder / "uninterrupted").run(run["id"])
+    assert_close(alone.masks(0), together.masks(0), alone.logits("test")[0], together.logits("test")[0])
+
+
+def assert_close(masks: Any, others: Any, logits: Any, other_logits: Any) -> None:
+    same = np.mean(np.concatenate([(masks[name] == others[name]).ravel() for name in masks]))
+    assert same > 0.99
+    assert np.abs(logits - other_logits).max() < 0.05 * np.abs(logits).max()
+
+
+def test_what_sbatch_refuses_is_one_clear_line(work: Work) -> None:
+    work.write(DENSE, site={"partition": "mian"})
+    site = str(work.folder / "site.yaml")
+    code, out = work.call("submit", str(work.grid), "--site", site, "--store", str(work.store))
+    assert code == 2
+    assert "did you mean 'main'?" in out
+    assert "Traceback" not in out
+    work.write(DENSE, site={"gpus": 9})
+    code, out = work.call("submit", str(work.grid), "--site", site, "--store", str(work.store))
+    assert code == 2
+    assert "Requested node configuration is not available" in out
+    assert work.elements() == []

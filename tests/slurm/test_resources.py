@@ -1,0 +1,232 @@
+"""What a task asks for: the ladder of walltimes at its boundaries, and host memory by hand and against a real run."""
+
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.grid import load_grid
+from bench.phases import Inherit
+from bench.plan import make_plan
+from bench.recipes import Setting
+from bench.recipes.fixed import step_decay
+from bench.spec import Augmentation, BatchEnsemble, DataSpec, Execution, Mimo, ModelSpec, Optimizer, RunSpec
+from slurm.records import Resources
+from slurm.resources import (
+    GIGABYTES,
+    MINUTES,
+    activation_bytes,
+    attempts,
+    image_bytes,
+    memory_bytes,
+    memory_gb,
+    resources_for,
+    walltime_minutes,
+    weight_bytes,
+)
+from slurm.site import Site
+from tests.grid_text import PAPER_CONFIGS, REPOSITORY, write_grid
+
+CPU = Site(gpus=0, margin=1.0)
+# WRN-10-1: weights of its convolutions and its linear layer; outputs of each convolution, shortcuts included.
+WEIGHTS = (
+    9 * 3 * 16 + 2 * 9 * 16 * 16 + (9 * 16 * 32 + 9 * 32 * 32 + 16 * 32) + (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64) + 640
+)
+OUTPUTS = 3 * 16 * 32 * 32 + 3 * 32 * 16 * 16 + 3 * 64 * 8 * 8 + 10
+
+
+def run_spec(width: int = 1, batch_size: int = 32, ensemble: Mimo | BatchEnsemble | None = None) -> RunSpec:
+    return RunSpec(
+        data=DataSpec(name="digits", train_images=1000, validation_images=180, test_images=360),
+        model=ModelSpec(name="wide_resnet", arguments={"depth": 10, "width": width}, ensemble=ensemble),
+        topology=None,
+        phases=step_decay(Setting(members=1, learning_rate=0.1), epochs=8),
+        optimizer=Optimizer(),
+        batch_size=batch_size,
+        augmentation=Augmentation(padding=4, padding_mode="zero", flip=False),
+        validation_augmented=False,
+        execution=Execution(),
+        seed=18,
+    )
+
+
+# -- time --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("minutes", "asked"),
+    [
+        (0, 15),
+        (5, 15),
+        (5.001, 30),
+        (20, 30),
+        (20.001, 45),
+        (35, 45),
+        (50, 60),
+        (80, 90),
+        (110, 120),
+        (110.001, 180),
+        (230, 240),
+        (1430, 1440),
+        (1430.001, 2160),
+        (7 * 1440 - 10, 7 * 1440),
+        (13 * 1440, 14 * 1440),
+        (15 * 1440, 100 * 1440),
+    ],
+)
+def test_walltime_is_the_next_rung_after_ten_minutes_to_start(minutes: float, asked: int) -> None:
+    assert walltime_minutes(minutes / 60, Site(margin=1.0, walltime="100d")) == asked
+
+
+def test_the_margin_is_of_the_estimate_alone() -> None:
+    # 1/3 h is no binary fraction: 20 min x 1.75 + 10 min are 45 min all the same.
+    assert walltime_minutes(1 / 3, Site(margin=1.75)) == 45
+    assert walltime_minutes(1 / 3, Site(margin=1.76)) == 60
+
+
+@pytest.mark.parametrize(
+    ("walltime", "minutes", "asked"),
+    [("15min", 0, 15), ("15min", 60, 15), ("100min", 79, 90), ("100min", 81, 100), ("100min", 1000, 100)],
+)
+def test_the_cap_is_a_rung(walltime: str, minutes: float, asked: int) -> None:
+    assert walltime_minutes(minutes / 60, Site(margin=1.0, walltime=walltime)) == asked
+
+
+@pytest.mark.parametrize(
+    ("minutes", "tasks"), [(0, 1), (49, 1), (50, 1), (50.01, 2), (100, 2), (100.01, 3), (1000, 20)]
+)
+def test_a_run_above_the_cap_takes_several_tasks_that_each_start_up(minutes: float, tasks: int) -> None:
+    assert attempts(minutes / 60, Site(margin=1.0, walltime="60min")) == tasks
+
+
+@given(hours=st.floats(0, 1000), minutes=st.integers(15, 20000), margin=st.floats(1, 3))
+def test_every_walltime_is_allowed_and_long_enough(hours: float, minutes: int, margin: float) -> None:
+    site = Site(margin=margin, walltime=f"{minutes}min")
+    asked, tasks = walltime_minutes(hours, site), attempts(hours, site)
+    assert 15 <= asked <= minutes
+    assert asked in (*MINUTES, minutes)
+    needed = Fraction(hours) * 60 * Fraction(margin)
+    assert tasks * (minutes - 10) >= needed - Fraction(1, 10**5)
+    assert tasks > 1 or asked == minutes or asked >= needed + 10 - Fraction(1, 10**5)
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def test_images_by_hand() -> None:
+    # All 1,797 digits of 32 x 32, as read and as joined; 1,180 of them padded to 40 x 40.
+    assert image_bytes(run_spec()) == 2 * 1797 * 32 * 32 * 3 + 1180 * 40 * 40 * 3
+
+
+def test_weights_by_hand() -> None:
+    assert weight_bytes(run_spec()) == 8 * 4 * WEIGHTS
+    child = run_spec().phases[0].model_copy(update={"on_start": (Inherit(weights="ticket"),)})
+    inherits = run_spec().model_copy(update={"parent": run_spec(), "phases": (child, *run_spec().phases[1:])})
+    assert weight_bytes(inherits) == 9 * 4 * WEIGHTS
+
+
+def test_activations_by_hand() -> None:
+    # Few images a step: an attack on all 360 test images is larger.
+    assert activation_bytes(run_spec(batch_size=32)) == 2 * 4 * 360 * OUTPUTS
+    assert activation_bytes(run_spec(batch_size=512)) == 2 * 4 * 512 * OUTPUTS
+    assert activation_bytes(run_spec(batch_size=1025), processes=2) == 2 * 4 * 513 * OUTPUTS
+    cifar10 = DataSpec(name="cifar10", train_images=45_000, validation_images=5_000, test_images=10_000)
+    many = run_spec().model_copy(update={"data": cifar10})
+    assert activation_bytes(many) == 2 * 4 * 500 * OUTPUTS
+
+
+def test_activations_count_every_input_of_a_network_with_several_members() -> None:
+    assert activation_bytes(run_spec(batch_size=128, ensemble=BatchEnsemble(members=4))) == 2 * 4 * 512 * OUTPUTS
+    # The classifier of MIMO has ten outputs a member.
+    mimo = run_spec(batch_size=128, ensemble=Mimo(members=3, batch_repetitions=4))
+    assert activation_bytes(mimo) == 2 * 4 * 512 * (OUTPUTS + 20)
+
+
+def test_a_host_keeps_no_activations_of_a_gpu() -> None:
+    spec = run_spec(batch_size=512)
+    cpu, gpu = memory_bytes(spec, CPU), memory_bytes(spec, Site(gpus=1))
+    assert cpu == 1e9 + image_bytes(spec) + weight_bytes(spec) + activation_bytes(spec)
+    assert gpu == 4e9 + image_bytes(spec) + weight_bytes(spec)
+
+
+def test_the_largest_run_counts_with_the_margin_and_up_to_the_next_rung() -> None:
+    small, large = run_spec(), run_spec(width=4, batch_size=512)
+    assert memory_gb([small], CPU) == 2
+    assert memory_gb([small, large, small], CPU) == memory_gb([large], CPU) == 4
+    needed = memory_bytes(large, CPU) / 2**30
+    assert memory_gb([large], CPU.model_copy(update={"margin": 3.99 / needed})) == 4
+    assert memory_gb([large], CPU.model_copy(update={"margin": 4.01 / needed})) == 8
+    assert memory_gb([large], CPU.model_copy(update={"margin": 1100.5 / needed})) == 1101
+
+
+@pytest.mark.parametrize(("memory", "asked"), [("3GB", 3), ("3999MB", 3), ("4GB", 4), ("5GB", 4), (None, 4)])
+def test_the_most_memory_of_a_site_is_a_rung(memory: str | None, asked: int) -> None:
+    site = Site(gpus=0, margin=1.0, memory=memory)
+    assert memory_gb([run_spec(width=4, batch_size=512)], site) == asked
+
+
+@given(width=st.integers(1, 12), batch_size=st.integers(1, 4096), processes=st.integers(1, 8))
+def test_memory_grows_with_the_network_and_the_batch_and_shrinks_with_processes(
+    width: int, batch_size: int, processes: int
+) -> None:
+    def needed(width: int, batch_size: int, processes: int) -> int:
+        return memory_gb([run_spec(width, batch_size)], Site(gpus=0, processes=processes))
+
+    asked = needed(width, batch_size, processes)
+    assert asked in GIGABYTES
+    assert asked <= needed(width + 1, batch_size, processes)
+    assert asked <= needed(width, 2 * batch_size, processes)
+    assert asked >= needed(width, batch_size, processes + 1)
+
+
+def test_memory_of_the_papers_networks_fits_ordinary_nodes() -> None:
+    plan = make_plan(load_grid(PAPER_CONFIGS / "cifar10.yaml"), "paper", None)
+    asked = {memory_gb([run.like], Site()) for run in plan.runs}
+    assert asked == {12}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
+def test_the_estimate_covers_a_real_run_and_not_four_times_as_much(tmp_path: Path) -> None:
+    path = write_grid(
+        tmp_path,
+        """
+        replicates: 1
+        cells:
+          - name: a
+            method: dense
+            data: {name: digits, train_images: 128}
+            model: {name: wide_resnet, depth: 10, width: 1}
+            recipe: {epochs: 3}
+        """,
+    )
+    program = """
+import sys
+from bench.__main__ import main
+try:
+    main(["run", *sys.argv[1:]])
+finally:
+    print(open("/proc/self/status").read())
+"""
+    arguments = [sys.executable, "-c", program, str(path), "--store", str(tmp_path / "store"), "--device", "cpu"]
+    status = subprocess.run(arguments, cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
+    peak = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    (run,) = make_plan(load_grid(path), "paper", None).runs
+    assert peak <= 1.5 * memory_bytes(run.spec, CPU)
+    assert memory_bytes(run.spec, CPU) <= 4 * peak
+
+
+def test_tasks_alike_ask_for_equal_resources() -> None:
+    site = Site(gpus=2, cpus=3, processes=4, nodes=2, memory="64GB")
+    short, longer = (resources_for([run_spec()], hours, site) for hours in (0.30, 0.31))
+    assert short == Resources(processes=4, nodes=2, gpus=2, gpu_type=None, cpus=3, memory_gb=8, minutes=45)
+    assert len({short, longer}) == 1
+
+
+def test_tasks_are_priced_without_torch() -> None:
+    program = "import sys, slurm.resources, slurm.site; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True)
