@@ -7,8 +7,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +25,49 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("installed", "cluster
 
 # A site's partition is SLURM's; its GPU is one of those the cluster pretends to have.
 SITE = {"partition": "main", "gpus": 1, "device": "cpu", "cpus": 1, "pack": "0min", "signal": "30s", "max_jobs": 8}
-BASE = {"data": "digits", "model": {"name": "wide_resnet", "depth": 10, "width": 1}, "batch_size": 32}
+BASE = {"data": "digits", "batch_size": 32}
+MODEL = {"name": "wide_resnet", "depth": 10, "width": 1}
 DENSE = {"name": "dense", "method": "dense", "recipe": {"epochs": 3}}
-LONG = {"name": "long", "method": "dst", "members": 1, "sparsity": 0.8, "recipe": {"epochs": 30, "update_every": 20}}
-# A network that can not be built before a file is there: a failure that goes away.
-FRAGILE = """
+PF = {
+    "name": "PF",
+    "method": "prune_finetune",
+    "members": 1,
+    "sparsity": 0.8,
+    "recipe": {"dense_epochs": 3, "epochs": 2},
+}
+# Networks in a module beside the grid. In a job `slow` takes its time, a second an epoch, and computes the same as
+# elsewhere; `fragile` can not be built before a file is there: a failure that goes away.
+MODULE = "cluster_networks"
+NETWORKS = """
 import os
-from bench.models.wide_resnet import WideResNet
+import time
 
-def net(classes: int, depth: int = 10, width: int = 1):
+from torch import nn
+
+
+class Slow(nn.Sequential):
+    def forward(self, x):
+        if "SLURM_JOB_ID" in os.environ and self.training:
+            time.sleep(0.02)
+        return super().forward(x)
+
+
+def slow(classes: int):
+    layers = nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+    return Slow(*layers, nn.Linear(64, classes))
+
+
+def fragile(classes: int):
     if not os.path.exists({flag!r}):
         raise RuntimeError("first line\\nthe flag is not there")
-    return WideResNet(depth, width, classes)
+    return slow(classes)
 """
+SLOW = {"name": f"{MODULE}:slow"}
+LONG = {"name": "long", "method": "dst", "members": 1, "sparsity": 0.8, "model": SLOW}
+
+
+def recipe(epochs: int, update_every: int = 20) -> dict[str, Any]:
+    return {"recipe": {"epochs": epochs, "update_every": update_every, "growth": "gradient"}}
 
 
 class Work:
@@ -52,7 +81,7 @@ class Work:
     def write(
         self, *cells: dict[str, Any], replicates: int = 1, site: dict[str, Any] | None = None, **rest: Any
     ) -> None:
-        grid = {"replicates": replicates, "base": BASE, "cells": list(cells), **rest}
+        grid = {"replicates": replicates, "base": BASE, "cells": [{"model": MODEL, **cell} for cell in cells], **rest}
         self.grid.write_text(yaml.safe_dump(grid))
         (self.folder / "site.yaml").write_text(yaml.safe_dump({**SITE, **(site or {})}))
 
@@ -91,24 +120,22 @@ class Work:
         sessions: list[dict[str, Any]] = json.loads(path.read_text())["sessions"]
         return sessions
 
+    def checkpoints(self) -> list[Path]:
+        return list(self.store.glob("runs/*/checkpoint.pt"))
+
     def log(self) -> str:
         return "\n".join(path.read_text() for path in sorted(self.store.glob("slurm/*/*_log.out")))
 
-    def trained_for(self, seconds: float) -> Callable[[], bool]:
-        """Return whether a checkpoint of some run is there, and its training has gone on since."""
-
-        def check() -> bool:
-            found = list(self.store.glob("runs/*/checkpoint.pt"))
-            return bool(found) and time.time() - min(path.stat().st_ctime for path in found) < seconds
-
-        return check
-
 
 @pytest.fixture
-def work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Work:
+def work(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
     folder = tmp_path / "with a space"
     folder.mkdir()
-    return Work(folder, capsys)
+    (folder / f"{MODULE}.py").write_text(NETWORKS.format(flag=str(folder / "flag")))
+    monkeypatch.setenv("PYTHONPATH", str(folder))  # which jobs take over
+    monkeypatch.syspath_prepend(str(folder))
+    yield Work(folder, capsys)
+    sys.modules.pop(MODULE, None)
 
 
 def done(work: Work) -> Callable[[], bool]:
@@ -138,7 +165,7 @@ def test_a_grid_from_submission_to_its_report(work: Work, cluster: Cluster) -> N
     sparse = {"members": 2, "sparsity": 0.8}
     work.write(
         {**DENSE, "name": "dense ensemble", "members": 2},
-        {"name": "PF", "method": "prune_finetune", **sparse, "recipe": {"dense_epochs": 3, "epochs": 2}},
+        {**PF, "members": 2},
         {
             "name": "EDST",
             "method": "edst",
@@ -191,7 +218,7 @@ def assert_parents_first(work: Work) -> None:
 
 
 def test_near_its_time_limit_a_run_is_requeued_and_ends_with_the_same_bits(work: Work, cluster: Cluster) -> None:
-    work.write({**LONG, "recipe": {"epochs": 60, "update_every": 20}})
+    work.write({**LONG, **recipe(45)})
     work.submit()
     (element,) = work.elements()
     run = next(iter(work.status()))["id"]
@@ -206,37 +233,49 @@ def test_near_its_time_limit_a_run_is_requeued_and_ends_with_the_same_bits(work:
     assert results(work.store) == uninterrupted(work)
 
 
-def test_requeued_killed_or_on_a_node_that_crashed_runs_end_with_the_same_bits(work: Work, cluster: Cluster) -> None:
-    """One run each: SLURM's requeue, SIGKILL of the task, scancel --signal=KILL, and the end of the node."""
-    work.write({**LONG, "members": 4})
+def test_runs_requeued_killed_or_cancelled_end_with_the_same_bits(work: Work, cluster: Cluster) -> None:
+    """One run each: SLURM's requeue, SIGKILL of the task, and scancel --signal=KILL, which SLURM takes for a cancel."""
+    work.write({**LONG, **recipe(25), "members": 3}, site={"gpus": 0})
     work.submit("--checkpoint-seconds", "1")
-    requeued, killed, cancelled, _ = elements = work.elements()
-    cluster.wait(lambda: len(list(work.store.glob("runs/*/checkpoint.pt"))) == 4, 120, "checkpoints")
+    requeued, killed, cancelled = work.elements()
+    cluster.wait(lambda: len(work.checkpoints()) == 3, 90, "checkpoints")
     cluster.run("scontrol", "requeue", requeued)
     cluster.run("scancel", "--signal=KILL", f"{killed}.0")
     cluster.run("scancel", "--signal=KILL", cancelled)
-    cluster.wait(lambda: cluster.queue()[killed] == "FAILED", 30, "the task killed")
-    cluster.wait(lambda: cluster.queue()[cancelled] == "CANCELLED", 30, "the job cancelled")
+    cluster.wait_for("FAILED", killed)
+    cluster.wait_for("CANCELLED", cancelled)
     state = {run["element"]: run for run in work.status()}
     assert state[killed]["state"] == "failed"
-    assert "FAILED" in state[killed]["reason"]
+    assert state[killed]["reason"].startswith("SLURM: FAILED")
     assert state[cancelled]["state"] == "cancelled"
     code, out = work.call("retry", "--store", str(work.store))
     assert code == 0, out
-    assert "1 task" in out  # the killed one; what was cancelled is not failed
+    assert "1 task" in out  # the killed one: what was cancelled did not fail
     work.submit("--checkpoint-seconds", "1")  # goes on with the cancelled one
-    cluster.wait(lambda: cluster.queue()[elements[-1]] == "RUNNING", 60, "the last one runs")
+    cluster.wait(done(work), 120, "all done")
+    sessions = {run["id"]: work.sessions(run["id"]) for run in work.status()}
+    assert all(len(own) == 2 for own in sessions.values())
+    assert all(own[1]["resumed_from"] is not None for own in sessions.values())
+    assert results(work.store) == uninterrupted(work)
+
+
+def test_a_run_goes_on_by_itself_after_its_node_crashed(work: Work, cluster: Cluster) -> None:
+    work.write({**LONG, **recipe(25)})
+    work.submit("--checkpoint-seconds", "1")
+    (element,) = work.elements()
+    cluster.wait(lambda: bool(work.checkpoints()), 60, "a checkpoint")
     cluster.crash_node()
+    cluster.wait_for("PENDING", element, timeout=60)  # until the node is missed
     cluster.start_slurmd()
-    cluster.wait(done(work), 240, "all done")
-    sessions = [work.sessions(run["id"]) for run in work.status()]
-    assert all(len(own) > 1 for own in sessions)
-    assert any(own[-1]["resumed_from"] is not None for own in sessions)
+    cluster.wait(done(work), 90, "done")
+    (run,) = work.status()
+    assert run["attempt"] == 2
+    assert [session["resumed_from"] is None for session in work.sessions(run["id"])] == [True, False]
     assert results(work.store) == uninterrupted(work)
 
 
 def test_a_run_outlives_the_daemon_of_its_node(work: Work, cluster: Cluster) -> None:
-    work.write({**LONG, "recipe": {"epochs": 12, "update_every": 20}})
+    work.write({**LONG, **recipe(10)})
     work.submit()
     cluster.wait(lambda: work.states() == ["running"], 60, "running")
     cluster.stop_slurmd()
@@ -245,26 +284,11 @@ def test_a_run_outlives_the_daemon_of_its_node(work: Work, cluster: Cluster) -> 
     assert [run["attempt"] for run in work.status()] == [1]
 
 
-def test_a_failed_run_is_reported_its_children_are_cancelled_and_retry_makes_both(
-    work: Work, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_run_is_reported_its_children_are_cancelled_and_retry_makes_both(work: Work, cluster: Cluster) -> None:
     flag = work.folder / "flag"
-    (work.folder / "fragile.py").write_text(FRAGILE.format(flag=str(flag)))
-    monkeypatch.setenv("PYTHONPATH", str(work.folder))
-    monkeypatch.syspath_prepend(str(work.folder))
     flag.touch()  # to plan, the network is traced
-    net = {"model": {"name": "fragile:net"}}
-    work.write(
-        {**DENSE, **net},
-        {
-            "name": "PF",
-            "method": "prune_finetune",
-            "members": 1,
-            "sparsity": 0.8,
-            **net,
-            "recipe": {"dense_epochs": 3, "epochs": 1},
-        },
-    )
+    net = {"model": {"name": f"{MODULE}:fragile"}}
+    work.write({**DENSE, **net}, {**PF, **net})
     work.submit()
     flag.unlink()
     cluster.wait(lambda: work.states() == ["failed", "blocked"], 60, "failed and blocked")
@@ -287,7 +311,7 @@ def test_a_failed_run_is_reported_its_children_are_cancelled_and_retry_makes_bot
 
 
 def test_cancel_ends_the_named_run_alone_and_submit_continues_it(work: Work, cluster: Cluster) -> None:
-    work.write({**LONG, "members": 2, "recipe": {"epochs": 15, "update_every": 20}})
+    work.write({**LONG, **recipe(15), "members": 2})
     work.submit()
     cluster.wait(lambda: all(run["epoch"] > 0 for run in work.status()), 90, "both trained an epoch")
     first, other = work.status()
@@ -309,7 +333,7 @@ def test_a_submission_cut_short_is_found_again(work: Work, cluster: Cluster, mon
     def die(*_: object) -> None:
         raise CutShort
 
-    work.write({**DENSE, "members": 2})
+    work.write({**DENSE, "members": 2, "model": SLOW})
     with monkeypatch.context() as patch:
         patch.setattr(BatchFolder, "submit", die)
         with pytest.raises(CutShort):
@@ -325,7 +349,7 @@ def test_a_submission_cut_short_is_found_again(work: Work, cluster: Cluster, mon
 
 
 def test_a_run_trained_elsewhere_meanwhile_is_not_trained_twice(work: Work, cluster: Cluster) -> None:
-    work.write({**DENSE, "members": 2}, site={"max_jobs": 1})
+    work.write({**DENSE, "members": 2, "model": SLOW}, site={"max_jobs": 1})
     cluster.run("scontrol", "update", "PartitionName=main", "State=DOWN")
     try:
         work.submit()
@@ -339,24 +363,21 @@ def test_a_run_trained_elsewhere_meanwhile_is_not_trained_twice(work: Work, clus
 
 
 def test_two_processes_train_one_run_to_the_same_numbers(work: Work, cluster: Cluster) -> None:
-    recipe = {"epochs": 3, "update_every": 20, "growth": "gradient"}
-    work.write({**LONG, "recipe": recipe}, site={"processes": 2})
+    # Few steps: rounding, which differs as it does with the number of threads, has no time to grow.
+    work.write({**LONG, "model": MODEL, "batch_size": 512, **recipe(3, update_every=4)}, site={"processes": 2})
     work.submit()
     cluster.wait(done(work), 120, "done")
     (run,) = work.status()
     together = Store(work.store).run(run["id"])
     assert together.result()["processes"] == 2
-    assert together.result()["batch_size"] == 32
+    assert together.result()["batch_size"] == 512
     cluster.wait_for("COMPLETED", run["element"])
     uninterrupted(work)
     alone = Store(work.folder / "uninterrupted").run(run["id"])
-    assert_close(alone.masks(0), together.masks(0), alone.logits("test")[0], together.logits("test")[0])
-
-
-def assert_close(masks: Any, others: Any, logits: Any, other_logits: Any) -> None:
-    same = np.mean(np.concatenate([(masks[name] == others[name]).ravel() for name in masks]))
-    assert same > 0.99
-    assert np.abs(logits - other_logits).max() < 0.05 * np.abs(logits).max()
+    masks, others = alone.masks(0), together.masks(0)
+    same = np.concatenate([(masks[name] == others[name]).ravel() for name in masks]).mean()
+    np.testing.assert_allclose(alone.logits("test")[0], together.logits("test")[0], atol=1e-2)
+    assert same > 0.999
 
 
 def test_what_sbatch_refuses_is_one_clear_line(work: Work) -> None:
