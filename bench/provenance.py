@@ -45,8 +45,8 @@ def device_name(device: torch.device) -> str:
 
 
 def now() -> str:
-    """Return the time in UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    """Return the time in UTC, ISO 8601: a failure and what was asked before it may fall into one second."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _slurm_job() -> str | None:
