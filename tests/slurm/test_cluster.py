@@ -217,28 +217,13 @@ def assert_parents_first(work: Work) -> None:
     assert waited == 2  # one batch for each of the two dense runs that networks are pruned from
 
 
-def test_near_its_time_limit_a_run_is_requeued_and_ends_with_the_same_bits(work: Work, cluster: Cluster) -> None:
-    work.write({**LONG, **recipe(45)})
-    work.submit()
-    (element,) = work.elements()
-    run = next(iter(work.status()))["id"]
-    cluster.wait(lambda: work.status()[0]["epoch"] >= 2, 90, "two epochs")
-    cluster.run("scontrol", "update", f"JobId={element}", "TimeLimit=1")
-    cluster.wait(lambda: "back to the queue" in work.log(), 100, "the signal, and the requeue")
-    cluster.run("scontrol", "update", f"JobId={element}", "TimeLimit=60")
-    cluster.wait(done(work), 120, "done")
-    cluster.wait_for("COMPLETED", element)
-    assert [session["resumed_from"] is not None for session in work.sessions(run)] == [False, True]
-    assert work.status()[0]["attempt"] == 2
-    assert results(work.store) == uninterrupted(work)
-
-
-def test_runs_requeued_killed_or_cancelled_end_with_the_same_bits(work: Work, cluster: Cluster) -> None:
-    """One run each: SLURM's requeue, SIGKILL of the task, and scancel --signal=KILL, which SLURM takes for a cancel."""
-    work.write({**LONG, **recipe(25), "members": 3}, site={"gpus": 0})
+def test_runs_out_of_time_requeued_killed_or_cancelled_end_with_the_same_bits(work: Work, cluster: Cluster) -> None:
+    """One run each: near its limit, SLURM's requeue, SIGKILL of the task, and scancel --signal=KILL, a cancel."""
+    work.write({**LONG, **recipe(45), "members": 4}, site={"gpus": 0})
     work.submit("--checkpoint-seconds", "1")
-    requeued, killed, cancelled = work.elements()
-    cluster.wait(lambda: len(work.checkpoints()) == 3, 90, "checkpoints")
+    limited, requeued, killed, cancelled = work.elements()
+    cluster.wait(lambda: len(work.checkpoints()) == 4, 90, "checkpoints")
+    cluster.run("scontrol", "update", f"JobId={limited}", "TimeLimit=1")
     cluster.run("scontrol", "requeue", requeued)
     cluster.run("scancel", "--signal=KILL", f"{killed}.0")
     cluster.run("scancel", "--signal=KILL", cancelled)
@@ -252,10 +237,14 @@ def test_runs_requeued_killed_or_cancelled_end_with_the_same_bits(work: Work, cl
     assert code == 0, out
     assert "1 task" in out  # the killed one: what was cancelled did not fail
     work.submit("--checkpoint-seconds", "1")  # goes on with the cancelled one
-    cluster.wait(done(work), 120, "all done")
+    cluster.wait(lambda: "back to the queue" in work.log(), 100, "the signal ahead of the limit, and the requeue")
+    cluster.run("scontrol", "update", f"JobId={limited}", "TimeLimit=60")
+    cluster.wait(done(work), 180, "all done")
     sessions = {run["id"]: work.sessions(run["id"]) for run in work.status()}
     assert all(len(own) == 2 for own in sessions.values())
     assert all(own[1]["resumed_from"] is not None for own in sessions.values())
+    assert {run["element"]: run["attempt"] for run in work.status()}[limited] == 2
+    cluster.wait_for("COMPLETED", limited)
     assert results(work.store) == uninterrupted(work)
 
 
