@@ -75,6 +75,9 @@ def submit(
         float,
         typer.Option("--checkpoint-seconds", min=0.0, metavar="S", help="What a run killed outright may lose."),
     ] = 120.0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Submit a scale that needs a GPU to a site without.", show_default="stop")
+    ] = False,
 ) -> None:
     """Submit what is missing of grids, and return at once.
 
@@ -95,6 +98,7 @@ def submit(
         dry_run=dry_run,
         deterministic=deterministic,
         checkpoint_seconds=checkpoint_seconds,
+        force=force,
     )
 
 

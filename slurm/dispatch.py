@@ -106,7 +106,8 @@ def slurm_parameters(batch: Batch, site: Site, at_once: int) -> dict[str, Any]:
         "dependency": None if batch.after is None else f"afterok:{batch.after}",
         "signal_delay_s": site.signal_seconds,
         "stderr_to_stdout": True,
-        "setup": list(site.setup) or None,
+        # Not with another Python than the one that a failed line was to lead to.
+        "setup": [f"{line} || exit 1" for line in site.setup] or None,
         # A task that fails takes the others with it; and since SLURM 22.05 srun does not take over --cpus-per-task.
         "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus}"],
     }

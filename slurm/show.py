@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from submitit.slurm.slurm import _make_sbatch_string
 
 from bench.plan.show import duration, make_table
+from bench.receipts import Ensemble
 from slurm.dispatch import Options, make_batch, slurm_parameters
 from slurm.ledger import BatchFolder, Ledger
 from slurm.records import Resources, RunItem
@@ -38,9 +39,14 @@ def print_submission(todo: Todo, arrays: Sequence[Array], options: Options, cons
         return
     table = make_table(">arrays", ">tasks", ">runs", ">sets", "each asks for", ">at once", "waits for")
     table.columns[4].no_wrap = False
+    attacked: set[Ensemble] = set()
     for (resources, waits), group in _alike(arrays).items():
         units = [unit for array in group for unit in array.units]
         runs, sets = sum(len(unit.train) for unit in units), sum(_sets(unit.runs) for unit in units if unit.evaluate)
+        # An ensemble is on the list of each of its runs' tasks, and attacked by one.
+        own = {one.ensemble: len(one.evaluations) for unit in units for one in unit.ensembles}
+        sets += sum(count for ensemble, count in own.items() if ensemble not in attacked)
+        attacked |= own.keys()
         at_once = sum(array.at_once for array in group)
         table.add_row(
             f"{len(group):,}", f"{len(units):,}", f"{runs:,}", f"{sets:,}", asked(resources), f"{at_once:,}", waits
@@ -54,10 +60,11 @@ def print_submission(todo: Todo, arrays: Sequence[Array], options: Options, cons
     console.print(f"about {_amount(training, evaluation, site)}: {parts}")
     longest = max(task_hours(unit, site) for array in arrays for unit in array.units)
     if site.scheduler == "slurm" and (times := attempts(longest, site)) > 1:
-        how = "by requeueing" if site.requeue else "if you submit again after each: the site has requeue: false"
+        how = "is requeued" if site.requeue else "has to be submitted again (requeue: false)"
         console.print(
-            f"the longest task takes about {duration(longest)}, with the site's margin {times} times its walltime of "
-            f"{site.walltime}, {how}"
+            f"the longest task takes about {duration(longest)} and asks for {site.margin:g} x that; the site's "
+            f"walltime is {site.walltime}, so it {how} {times - 1} time{'s' * (times > 2)}",
+            soft_wrap=True,
         )
 
 

@@ -109,7 +109,7 @@ class Site(Record):
     store           the results directory; null: results/ where the command runs
     data            the data folder, $FREETICKETS_DATA of the tasks; null leaves that as it is
     scratch         folder on the node for temporary files and compile caches, whose $VARIABLES are those of the node
-    setup           lines of shell that run on the node before Python
+    setup           commands of shell that run on the node before Python; each has to succeed
     python          command that starts Python on the node; null: the interpreter that submits
     mail            whom to write to
     sbatch          further options of sbatch by their long names; true for an option without a value
@@ -284,6 +284,8 @@ def _problems(site: Site) -> Iterator[str]:
         yield f"processes: found {site.processes}; allowed: a multiple of nodes ({site.nodes}), as many on each"
     if site.gpu_type is not None and not site.gpus:
         yield "gpu_type: means nothing where gpus is 0; leave it out, or ask for GPUs"
+    if site.device == "cuda" and not site.gpus:
+        yield "device: found 'cuda', where gpus is 0; allowed: cpu, or ask for GPUs"
     for name, value in site.sbatch.items():
         if problem := _option_problem(name, value):
             yield f"{key_path('sbatch', name)}: {problem}"

@@ -183,7 +183,9 @@ class Observer:
         what = "sets" if lacking else "attacks on its ensemble"
         if not lacking:
             evaluating = all(map(self._is_seen_to, (one for one, _ in left)))
-        if (lacking or left) and not evaluating:
+        if lacking and evaluating:
+            reason = "its sets are being made, or wait for that"
+        elif (lacking or left) and not evaluating:
             reason = (mark.message if mark else None) or f"{what} are missing; `retry` makes them"
         there = asked - lacking - sum(count for _, count in left)
         return {"sets": there, "sets_asked": asked, "evaluating": evaluating, "reason": reason}

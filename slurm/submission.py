@@ -1,5 +1,6 @@
 """submit, retry and cancel: one caller at a time reads what is under way, decides on everything, then acts."""
 
+import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -9,17 +10,19 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.data.inventory import inventory
+from bench.data.sources import default_root
 from bench.errors import UserError, did_you_mean
 from bench.grid import grid_files, load_grid
 from bench.lock import RunLock, RunLockedError
 from bench.options import check_folder
-from bench.plan import make_plan, select, variants_of
+from bench.plan import Plan, make_plan, select, variants_of
 from bench.store import Store
 from slurm.dispatch import Options, adopt, submit_arrays
 from slurm.ledger import BatchFolder, Ledger, writing
 from slurm.owners import Owner, Owners, under_way
 from slurm.records import Batch, EnsembleItem, RunItem, Unit
-from slurm.scheduler import MAX_ARRAY_SIZE, Answer, ask, cancel, max_array_size, require_slurm
+from slurm.scheduler import MAX_ARRAY_SIZE, Answer, ask, cancel, max_array_size, partitions, require_slurm
 from slurm.show import counted, print_sbatch, print_submission, print_submitted
 from slurm.site import SITES, Site, load_site
 from slurm.states import Observer, RunState, lacking_sets, needing_retry
@@ -47,6 +50,7 @@ def submit_grids(
     dry_run: bool,
     deterministic: bool,
     checkpoint_seconds: float,
+    force: bool,
 ) -> None:
     """Submit what is missing of grids, or only show it; UserError before anything is submitted that could not be."""
     options = open_site(site_name, Terms(site_name, data, deterministic, checkpoint_seconds))
@@ -70,8 +74,44 @@ def submit_grids(
             for grid in loaded
         ]
         chosen = [(plan, select(plan, selections)) for plan in plans]
+        warnings = list(_warnings(plans, where, options, data))
+        if (no_gpu := _lacks_gpu(plans, options.site)) and not (force or dry_run):
+            raise UserError(f"{no_gpu}; --force submits it all the same")
         waits = options.site.scheduler == "slurm"
         _submit(what_is_left(chosen, busy, retry=retry, waits=waits), busy, ledger, options, console, dry_run=dry_run)
+        for warning in (*warnings, *([no_gpu] if no_gpu else [])):
+            console.print(f"warning: {warning}", soft_wrap=True)
+
+
+def _lacks_gpu(plans: Sequence[Plan], site: Site) -> str | None:
+    """Return what to tell a user whose site has no GPU for scales that need one, None if all is well."""
+    lacking = [plan for plan in plans if plan.needs_gpu and not plan.finished]
+    if not lacking or site.device == "cuda":
+        return None
+    hours = sum(plan.hours_left for plan in lacking)
+    names = ", ".join(plan.grid for plan in lacking)
+    return (
+        f"{names}: the scale {lacking[0].scale!r} needs a GPU, and the site has none (about {hours:,.0f} h on a CPU); "
+        "take another --scale, such as tiny"
+    )
+
+
+def _warnings(plans: Sequence[Plan], store: Store, options: Options, data: Path | None) -> Iterator[str]:
+    """Yield what will probably stop tasks on their nodes, though SLURM would take them."""
+    root = options.site.data or default_root()
+    there = {row.name for row in inventory(root) if row.state != "absent"} if root.is_dir() else {"digits"}
+    known = store.data_records()
+    for name in dict.fromkeys(cell.data.name for plan in plans for cell in plan.cells):
+        if data is None and name not in there and name not in known:
+            yield (
+                f"no images of {name} in {root}; before tasks start, where nodes have no internet: "
+                f"python -m bench data prepare {name} --root {shlex.quote(str(root))}"
+            )
+    partition = options.site.partition
+    if options.site.scheduler == "slurm" and partition is not None and (names := partitions()):
+        for part in partition.split(","):
+            if part not in names:
+                yield f"site {options.site_name}: partition: found {part!r}{did_you_mean(part, names)}"
 
 
 def retry_runs(store: Path, site_name: str | None, names: Sequence[str], *, console: "Console", dry_run: bool) -> None:
@@ -234,7 +274,7 @@ def require_submissions(ledger: Ledger) -> None:
         store = ledger.root.parent
         raise UserError(
             f"{store}: nothing was submitted from this store; give --store DIR as `submit` named it, or "
-            f"`python -m slurm submit GRID --site NAME --store {store}`"
+            f"`python -m slurm submit GRID --site NAME --store {shlex.quote(str(store))}`"
         )
 
 

@@ -200,6 +200,31 @@ def test_two_grids_share_their_runs(cluster: Cluster) -> None:
     assert (one, two) == (4, 1)
 
 
+def test_a_scale_that_needs_a_gpu_is_not_submitted_to_a_site_without_unless_forced(cluster: Cluster) -> None:
+    grid = cluster.write("large.yaml", f"{GRID}scales: {{paper: {{needs_gpu: true}}}}\n")
+    line = cluster.mistake("submit", grid, "--site", cluster.site)
+    assert re.search(r"large: the scale 'paper' needs a GPU, and the site has none \(about \d+ h on a CPU\)", line)
+    assert line.rstrip().endswith("--force submits it all the same")
+    assert cluster.sbatch_calls() == 0
+    code, out, _ = cluster.call("submit", grid, "--site", cluster.site, "--dry-run")
+    assert code == 0
+    assert "warning: large: the scale 'paper' needs a GPU" in out
+    assert cluster.call("submit", grid, "--site", cluster.site, "--force")[0] == 0
+    assert cluster.sbatch_calls() > 0
+
+
+def test_what_will_stop_tasks_on_their_nodes_is_said_before(cluster: Cluster) -> None:
+    grid = cluster.write("images.yaml", GRID.replace("data: digits", "data: cifar10"))
+    data = cluster.folder / "no images"
+    site = cluster.write("other.yaml", f"{{partition: mian, gpus: 0, data: {data}}}\n")
+    code, out, _ = cluster.call("submit", grid, "--site", site, "--dry-run")
+    assert code == 0
+    assert f"warning: no images of cifar10 in {data}" in out
+    assert f"python -m bench data prepare cifar10 --root '{data}'" in out
+    assert "partition: found 'mian'; did you mean 'main'?" in out
+    assert "warning" not in cluster.submit("--dry-run")
+
+
 def test_arrays_are_no_longer_than_slurm_takes(cluster: Cluster) -> None:
     cluster.fake.max_array_size(2)
     cluster.submit()

@@ -205,13 +205,14 @@ def test_little_is_told_in_minutes() -> None:
 
 @pytest.mark.parametrize(
     ("requeue", "how"),
-    [(True, "by requeueing"), (False, "if you submit again after each: the site has requeue: false")],
+    [(True, "is requeued 1 time"), (False, "has to be submitted again (requeue: false) 1 time")],
 )
 def test_a_task_longer_than_the_walltime_is_announced(requeue: bool, how: str) -> None:
     long = item(1, 20.0)
     text = submission([long], [array(long)], Site(partition="gpu", walltime="24h", requeue=requeue), width=200)
     # 20 h, times 1.5, are more than 24 h.
-    assert f"the longest task takes about 20.0 h, with the site's margin 2 times its walltime of 24h, {how}" in text
+    told = "the longest task takes about 20.0 h and asks for 1.5 x that; the site's walltime is 24h, so it"
+    assert f"{told} {how}" in text
     short = item(1, 15.0)
     assert "longest" not in submission([short], [array(short)])
 

@@ -42,6 +42,7 @@ def load_text(folder: Path, text: str) -> Site:
         ("gpus: -1", "gpus: found -1; allowed: at least 0"),
         ("gpus: '2'", "gpus: found '2'; allowed: a whole number, written without quotes"),
         ("gpu_type: 100", "gpu_type: found 100; allowed: text"),
+        ("{gpus: 0, device: cuda}", "device: found 'cuda', where gpus is 0; allowed: cpu, or ask for GPUs"),
         ("{gpus: 0, gpu_type: a100}", "gpu_type: means nothing where gpus is 0; leave it out, or ask for GPUs"),
         ("cpus: 0", "cpus: found 0; allowed: at least 1"),
         ("cpus: 1.5", "cpus: found 1.5; allowed: a whole number"),

@@ -27,8 +27,8 @@
 #SBATCH --wckey=submitit
 
 # setup
-module load python/3.11 cuda/12.4
-source ~/venv/bin/activate
+module load python/3.11 cuda/12.4 || exit 1
+source ~/venv/bin/activate || exit 1
 
 # command
 export SUBMITIT_EXECUTOR=slurm
