@@ -13,7 +13,8 @@ import pytest
 from slurm.records import Batch, Resources
 from slurm.scheduler import Known
 
-PROGRAM = """#!{python} -IS
+PROGRAM = """#!/bin/sh
+''':' ; exec "{python}" -IS "$0" "$@" # a first line can not name an interpreter in "a folder" '''
 import json, re, sys, time
 from pathlib import Path
 

@@ -171,7 +171,8 @@ if [ -f complain ]; then
 fi
 echo "Submitted batch job $id"
 """
-SQUEUE = """#!{python} -IS
+SQUEUE = """#!/bin/sh
+''':' ; exec "{python}" -IS "$0" "$@" # a first line can not name an interpreter in "a folder" '''
 import sys
 from pathlib import Path
 options = dict(one.lstrip("-").split("=", 1) for one in sys.argv[1:] if "=" in one)
