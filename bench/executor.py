@@ -194,6 +194,7 @@ class Executor:
 
     def _train(self, trainer: Trainer, folder: RunFolder, lock: RunLock, title: str) -> None:
         saved = time.monotonic()
+        begun_with = trainer.at.steps
 
         def between_steps() -> None:
             nonlocal saved
@@ -221,7 +222,8 @@ class Executor:
                     progress.epoch(line, trainer.at.steps)
                 between_steps()
             # Training is over, and evaluation should never have to repeat it.
-            self._save(trainer, folder)
+            if trainer.at.steps > begun_with:
+                self._save(trainer, folder)
             if self.ranks.first:
                 folder.write_history(trainer.at.history)  # whole, whatever a process that lost its lock appended
 

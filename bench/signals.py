@@ -40,4 +40,5 @@ class StopRequest:
     def _note(self, number: int, _: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.received = signal.Signals(number)
+        # The first says why: after SLURM's warning of a time limit comes its SIGTERM.
+        self.received = self.received or signal.Signals(number)

@@ -24,20 +24,22 @@ import submitit
 from bench.errors import UserError
 from bench.evaluations import AttackSet, TicketSet
 from bench.files import write_json
-from bench.lock import STALE_SECONDS, is_live
+from bench.lock import STALE_SECONDS, holder, is_live
 from bench.receipts import RECEIPTS, Evaluated, ensemble_folder, evaluated_ensemble
 from bench.signals import EXIT_INTERRUPTED, StopRequest
 from bench.spec import RunSpec
 from bench.store import Store
 from slurm.ledger import BatchFolder, now
-from slurm.records import Batch, Mark, RunItem, Unit
+from slurm.records import Batch, Mark, Unit
 from slurm.site import expanded
 
 if TYPE_CHECKING:
     from bench.executor import Executor
+    from bench.training.ranks import Ranks
 
 log = logging.getLogger("bench.slurm")
 
+AHEAD_OF_LIMIT = (signal.SIGUSR1, signal.SIGUSR2)
 # So many starts in a row that find nothing further than the one before, and an element gives up.
 MOST_STALLS = 3
 POLL_SECONDS = 2.0
@@ -58,7 +60,7 @@ class Element:
         _log_to_stdout()
         with StopRequest() as stop:
             code = _Work(folder, self.index, environment, stop).run()
-            again = code == EXIT_INTERRUPTED and stop.received in (signal.SIGUSR1, signal.SIGUSR2)
+            again = code == EXIT_INTERRUPTED and stop.received in AHEAD_OF_LIMIT
             if environment.global_rank > 0:
                 # The step ends with the highest code, and a task that fails takes the others with it: let rank 0 speak.
                 raise SystemExit(code if code == 1 else 0)
@@ -125,7 +127,12 @@ class _Work:
         """Return the exit code; rank 0 writes down how it went."""
         if self._environment.global_rank > 0:
             return self._guarded()[0]
-        mark = _started(self._folder, self._index, self._environment, _progress(self._store, self._unit))
+        mark = _started(
+            self._folder,
+            self._index,
+            self._environment,
+            _progress(self._store, self._unit, several=self._environment.num_tasks > 1),
+        )
         self._folder.write_mark(self._index, mark)
         log.info("%s element %d, attempt %d, on %s", self._batch.name, self._index, mark.attempt, mark.node)
         code, message = self._give_up(mark) if mark.stalls >= MOST_STALLS else self._guarded()
@@ -176,7 +183,9 @@ class _Work:
                 stop=self._stop,
                 ranks=ranks,
             )
-            trained = self._train(executor, ranks.from_first(self._wanted))
+            trained = self._train(executor, ranks)
+        if trained is None:
+            return 1
         if self._stop.received is not None:
             return EXIT_INTERRUPTED
         if self._environment.global_rank > 0:
@@ -200,28 +209,43 @@ class _Work:
                 wanted.append(run.id)
         return wanted
 
-    def _train(self, executor: "Executor", wanted: Sequence[str]) -> bool:
-        """Train the runs in order; return whether all runs of the unit are done, as rank 0 sees it."""
+    def _train(self, executor: "Executor", ranks: "Ranks") -> bool | None:
+        """Train the runs in order; return whether all runs of the unit are done, None if the processes lost each other.
+
+        After a signal to any of the processes all of them know of it.
+        """
         from bench.runner import Task, attempt
 
+        wanted = ranks.from_first(self._wanted)
         for number, run in enumerate(map(self._runs.__getitem__, wanted), start=1):
-            self._wait_for_lock(run)
+            lock = self._store.run(run.id).path / "lock"
+            ranks.from_first(lambda lock=lock: self._wait_for_lock(lock))  # type: ignore[misc]
+            self._agree(ranks)
             if self._stop.received is not None:
                 return False
             outcome = attempt(executor, Task(run.id, f"[{number}/{len(wanted)}] {run.cells[0]} {run.id[:8]}", run.spec))
-            if outcome == "failed" and self._environment.num_tasks > 1:
-                return False  # the processes have lost each other
+            if outcome == "failed" and ranks.size > 1:
+                return None
+            self._agree(ranks)
         return all(self._store.status(self._runs[run].spec) == "done" for run in self._unit.train)
 
-    def _wait_for_lock(self, run: RunItem) -> None:
-        """Wait while the run is locked, as long as it takes for the lock of a process killed elsewhere to age."""
-        patience = time.monotonic() + LOCK_PATIENCE
+    def _agree(self, ranks: "Ranks") -> None:
+        """Let every process know of a signal that one of them got; of two, of that ahead of the time limit."""
+        limit, any_signal = ranks.any(self._stop.received in AHEAD_OF_LIMIT, self._stop.received is not None)
+        if limit:
+            self._stop.received = signal.SIGUSR2
+        elif any_signal:
+            self._stop.received = self._stop.received or signal.SIGTERM
+
+    def _wait_for_lock(self, lock: Path) -> None:
+        """Wait while a lock looks alive and its heartbeat stands still: as that of a process killed elsewhere does."""
+        patience, heartbeat = time.monotonic() + LOCK_PATIENCE, holder(lock).get("heartbeat")
         said = False
-        while self._store.run(run.id).status() == "running" and time.monotonic() < patience:
-            if self._stop.received is not None or self._environment.num_tasks > 1:
+        while is_live(lock) and holder(lock).get("heartbeat") == heartbeat and time.monotonic() < patience:
+            if self._stop.received is not None:
                 return
             if not said:
-                log.info("%s is locked by another process; waiting whether it is alive", run.id[:8])
+                log.info("%s is locked by another process; waiting whether it is alive", lock.parent.name[:8])
                 said = True
             time.sleep(POLL_SECONDS)
 
@@ -233,6 +257,9 @@ class _Work:
         ensembles = [one for one in self._unit.ensembles if all(map(self._done, one.specs))]
         if not runs and not ensembles:
             return 0
+        folders = [self._store.run(run.id).path for run in runs]
+        for folder in (*folders, *(ensemble_folder(self._store, one.ensemble) for one in ensembles)):
+            self._wait_for_lock(folder / "lock")
         code = evaluate_plan(
             runs,
             ensembles,
@@ -275,10 +302,12 @@ def _started(folder: BatchFolder, index: int, environment: submitit.JobEnvironme
     )
 
 
-def _progress(store: Store, unit: Unit) -> str:
+def _progress(store: Store, unit: Unit, *, several: bool) -> str:
     """Return a text that changes when anything that a later attempt continues from does."""
     folders = [store.run(run.id).path for run in unit.runs]
     folders += [ensemble_folder(store, one.ensemble) for one in unit.ensembles]
-    files = [folder / name for folder in folders for name in ("checkpoint.pt", "result.json", RECEIPTS, "error.json")]
+    files = [folder / name for folder in folders for name in ("checkpoint.pt", "result.json", RECEIPTS)]
+    if not several:  # of several processes a run that failed is tried again
+        files += [folder / "error.json" for folder in folders]
     times = [file.stat().st_mtime_ns if file.exists() else 0 for file in files]
     return hashlib.sha256(repr(times).encode()).hexdigest()[:16]

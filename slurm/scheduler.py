@@ -134,10 +134,11 @@ def _sacct(names: Sequence[str], since: str) -> dict[tuple[str, int], Known]:
         for fields in _lines([*command, f"--format={SACCT_FORMAT}"], names, 5):
             element, state, reason, node, name = fields
             _, array, index = element.partition("_")
-            if not array or index.isdigit():  # what still waits is "123_[4-9]", which squeue tells one by one
-                # "CANCELLED by 1000"; and what never started has the node "None assigned"
-                node = "" if node == "None assigned" else node
-                answer[name, int(index or 0)] = Known(element, state.partition(" ")[0], reason, node)
+            # "CANCELLED by 1000"; and what never started has the node "None assigned"
+            known = Known(element, state.partition(" ")[0], reason, "" if node == "None assigned" else node)
+            # Of what is active squeue alone decides: a crash can leave jobs RUNNING in the accounts.
+            if not known.active and (not array or index.isdigit()):
+                answer[name, int(index or 0)] = known
     return answer
 
 

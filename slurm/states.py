@@ -156,8 +156,8 @@ class Observer:
             return "waiting", "as far as is known without an answer of SLURM"
         if mark is not None and mark.message:
             return "failed", mark.message
-        if mark is not None and mark.code == EXIT_INTERRUPTED:
-            return "cancelled", "stopped by a signal, with a checkpoint; `submit` goes on with it"
+        if mark is not None and mark.code == EXIT_INTERRUPTED and (known is None or known.state != "CANCELLED"):
+            return "failed", "stopped by a signal, and not put back in the queue; `retry` goes on from its checkpoint"
         return _ended(owner, known, mark)
 
     def _stopped(self, parent: str) -> str | None:

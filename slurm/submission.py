@@ -361,7 +361,7 @@ def _todos(train: Sequence[RunState], evaluate: Sequence[RunState], owners: Owne
     parts: defaultdict[Terms, _Parts] = defaultdict(_Parts)
     for runs, own, kind in ((train, owners.last, "train"), (evaluate, owners.evaluate, "evaluate")):
         for one in runs:
-            owner = own[one.id]
+            owner = own.get(one.id) or owners.train[one.id]  # the evaluation of a parent may not have been submitted
             part = parts[Terms.of(owner.folder.batch)]
             getattr(part, kind).append(next(run for run in unit_of(owner).runs if run.id == one.id))
             attackers = [owner, *(owners.ensembles[attacked] for attacked in owners.attacks.get(one.id, ()))]

@@ -44,7 +44,7 @@ def script(slurm: Path, number: int = 0) -> list[str]:
 def golden(name: str, folder: BatchFolder) -> list[str]:
     text = (GOLDEN / f"{name}.sh").read_text(encoding="utf-8")
     places = {
-        "root": REPOSITORY,
+        "root": shlex.quote(str(REPOSITORY)),
         "name": folder.path.name,
         "folder": folder.path,
         "python": shlex.quote(sys.executable),

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from bench.evaluations import AttackSet, CorruptedSet
-from bench.lock import RunLock
+from bench.lock import STALE_SECONDS, RunLock
+from bench.signals import StopRequest
 from bench.spec import RunSpec
 from bench.store import Store
 from slurm import element as under_test
@@ -222,3 +224,30 @@ def test_processes_take_their_own_of_the_gpus_that_the_job_was_given(monkeypatch
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
         under_test._take_own_gpus(environment, 2)
         assert os.environ["CUDA_VISIBLE_DEVICES"] == own
+
+
+def test_a_lock_whose_heartbeat_stands_still_is_waited_for_before_evaluation_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a node which died while it evaluated: it looks alive for two minutes."""
+    monkeypatch.setattr(under_test, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(under_test, "LOCK_PATIENCE", 30.0)
+    spec = dense_spec()
+    assert attempt(submitted(tmp_path, unit([item(spec)]), name="grid-0")) == 0
+    lock = Store(tmp_path).run(spec.run_id).path / "lock"
+    dead = {"host": "othernode", "pid": 1, "token": "t", "heartbeat": time.time() - STALE_SECONDS + 2}
+    lock.write_text(json.dumps(dead))
+    assert attempt(submitted(tmp_path, unit([item(spec, FOG)]), name="grid-1")) == 0
+    assert (lock.parent / "evaluations.json").exists()
+
+
+def test_the_warning_ahead_of_the_limit_counts_though_sigterm_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = submitted(tmp_path, unit([item(dense_spec())]))
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.received is signal.SIGUSR2
+    signalled(signal.SIGUSR2, monkeypatch)
+    assert attempt(folder) == 144

@@ -518,9 +518,10 @@ def test_what_scancel_ended_is_cancelled(stage: Stage) -> None:
     stage.submit(unit(SPEC), unit(OTHER)).write_mark(1, mark(code=75))
     stage.slurm_says("CANCELLED")
     assert stage.told(SPEC) == ("cancelled", "SLURM: CANCELLED")
+    # Nobody cancelled it, as far as anyone knows: `retry` takes it.
     assert stage.told(OTHER) == (
-        "cancelled",
-        "stopped by a signal, with a checkpoint; `submit` goes on with it",
+        "failed",
+        "stopped by a signal, and not put back in the queue; `retry` goes on from its checkpoint",
     )
 
 
