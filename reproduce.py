@@ -13,8 +13,7 @@ import typer
 
 from analysis import __main__ as analysis
 from bench import __main__ as bench
-from bench.errors import UserError
-from bench.options import (
+from bench.commands.options import (
     DataPath,
     Device,
     DeviceName,
@@ -25,7 +24,8 @@ from bench.options import (
     check_folder,
     run_app,
 )
-from bench.signals import EXIT_INTERRUPTED
+from bench.errors import UserError
+from bench.work.signals import EXIT_INTERRUPTED
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -95,7 +95,7 @@ def _lacks_gpu(grid: Path, scale: str, store: Path, device: Device) -> bool:
     """Return whether something is left to train or evaluate that needs a GPU and would not get one."""
     from bench.grid import load_grid
     from bench.plan import make_plan
-    from bench.store import Store
+    from bench.store.folders import Store
 
     plan = make_plan(load_grid(grid), scale, Store(store))
     if not plan.needs_gpu or plan.finished:

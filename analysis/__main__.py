@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.options import GRID_HELP, ScaleName, StorePath, a_folder, run_app
+from bench.commands.options import GRID_HELP, ScaleName, StorePath, a_folder, run_app
 
 if TYPE_CHECKING:
     from analysis.sources import Sources

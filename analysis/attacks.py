@@ -9,12 +9,12 @@ import pandas as pd
 from analysis.members import Replicate, replicates_of, tidy
 from bench import metrics
 from bench.errors import UserError
-from bench.evaluations import AttackSet
+from bench.evaluation.sets import AttackSet
 from bench.metrics.probabilities import Doubles, Labels
 from bench.plan import Plan
-from bench.receipts import Ensemble
-from bench.spec import McDropout
-from bench.store import Store
+from bench.spec.run import McDropout
+from bench.store.folders import Store
+from bench.store.logits import Ensemble
 
 ATTACKS = "cell replicate attack budget images crafted_on evaluated_on accuracy"
 CLEAN = "cell replicate attack images accuracy member_accuracy"

@@ -6,7 +6,7 @@ import pandas as pd
 
 from bench.data.sources import describe
 from bench.plan import Plan
-from bench.store import Store
+from bench.store.folders import Store
 
 PAPER_SCALE = "paper"
 # A sentence that names more cells than this is no longer read.

@@ -15,11 +15,11 @@ from analysis.members import Replicate, replicates_of, tidy
 from bench import metrics
 from bench.data.corruptions.catalog import COMMON_15
 from bench.errors import UserError
-from bench.evaluations import LOCAL, CorruptedSet
+from bench.evaluation.sets import LOCAL, CorruptedSet
 from bench.metrics.calibration import RELEASED_BINS, Reliability
 from bench.metrics.probabilities import Floats
 from bench.plan import CellPlan, Plan
-from bench.store import Store
+from bench.store.folders import Store
 
 SETS = "cell replicate family type severity images accuracy nll ece brier member_accuracy disagreement"
 BINS = "cell replicate family bin low high count confidence accuracy"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from analysis.context import Context
 from analysis.tables import Table
-from bench.files import write_text
+from bench.store.files import write_text
 
 NUMBER = re.compile(r"[-+.\d]")
 # Characters from which on a LaTeX column of words is broken into lines.

@@ -16,7 +16,7 @@ from analysis.figures.training import training_curves
 from analysis.picture import Picture
 from analysis.robustness_gallery import diversity_pictures, robustness_pictures
 from analysis.sources import Sources
-from bench.files import write_text
+from bench.store.files import write_text
 
 
 def pictures(sources: Sources) -> Iterator[Picture]:

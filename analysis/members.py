@@ -13,8 +13,8 @@ from bench import metrics
 from bench.errors import UserError
 from bench.metrics.probabilities import Doubles, Labels
 from bench.plan import Plan
-from bench.receipts import Ensemble, Evaluated, evaluated_ensemble
-from bench.store import Array, Store
+from bench.store.folders import Array, Store
+from bench.store.logits import Ensemble, Evaluated, evaluated_ensemble
 
 OWN_SETS = ("test", "validation")
 

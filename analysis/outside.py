@@ -11,10 +11,10 @@ import pandas as pd
 from analysis.members import replicates_of, tidy
 from bench import metrics
 from bench.errors import UserError
-from bench.evaluations import OutsideSet
+from bench.evaluation.sets import OutsideSet
 from bench.metrics.probabilities import Doubles
 from bench.plan import Plan
-from bench.store import Store
+from bench.store.folders import Store
 
 DETECTION = "cell replicate outside score auroc aupr fpr95"
 HISTOGRAMS = "cell replicate set score low high count"

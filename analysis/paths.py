@@ -5,8 +5,8 @@ from analysis.trajectories import trajectories_of
 from bench.data.catalog import DATASETS
 from bench.errors import UserError
 from bench.plan import Plan, RunPlan
-from bench.store import Store
-from bench.watched import decode
+from bench.store.folders import Store
+from bench.store.probe import decode
 
 
 def load_paths(plan: Plan, store: Store) -> tuple[list[Prediction], tuple[str, ...]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.plan import method_of
-from bench.spec import ModelSpec
+from bench.spec.run import ModelSpec
 
 COLUMNS = ("dataset", "model", "method", "members", "accuracy", "nll", "ece", "source")
 NUMBERS = ("accuracy", "nll", "ece", "corrupted_accuracy", "corrupted_nll", "corrupted_ece")

@@ -15,7 +15,7 @@ from analysis.picture import Picture
 from analysis.sheets import all_tables, write_tables
 from analysis.sources import Sources
 from analysis.tables import Table
-from bench.files import write_text
+from bench.store.files import write_text
 
 
 def write_report(sources: Sources, out: Path) -> Path:

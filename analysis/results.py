@@ -18,7 +18,7 @@ from bench.data.class_names import CLASS_NAMES
 from bench.errors import UserError
 from bench.metrics.probabilities import Doubles, Labels
 from bench.plan import CellPlan, Plan
-from bench.store import Array, Store
+from bench.store.folders import Array, Store
 
 Rows = list[dict[str, Any]]
 

@@ -17,7 +17,7 @@ from analysis.figures.sheet import contact_sheet
 from analysis.picture import Picture
 from analysis.robustness_tables import LOCAL_NOTE, SCORE_NAMES
 from analysis.sources import Sources
-from bench.evaluations import LOCAL
+from bench.evaluation.sets import LOCAL
 
 
 def robustness_pictures(sources: Sources) -> Iterator[Picture]:

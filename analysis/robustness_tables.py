@@ -20,7 +20,7 @@ from analysis.context import Context
 from analysis.sources import Sources
 from analysis.statistics import estimate
 from analysis.tables import PUBLISHED_NOTE, REFERENCE_ONLY, Table, cells_table, shown, shown_estimate, stated
-from bench.evaluations import LOCAL
+from bench.evaluation.sets import LOCAL
 from bench.metrics.weights import OVERALL
 
 LOCAL_NOTE = (

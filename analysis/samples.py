@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.evaluations import CorruptedSet
+from bench.evaluation.sets import CorruptedSet
 from bench.plan import Plan
-from bench.store import Array, Store, samples_file
+from bench.store.folders import Array, Store, samples_file
 
 SEVERITIES = "severities"
 

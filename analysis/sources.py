@@ -18,7 +18,7 @@ from analysis.weights import Weights, load_weights
 from bench.errors import UserError
 from bench.grid import load_grid
 from bench.plan import Plan, make_plan
-from bench.store import Store
+from bench.store.folders import Store
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from analysis.context import Context
 from analysis.published import Published
 from analysis.results import Results
 from analysis.statistics import Estimate, estimate
-from bench.cost import GLOBAL_FLOPS
+from bench.plan.cost import GLOBAL_FLOPS
 
 NOTES = (
     "± is half the 95% interval of Student's t over replicates; a single replicate has none. Ensembles average the "

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import UserError
-from bench.phases import GlobalExploration, LearningRate, Phase, Prune
 from bench.plan import Plan, RunPlan
-from bench.spec import RunSpec, canonical_json
-from bench.store import Store
+from bench.spec.phases import GlobalExploration, LearningRate, Phase, Prune
+from bench.spec.run import RunSpec, canonical_json
+from bench.store.folders import Store
 
 EPOCHS = "trajectory run epoch phase lr train_loss train_accuracy validation_loss validation_accuracy density"
 EVENTS = "trajectory kind epoch label"

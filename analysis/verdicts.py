@@ -20,7 +20,7 @@ from analysis.results import Results
 from analysis.statistics import Estimate, estimate
 from analysis.tables import Table, shown, shown_estimate, stated
 from bench.errors import UserError, did_you_mean
-from bench.record import Record
+from bench.spec.record import Record
 
 Decision = Literal["supported", "contradicted", "undecided", "not run"]
 METRICS = {**MEASURED, **{metric.key: metric for metric in CORRUPTED}, **PLANNED}

@@ -9,11 +9,11 @@ import pandas as pd
 
 from analysis.members import Replicate, replicates_of, tidy
 from bench import metrics
-from bench.cost import layers_of
 from bench.errors import UserError
+from bench.models.layers import layers_of
 from bench.plan import Plan
-from bench.spec import MASK_PREFIX
-from bench.store import Array, RunFolder, Store
+from bench.spec.run import MASK_PREFIX
+from bench.store.folders import Array, RunFolder, Store
 
 OVERLAP = "cell replicate first second layer iou topological_distance weight_cosine"
 

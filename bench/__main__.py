@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.errors import UserError
-from bench.options import (
+from bench.commands.options import (
     DataPath,
     Device,
     DeviceName,
@@ -22,6 +21,7 @@ from bench.options import (
     a_folder,
     run_app,
 )
+from bench.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,7 +70,7 @@ def plan(
     """
     from bench.grid import grid_files, load_grid
     from bench.plan import Together, make_plan, print_plan, print_several, several_to_json, to_json, variants_of
-    from bench.store import Store
+    from bench.store.folders import Store
 
     if tflops is not None and not 0 < tflops < float("inf"):
         raise UserError(f"--tflops: found {tflops:g}; allowed: more than 0")
@@ -144,8 +144,8 @@ def run(
     from bench.grid import load_grid
     from bench.plan import ensembles_of, make_plan, variants_of
     from bench.plan import select as select_runs
-    from bench.signals import EXIT_INTERRUPTED
-    from bench.store import Store
+    from bench.store.folders import Store
+    from bench.work.signals import EXIT_INTERRUPTED
 
     where = Store(store)
     loaded = load_grid(grid)
@@ -153,9 +153,9 @@ def run(
     chosen = select_runs(made, select or [])
     _log_to_stderr()
     if parallel == 1:
-        from bench.runner import run_plan as execute
+        from bench.work.runner import run_plan as execute
     else:
-        from bench.parallel import run_parallel
+        from bench.work.parallel import run_parallel
 
         execute = partial(run_parallel, parallel=parallel)
     code = execute(
@@ -169,7 +169,7 @@ def run(
         checkpoint_seconds=checkpoint_seconds,
     )
     if code != EXIT_INTERRUPTED and made.sets:
-        from bench.evaluator import evaluate_plan
+        from bench.work.evaluator import evaluate_plan
 
         ensembles = ensembles_of(made, chosen)
         evaluated = evaluate_plan(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.commands.options import DataPath, GridPaths, Retry, ScaleName, a_folder, run_app
 from bench.errors import UserError
-from bench.options import DataPath, GridPaths, Retry, ScaleName, a_folder, run_app
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -22,20 +22,20 @@ from typing import TYPE_CHECKING
 import submitit
 
 from bench.errors import UserError
-from bench.evaluations import AttackSet, TicketSet
-from bench.files import write_json
-from bench.lock import STALE_SECONDS, holder, is_live
-from bench.receipts import RECEIPTS, Evaluated, ensemble_folder, evaluated_ensemble
-from bench.signals import EXIT_INTERRUPTED, StopRequest
-from bench.spec import RunSpec
-from bench.store import Store
+from bench.evaluation.sets import AttackSet, TicketSet
+from bench.spec.run import RunSpec
+from bench.store.files import write_json
+from bench.store.folders import Store
+from bench.store.lock import STALE_SECONDS, holder, is_live
+from bench.store.logits import RECEIPTS, Evaluated, ensemble_folder, evaluated_ensemble
+from bench.work.signals import EXIT_INTERRUPTED, StopRequest
 from slurm.ledger import BatchFolder, now
 from slurm.records import Batch, Mark, Unit
 from slurm.site import expanded
 
 if TYPE_CHECKING:
-    from bench.executor import Executor
     from bench.training.ranks import Ranks
+    from bench.work.executor import Executor
 
 log = logging.getLogger("bench.slurm")
 
@@ -165,8 +165,8 @@ class _Work:
         return 1, message
 
     def _work(self) -> int:
-        from bench.executor import Executor
         from bench.training.ranks import ALONE, Ranks
+        from bench.work.executor import Executor
 
         device = self._batch.device
         several = self._environment.num_tasks > 1
@@ -214,7 +214,7 @@ class _Work:
 
         After a signal to any of the processes all of them know of it.
         """
-        from bench.runner import Task, attempt
+        from bench.work.runner import Task, attempt
 
         wanted = ranks.from_first(self._wanted)
         for number, run in enumerate(map(self._runs.__getitem__, wanted), start=1):
@@ -251,7 +251,7 @@ class _Work:
 
     def _evaluate(self) -> int:
         """Make the missing sets of finished runs, and attack the ensembles that are now whole."""
-        from bench.evaluator import evaluate_plan
+        from bench.work.evaluator import evaluate_plan
 
         runs = [run for run in map(self._runs.__getitem__, self._unit.evaluate) if self._done(run.spec)]
         ensembles = [one for one in self._unit.ensembles if all(map(self._done, one.specs))]

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from bench.errors import UserError
-from bench.files import write_text
-from bench.store import Store
+from bench.store.files import write_text
+from bench.store.folders import Store
 from slurm.records import Batch, Mark, Submitted, Unit
 
 M = TypeVar("M", bound=BaseModel)

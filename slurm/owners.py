@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bench.receipts import Ensemble
-from bench.store import Store
+from bench.store.folders import Store
+from bench.store.logits import Ensemble
 from slurm.ledger import BatchFolder
 from slurm.records import Batch
 from slurm.scheduler import Answer, Known

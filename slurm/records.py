@@ -8,10 +8,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from bench.evaluations import AttackSet, TicketSet
-from bench.receipts import Ensemble
-from bench.record import Record
-from bench.spec import RunSpec
+from bench.evaluation.sets import AttackSet, TicketSet
+from bench.spec.record import Record
+from bench.spec.run import RunSpec
+from bench.store.logits import Ensemble
 
 Scheduler = Literal["slurm", "local"]
 

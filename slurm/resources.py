@@ -7,10 +7,10 @@ the plan is.
 from collections.abc import Iterable
 from math import ceil
 
-from bench.cost import layers_of
 from bench.data.catalog import DATASETS
 from bench.models.catalog import inputs_per_image
-from bench.spec import RunSpec
+from bench.models.layers import layers_of
+from bench.spec.run import RunSpec
 from slurm.records import Resources, Unit
 from slurm.site import SHORTEST_MINUTES, Site
 
@@ -23,7 +23,7 @@ MINUTES = (
 )
 GIGABYTES = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
-# Python and torch, by kind of device. Measured on a CPU (torch 2.15, Linux): 0.85e9 bytes after importing bench.runner,
+# Python and torch, by kind of device. Measured on a CPU (torch 2.15, Linux): 0.85e9 bytes after importing it,
 # 1.1e9 at the peak of a run of WRN-10-1. What CUDA, cuDNN and pinned memory take of a GPU's host is assumed.
 BASE_BYTES = {"cpu": 1.0e9, "cuda": 4.0e9}
 # Of each weight: itself, gradient, momentum, best epoch, dense gradient or inherited value, a file being written; masks
@@ -31,7 +31,7 @@ BASE_BYTES = {"cpu": 1.0e9, "cuda": 4.0e9}
 WEIGHT_COPIES = 7
 # Of the output of each layer: measured 1.7 in the steps of WRN-16-8 and ResNets, 1.5 in an attack on WRN-10-4.
 ACTIVATION_COPIES = 2
-# Images at once in prediction and attacks (bench.training.evaluate, bench.evaluation), members together.
+# Images at once in prediction and attacks (bench.models.predict, bench.evaluation), members together.
 PREDICTED_AT_ONCE = 500
 
 

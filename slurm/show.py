@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from submitit.slurm.slurm import _make_sbatch_string
 
 from bench.plan.show import duration, make_table
-from bench.receipts import Ensemble
+from bench.store.logits import Ensemble
 from slurm.dispatch import Options, make_batch, slurm_parameters
 from slurm.ledger import BatchFolder, Ledger
 from slurm.records import Resources, RunItem

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from bench.errors import UserError, did_you_mean
 from bench.grid.messages import key_path, shown, validated
 from bench.grid.text import read_yaml
-from bench.record import Record
+from bench.spec.record import Record
 
 SITES = Path(__file__).with_name("sites")
 # submitit takes every interruption of a job of 10 minutes or less for a timeout (its issue 1656).

@@ -11,12 +11,12 @@ from statistics import median
 from typing import Any, Literal
 
 from bench.errors import UserError
-from bench.evaluations import AttackSet, CorruptedSet, OutsideSet
-from bench.lock import holder
-from bench.receipts import Ensemble, Evaluated, evaluated_ensemble
-from bench.signals import EXIT_INTERRUPTED
-from bench.spec import RunSpec
-from bench.store import RunFolder, Status, Store
+from bench.evaluation.sets import AttackSet, CorruptedSet, OutsideSet
+from bench.spec.run import RunSpec
+from bench.store.folders import RunFolder, Status, Store
+from bench.store.lock import holder
+from bench.store.logits import Ensemble, Evaluated, evaluated_ensemble
+from bench.work.signals import EXIT_INTERRUPTED
 from slurm.owners import Owner, Owners, is_final
 from slurm.records import Mark
 from slurm.scheduler import Answer, Known

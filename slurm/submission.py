@@ -10,14 +10,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.commands.options import check_folder
 from bench.data.inventory import inventory
 from bench.data.sources import default_root
 from bench.errors import UserError, did_you_mean
 from bench.grid import grid_files, load_grid
-from bench.lock import RunLock, RunLockedError
-from bench.options import check_folder
 from bench.plan import Plan, make_plan, select, variants_of
-from bench.store import Store
+from bench.store.folders import Store
+from bench.store.lock import RunLock, RunLockedError
 from slurm.dispatch import Options, adopt, submit_arrays
 from slurm.ledger import BatchFolder, Ledger, writing
 from slurm.owners import Owner, Owners, under_way

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from bench.plan import EnsemblePlan, Plan, RunPlan, ensembles_of
 from bench.plan.evaluations import attack_hours, run_evaluation_hours
-from bench.receipts import Ensemble
+from bench.store.logits import Ensemble
 from slurm.records import EnsembleItem, RunItem, Unit
 
 Evaluable = TypeVar("Evaluable", RunPlan, EnsemblePlan)

@@ -10,30 +10,28 @@ from pathlib import Path
 
 import pytest
 
-from bench.phases import Phase
 from bench.recipes import METHODS, Lineage
+from bench.spec.phases import Phase
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(path for room in ("bench", "analysis", "slurm") for path in (ROOT / room).rglob("*.py"))
-# From low to high. A module imports from its own entry and from layers below; of entries that fit, the longest counts.
-LAYERS = (
-    ("bench.errors", "bench.record", "bench.seeds", "bench.signals"),
-    ("bench.files", "bench.lock", "bench.options", "bench.phases", "bench.provenance", "bench.watched"),
-    ("bench.spec",),
-    ("bench.data.catalog", "bench.data.corruptions.catalog", "bench.sparsity.distribution", "bench.recipes"),
-    ("bench.data", "bench.metrics", "bench.models", "bench.sparsity"),
-    ("bench.cost", "bench.store", "bench.evaluations"),
-    ("bench.receipts",),
-    ("bench.grid",),
-    ("bench.plan",),
-    ("bench.progress", "bench.training"),
-    ("bench.evaluation",),
-    ("bench.executor",),
-    ("bench.evaluator",),
-    ("bench.runner",),
-    ("bench.worker",),
-    ("bench.parallel",),
-    ("bench.__main__",),
+# The rooms of bench from low to high. A module imports from its own room and from rooms that come before it.
+ROOMS = (
+    "bench.errors",
+    "bench.spec",
+    "bench.store",
+    "bench.recipes",
+    "bench.sparsity",
+    "bench.data",
+    "bench.metrics",
+    "bench.models",
+    "bench.evaluation",
+    "bench.training",
+    "bench.work",
+    "bench.grid",
+    "bench.plan",
+    "bench.commands",
+    "bench.__main__",
 )
 
 
@@ -66,11 +64,11 @@ def within(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
-def place(name: str) -> tuple[int, str]:
-    """Return the layer and the entry of LAYERS that a module belongs to."""
-    fits = [(layer, entry) for layer, entries in enumerate(LAYERS) for entry in entries if within(name, entry)]
-    assert fits, f"{name} is in no layer: add it to LAYERS where it belongs"
-    return max(fits, key=lambda fit: len(fit[1]))
+def room(name: str) -> int:
+    """Return where the room of a module stands among ROOMS."""
+    found = [place for place, entry in enumerate(ROOMS) if within(name, entry)]
+    assert found, f"{name} lies loose in bench/: every module but errors and __main__ belongs into a room"
+    return found[0]
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
@@ -79,9 +77,8 @@ def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
 
 @pytest.mark.parametrize("name", [name for name in MODULES if within(name, "bench") and name != "bench"])
 def test_imports_inside_bench_point_down(name: str) -> None:
-    layer, entry = place(name)
     for found in set(imports_from(name, "bench")) - {"bench"}:
-        assert place(found)[0] < layer or place(found)[1] == entry, f"{name} imports {found}"
+        assert room(found) <= room(name), f"{name} imports {found}"
 
 
 @for_each_module
@@ -91,7 +88,7 @@ def test_rooms_know_only_the_rooms_below_them(name: str) -> None:
     above = rooms - {own} if own == "bench" else rooms - {own, "bench"}
     assert not imports_from(name, *above)
     if own != "bench" and name != "slurm.element":  # which is what runs on the node
-        assert not imports_from(name, "torch", "torchvision", "bench.training", "bench.runner")
+        assert not imports_from(name, "torch", "torchvision", "bench.training", "bench.work.runner")
 
 
 @for_each_module

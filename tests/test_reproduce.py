@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import reproduce
-from bench.executor import Executor
 from bench.grid import grid_files, load_grid
 from bench.plan import make_plan
-from bench.store import Store
+from bench.store.folders import Store
+from bench.work.executor import Executor
 
 ROOT = Path(reproduce.__file__).parent
 GRID = """

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from bench.files import atomic_path
+from bench.store.files import atomic_path
 
 P = ParamSpec("P")
 

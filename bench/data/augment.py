@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from bench.data.dataset import Array, LabelledImages
-from bench.seeds import derived_seed
-from bench.spec import Augmentation
+from bench.spec.run import Augmentation
+from bench.spec.seeds import derived_seed
 
 NONE = Augmentation(padding=0, padding_mode="zero", flip=False)
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from bench.data.dataset import Array, Dataset
-from bench.files import atomic_path
+from bench.store.files import atomic_path
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.spec import Augmentation
+from bench.spec.run import Augmentation
 
 
 @dataclass(frozen=True)

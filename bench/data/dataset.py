@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.errors import UserError
-from bench.spec import DataSpec
+from bench.spec.run import DataSpec
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from bench.data.catalog import DATASETS
 from bench.data.dataset import Array, Dataset, fixed_order
-from bench.seeds import derived_seed
+from bench.spec.seeds import derived_seed
 
 
 def load_digits() -> Dataset:

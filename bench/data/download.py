@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.data.progress import on_terminal
 from bench.errors import UserError
-from bench.files import TEMPORARY
+from bench.store.files import TEMPORARY
 
 log = logging.getLogger(__name__)
 

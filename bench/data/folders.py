@@ -23,7 +23,7 @@ from bench.data.class_names import CLASS_NAMES
 from bench.data.dataset import Array, Dataset, fixed_order
 from bench.data.progress import tracked
 from bench.errors import UserError
-from bench.seeds import derived_seed
+from bench.spec.seeds import derived_seed
 
 PARTS = ("train", "test")
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")

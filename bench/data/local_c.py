@@ -19,7 +19,7 @@ from bench.data.corruptions.catalog import VERSION
 from bench.data.dataset import Array, LabelledImages
 from bench.data.lazy import EvaluationImages
 from bench.errors import UserError
-from bench.files import atomic_path
+from bench.store.files import atomic_path
 
 log = logging.getLogger(__name__)
 

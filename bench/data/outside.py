@@ -22,7 +22,7 @@ from bench.data.download import fetch, md5_of
 from bench.data.folders import IMAGE_SUFFIXES
 from bench.data.lazy import OFFICIAL, EvaluationImages, LazyImages, rgb
 from bench.errors import UserError, did_you_mean
-from bench.seeds import derived_seed
+from bench.spec.seeds import derived_seed
 
 NOISE_IMAGES = 10_000
 MEGABYTES = 100

@@ -17,7 +17,7 @@ from bench.data.dataset import Array
 from bench.data.download import fetch, md5_of
 from bench.data.lazy import OFFICIAL, EvaluationImages
 from bench.errors import UserError
-from bench.files import read_json
+from bench.store.files import read_json
 
 CHECKSUMS = Path(__file__).resolve().parents[2] / "paper_configs" / "published" / "cifar_c_md5.json"
 LABELS = "labels.npy"

@@ -13,8 +13,8 @@ from bench.data.dataset import LabelledImages
 from bench.evaluation.attack import Predictor, fgsm, pgd
 from bench.evaluation.networks import Network
 from bench.evaluation.predict import BATCH, Predictions
-from bench.evaluations import AttackSet
-from bench.seeds import derived_seed
+from bench.evaluation.sets import AttackSet
+from bench.spec.seeds import derived_seed
 
 
 @dataclass(frozen=True)

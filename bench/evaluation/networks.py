@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from bench.data.augment import Normalise
 from bench.data.catalog import DATASETS
+from bench.models.arithmetic import Forward, forward_function, prepare
 from bench.models.build import build_model
 from bench.models.members import MultiMember
-from bench.seeds import derived_seed
-from bench.spec import MASK_PREFIX, McDropout, RunSpec
-from bench.store import RunFolder
-from bench.training.arithmetic import Forward, forward_function, prepare
-from bench.training.evaluate import member_logits
+from bench.models.predict import member_logits
+from bench.spec.run import MASK_PREFIX, McDropout, RunSpec
+from bench.spec.seeds import derived_seed
+from bench.store.folders import RunFolder
 
 
 @dataclass(frozen=True)

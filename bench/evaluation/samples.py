@@ -7,11 +7,11 @@ import numpy as np
 
 from bench.data.dataset import Array, LabelledImages
 from bench.errors import UserError
-from bench.evaluation.sets import EvaluationSets
-from bench.evaluations import CorruptedSet, TicketSet
-from bench.files import atomic_path
-from bench.spec import DataSpec
-from bench.store import Store, samples_file
+from bench.evaluation.open import EvaluationSets
+from bench.evaluation.sets import CorruptedSet, TicketSet
+from bench.spec.run import DataSpec
+from bench.store.files import atomic_path
+from bench.store.folders import Store, samples_file
 
 SEVERITIES = "severities"
 

@@ -1,99 +1,254 @@
-"""The images of evaluation sets, opened by name: made here, released, out of distribution. Each reader is made once."""
+"""What tickets are evaluated on besides their test images: the `evaluations` of a grid, and the sets they stand for.
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Protocol, TypeVar
+A set is named images on which logits are stored once, such as "local-c/fog/3". No set is part of a run's identity: one
+that is added to a finished store later is evaluated without training. What changes the images of a set is in its name
+(how many, if not all; how many steps an attack takes), so that no two meanings share one.
+"""
 
-from bench.data.catalog import DATASETS
-from bench.data.dataset import LabelledImages
-from bench.data.imagenet_c import ImageNetC, open_imagenet_c
-from bench.data.lazy import EvaluationImages
-from bench.data.local_c import LocalCorruptions
-from bench.data.outside import open_outside
-from bench.data.released import open_released
-from bench.errors import UserError
-from bench.evaluations import LOCAL, RELEASED, CorruptedSet, OutsideSet, TicketSet
-from bench.spec import DataSpec
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
 
-K = TypeVar("K")
-V = TypeVar("V")
+from pydantic import BeforeValidator, Field, model_validator
+
+from bench.data.corruptions.catalog import CORRUPTIONS, SEVERITIES, VERSION
+from bench.errors import did_you_mean
+from bench.spec.record import Record
+from bench.spec.run import DataSpec
+
+# Those made here; a version of which a pixel means something else is another family.
+LOCAL = "local-c" if VERSION == 1 else f"local-c-v{VERSION}"
+# The released corrupted sets, by the data set whose test images they hold.
+RELEASED = {"cifar10": "cifar-10-c", "cifar100": "cifar-100-c"}
+# Of a whole ImageNet-C: the validation images of ImageNet.
+IMAGENET_IMAGES = 50_000
+OUTSIDE_IMAGES = {
+    "svhn": 26_032,
+    "cifar10": 10_000,
+    "cifar100": 10_000,
+    "mnist": 10_000,
+    "digits": 1_797,
+    "gaussian": 10_000,
+    "uniform": 10_000,
+}
+OUTSIDE = tuple(OUTSIDE_IMAGES)
+# The set of images in distribution, with which others are compared.
+TEST = "test"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
-class _Corruptions(Protocol):
-    def read(self, type: str, severity: int, images: int) -> EvaluationImages: ...
+@dataclass(frozen=True)
+class CorruptedSet:
+    """Corrupted test images; family is "local-c" or the name of a released set; images None means all."""
+
+    family: str
+    type: str
+    severity: int
+    images: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Such as "local-c/fog/3"."""
+        return f"{self.family}{_size(self.images)}/{self.type}/{self.severity}"
+
+    def count(self, data: DataSpec) -> int:
+        """Return how many images there are, for runs on `data`."""
+        return self.images or data.test_images
 
 
-class EvaluationSets:
-    """Opens sets; `test` gives the test images of a run's data, from which corrupted ones are made.
+@dataclass(frozen=True)
+class OutsideSet:
+    """Images that show none of the classes, one of OUTSIDE or a folder of the user's; images None means all."""
 
-    root       the data folder
-    download   whether to get what is not there
-    """
+    source: str
+    folder: str | None = None
+    images: int | None = None
 
-    def __init__(self, root: Path, test: Callable[[DataSpec], LabelledImages], *, download: bool = True) -> None:
-        self._root, self._test, self._download = root, test, download
-        self._readers: dict[tuple[str, int | None, DataSpec], _Corruptions | UserError] = {}
-        self._outside: dict[tuple[OutsideSet, int], EvaluationImages | UserError] = {}
+    @property
+    def name(self) -> str:
+        """Such as "ood/svhn"."""
+        return f"ood{_size(self.images)}/{self.source}"
 
-    def open(self, asked: TicketSet, data: DataSpec) -> EvaluationImages:
-        """Return a set for runs on `data`; UserError, naming the file, if its images are not to be had."""
-        if isinstance(asked, OutsideSet):
-            size = DATASETS[data.name].image_size
-            return _once(self._outside, (asked, size), lambda: self._open_outside(asked, size))
-        key = (asked.family, asked.images, data.model_copy(update={"train_images": 1, "validation_images": 0}))
-        reader = _once(self._readers, key, lambda: self._open_family(asked, data))
-        return reader.read(asked.type, asked.severity, asked.images or data.test_images)
+    def count(self, _: DataSpec) -> int:
+        """Return how many images there are; of a folder, which only its reader knows, as many as of noise."""
+        there = OUTSIDE_IMAGES.get(self.source, OUTSIDE_IMAGES["gaussian"])
+        return min(self.images or there, there)
 
-    def _open_outside(self, asked: OutsideSet, size: int) -> EvaluationImages:
-        folder = None if asked.folder is None else Path(asked.folder)
-        return open_outside(
-            "folder" if folder else asked.source,
-            size=size,
-            images=asked.images,
-            root=self._root,
-            folder=folder,
-            download=self._download,
+
+@dataclass(frozen=True)
+class AttackSet:
+    """Test images moved to raise the loss by at most budget / 255 a pixel; steps 0 is FGSM, more are PGD's."""
+
+    steps: int
+    budget: float
+    images: int | None = None
+
+    @property
+    def attack(self) -> str:
+        """Return "fgsm", or "pgd-20" for twenty steps."""
+        return f"pgd-{self.steps}" if self.steps else "fgsm"
+
+    @property
+    def name(self) -> str:
+        """Such as "pgd-20/8"."""
+        return f"{self.attack}{_size(self.images)}/{self.budget:g}"
+
+    def count(self, data: DataSpec) -> int:
+        """Return how many images there are, for runs on `data`."""
+        return self.images or data.test_images
+
+    def passes(self, members: int) -> int:
+        """Return how often an image passes forward through one of the members, backward counting twice.
+
+        An attack is made on each of several members, and on all of them together; all see each of its images.
+        """
+        gradients, others = (self.steps + 1, 2) if self.steps else (1, 0)
+        attacked = 2 * members if members > 1 else 1
+        return attacked * (3 * gradients + others) + (members + 1 if members > 1 else 1) * members
+
+
+# Of a run's tickets, each by itself; attacks are made on an ensemble as a whole, and so belong to a cell's replicate.
+TicketSet = CorruptedSet | OutsideSet
+
+
+def _size(images: int | None) -> str:
+    return "" if images is None else f"-{images}-images"
+
+
+def _distinct(values: Any) -> Any:
+    if isinstance(values, list):
+        for index, value in enumerate(values):
+            if value in values[:index]:
+                raise ValueError(f"{value!r} is there twice")
+    return values
+
+
+def _one_of(known: Collection[str | int]) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if value not in known or isinstance(value, bool):
+            raise ValueError(did_you_mean(value, map(str, known)).removeprefix(";").strip())
+        return value
+
+    return BeforeValidator(check)
+
+
+Type = Annotated[str, _one_of(CORRUPTIONS)]
+Severity = Annotated[int, _one_of(SEVERITIES)]
+Budget = Annotated[float, Field(gt=0, le=255)]
+Images = Annotated[int | None, Field(ge=1)]
+
+
+class Corrupted(Record):
+    """Some of the 19 types and 5 severities of corruption, all unless given, on the first `images` test images."""
+
+    types: Annotated[list[Type], BeforeValidator(_distinct)] = Field(default=list(CORRUPTIONS), min_length=1)
+    severities: Annotated[list[Severity], BeforeValidator(_distinct)] = Field(default=list(SEVERITIES), min_length=1)
+    images: Images = None
+
+    def of(self, family: str, images: int | None) -> Iterator[CorruptedSet]:
+        """Yield the sets of a family, type by type."""
+        for kind in self.types:
+            for severity in self.severities:
+                yield CorruptedSet(family, kind, severity, images)
+
+
+class Outside(Record):
+    """Sets out of distribution, by name or as folders of images (name -> path); the first `images` of each."""
+
+    sets: Annotated[list[Annotated[str, _one_of(OUTSIDE)]], BeforeValidator(_distinct)] = Field(default=[])
+    folders: dict[str, str] = Field(default={})
+    images: Images = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.sets and not self.folders:
+            raise ValueError(f"no set; name some in sets ({', '.join(OUTSIDE)}) or in folders (name: path)")
+        for name in self.folders:
+            if not _NAME.fullmatch(name) or name in (*OUTSIDE, TEST):
+                raise ValueError(
+                    f"folders: found the name {name!r}; allowed: lower-case letters, digits, - and _, but none of "
+                    f"{', '.join((*OUTSIDE, TEST))}"
+                )
+        return self
+
+    def all(self) -> Iterator[OutsideSet]:
+        """Yield the named sets, then the folders."""
+        for name in self.sets:
+            yield OutsideSet(name, None, self.images)
+        for name, folder in self.folders.items():
+            yield OutsideSet(name, folder, self.images)
+
+
+class Fgsm(Record):
+    """The fast gradient sign method (Goodfellow et al. 2015); budgets in 1/255 of images in [0, 1]."""
+
+    budgets: Annotated[list[Budget], BeforeValidator(_distinct)] = Field(default=[8.0], min_length=1)
+    images: Images = None
+
+
+class Pgd(Fgsm):
+    """Projected gradient descent from a random start (Madry et al. 2018)."""
+
+    steps: int = Field(default=20, ge=1)
+
+
+class Evaluations(Record):
+    """What to evaluate besides the test images, by kind; nothing unless given."""
+
+    cifar_c: Corrupted | None = None
+    imagenet_c: Corrupted | None = None
+    local_c: Corrupted | None = None
+    ood: Outside | None = None
+    fgsm: Fgsm | None = None
+    pgd: Pgd | None = None
+
+    @property
+    def of_tickets(self) -> bool:
+        """Whether any set is for tickets one by one."""
+        return any(one is not None for one in (self.cifar_c, self.imagenet_c, self.local_c, self.ood))
+
+    @property
+    def of_ensembles(self) -> bool:
+        """Whether any set is an attack."""
+        return self.fgsm is not None or self.pgd is not None
+
+    def ticket_sets(self, data: DataSpec) -> tuple[TicketSet, ...]:
+        """Return the sets on which every ticket of a run on this data is evaluated, in the order of the fields."""
+        sets: list[TicketSet] = []
+        if self.cifar_c is not None:
+            sets += self.cifar_c.of(RELEASED[data.name], _some(self.cifar_c.images, data))
+        if self.imagenet_c is not None:
+            size = self.imagenet_c.images or IMAGENET_IMAGES
+            sets += self.imagenet_c.of("imagenet-c" if size == IMAGENET_IMAGES else f"imagenet-c-{size}", None)
+        if self.local_c is not None:
+            sets += self.local_c.of(LOCAL, _some(self.local_c.images, data))
+        if self.ood is not None:
+            sets += self.ood.all()
+        return tuple(sets)
+
+    def attack_sets(self, data: DataSpec) -> tuple[AttackSet, ...]:
+        """Return the attacks on every ensemble of runs on this data."""
+        return tuple(
+            AttackSet(asked.steps if isinstance(asked, Pgd) else 0, budget, _some(asked.images, data))
+            for asked in (self.fgsm, self.pgd)
+            if asked is not None
+            for budget in asked.budgets
         )
 
-    def _open_family(self, asked: CorruptedSet, data: DataSpec) -> _Corruptions:
-        family = asked.family
-        if family == LOCAL:
-            test = self._test(data).first(asked.images)
-            return LocalCorruptions(data.name, data.variant, test, self._root)
-        if family in RELEASED.values():
-            if data.variant != "official":
-                raise UserError(
-                    f"evaluations.cifar_c: {family} shows the official test images, these runs see an image folder "
-                    f"({data.variant}); local_c makes the same corruptions of that"
-                )
-            return open_released(data.name, self._root, download=self._download)
-        return _ImagenetFolder(open_imagenet_c(self._root), family)
+    def problem(self, data: DataSpec) -> tuple[str, str] | None:
+        """Return the key and a message of what can not be for a data set, None if all is well."""
+        if self.cifar_c is not None and data.name not in RELEASED:
+            return "cifar_c", f"there is none of {data.name}, only of {', '.join(RELEASED)}; local_c makes one"
+        if self.imagenet_c is not None and data.name != "imagenet":
+            return "imagenet_c", f"it is made of images of imagenet, not of {data.name}; local_c makes one"
+        if self.local_c is not None and data.name == "imagenet":
+            return "local_c", "imagenet has a released set: imagenet_c"
+        if self.ood is not None and data.name in self.ood.sets:
+            return "ood.sets", f"{data.name} is what these runs are trained on"
+        return None
 
 
-def _once(known: dict[K, V | UserError], key: K, open: Callable[[], V]) -> V:
-    """Return what was opened under a key; what kept it from opening once keeps it again, without another attempt."""
-    if key not in known:
-        try:
-            known[key] = open()
-        except UserError as error:
-            known[key] = error
-    found = known[key]
-    if isinstance(found, UserError):
-        raise found.with_traceback(None)
-    return found
-
-
-class _ImagenetFolder:
-    """The subset of ImageNet-C that a family names: its size is in its name, and every folder holds all of it."""
-
-    def __init__(self, images: ImageNetC, family: str) -> None:
-        if images.name != family:
-            raise UserError(
-                f"evaluations.imagenet_c: {family} is asked for, but what is there is {images.name}; set images: to "
-                "how many it has"
-            )
-        self._images = images
-
-    def read(self, type: str, severity: int, images: int) -> EvaluationImages:
-        del images  # all of them, as the family says
-        return self._images.read(type, severity)
+def _some(images: int | None, data: DataSpec) -> int | None:
+    """Return how many images to take, None where that is all of the test images."""
+    return None if images is None or images >= data.test_images else images

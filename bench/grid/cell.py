@@ -12,7 +12,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.cost import layers_of
 from bench.data.catalog import DATASETS, DatasetFacts
 from bench.errors import UserError, did_you_mean
 from bench.grid.entry import CellEntry, DataChoice, OptimizerChoice, SemanticsChoice, TopologyChoice
@@ -20,10 +19,11 @@ from bench.grid.messages import Locate, validated
 from bench.grid.method import find_method, make_phases
 from bench.grid.network import resolve_model
 from bench.models.catalog import Layer, network_layers
-from bench.phases import Phase, Prune
+from bench.models.layers import layers_of
 from bench.recipes import PRESETS, Lineage, Method, Semantics, Setting
 from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
-from bench.spec import Augmentation, DataSpec, McDropout, ModelSpec, MultiMember, Optimizer, RunSpec, Topology
+from bench.spec.phases import Phase, Prune
+from bench.spec.run import Augmentation, DataSpec, McDropout, ModelSpec, MultiMember, Optimizer, RunSpec, Topology
 
 # Run j of replicate r trains with seed + 100 r + j: no seed depends on M, so ensembles of every size share runs.
 RUNS_A_REPLICATE = 100

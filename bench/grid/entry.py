@@ -5,8 +5,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from bench.recipes import Semantics
-from bench.record import Record
-from bench.spec import Execution, Optimizer
+from bench.spec.record import Record
+from bench.spec.run import Execution, Optimizer
 
 
 class DataChoice(Record):

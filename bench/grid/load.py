@@ -8,14 +8,14 @@ from typing import Any
 from pydantic import Field
 
 from bench.errors import UserError
-from bench.evaluations import Evaluations
+from bench.evaluation.sets import Evaluations
 from bench.grid.cell import Cell, resolve
 from bench.grid.entry import CellEntry
 from bench.grid.layers import fill_in, merge, nested, raw_cells
 from bench.grid.messages import key_path, validated
 from bench.grid.scale import PAPER, Scale, check_paper
 from bench.grid.text import read_yaml
-from bench.record import Record
+from bench.spec.record import Record
 
 REPLICATES = 3
 

@@ -13,9 +13,9 @@ from pydantic import ValidationError, create_model
 
 from bench.errors import UserError, did_you_mean
 from bench.grid.messages import Locate, validated
-from bench.phases import Phase
 from bench.recipes import METHODS, Lineage, Method, Setting
-from bench.record import Record
+from bench.spec.phases import Phase
+from bench.spec.record import Record
 
 
 def find_method(name: str, locate: Locate) -> Method:
@@ -75,7 +75,7 @@ def make_phases(method: Method, name: str, parameters: dict[str, Any], setting: 
         lineage = Lineage.model_construct(phases=phases, parent=(), parent_sparse=False, shared=False)
     if lineage is None:
         raise UserError(
-            f"{locate('method')}: {name!r} must return a tuple of bench.phases.Phase, or a bench.recipes.Lineage"
+            f"{locate('method')}: {name!r} must return a tuple of bench.spec.phases.Phase, or a bench.recipes.Lineage"
         )
     return lineage
 

@@ -9,8 +9,8 @@ from bench.errors import UserError, did_you_mean
 from bench.grid.entry import CellEntry
 from bench.grid.messages import Key, Locate, key_path, shown, validated
 from bench.models.catalog import NETWORKS, Network, find_network
-from bench.record import Record
-from bench.spec import MULTI_MEMBER, McDropout, ModelSpec, MultiMember
+from bench.spec.record import Record
+from bench.spec.run import MULTI_MEMBER, McDropout, ModelSpec, MultiMember
 
 # Keys of `model` that are not arguments of the network.
 KEYS = ("name", "ensemble")

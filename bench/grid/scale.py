@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from bench.errors import UserError
-from bench.evaluations import Evaluations
+from bench.evaluation.sets import Evaluations
 from bench.grid.cell import Cell, find_problem
 from bench.models.catalog import find_network
-from bench.phases import GradualPruning, LearningRate, Phase, Rewire
-from bench.record import Record
-from bench.spec import ModelSpec, RunSpec, TreeNet
+from bench.spec.phases import GradualPruning, LearningRate, Phase, Rewire
+from bench.spec.record import Record
+from bench.spec.run import ModelSpec, RunSpec, TreeNet
 
 PAPER = "paper"
 M = TypeVar("M", Rewire, GradualPruning)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bench.models.members import Forward, SameNames, tiled
-from bench.spec import BatchEnsemble
+from bench.spec.run import BatchEnsemble
 
 # What a layer holds for each member: UB scales the learning rate of all three, and decays the bias alone.
 FAST_WEIGHTS = ("alpha", "gamma")

@@ -12,8 +12,8 @@ from bench.models.dropout import build_mc_dropout
 from bench.models.mimo import build_mimo
 from bench.models.plugin import import_factory
 from bench.models.tree_net import build_tree_net
-from bench.seeds import derived_seed
-from bench.spec import BatchEnsemble, McDropout, Mimo, ModelSpec, TreeNet
+from bench.spec.run import BatchEnsemble, McDropout, Mimo, ModelSpec, TreeNet
+from bench.spec.seeds import derived_seed
 
 
 def build_model(spec: ModelSpec, classes: int, seed: int) -> nn.Module:

@@ -16,7 +16,7 @@ from bench.models.tables import (
     wide_resnet_blocks,
     wide_resnet_layers,
 )
-from bench.spec import BatchEnsemble, McDropout, Mimo, ModelSpec, TreeNet
+from bench.spec.run import BatchEnsemble, McDropout, Mimo, ModelSpec, TreeNet
 
 __all__ = ["NETWORKS", "Layer", "Network", "find_network", "inputs_per_image", "network_layers", "passes_per_image"]
 __all__ += ["wide_resnet_layers"]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.models.members import Forward, SameNames
-from bench.seeds import derived_seed
-from bench.spec import McDropout
+from bench.spec.run import McDropout
+from bench.spec.seeds import derived_seed
 
 # The name of the submodule that a backbone holds wherever residual dropout acts.
 PLACE = "dropout"

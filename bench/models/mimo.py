@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.models.members import Forward, SameNames, tiled
-from bench.seeds import derived_seed
-from bench.spec import Mimo
+from bench.spec.run import Mimo
+from bench.spec.seeds import derived_seed
 
 
 class MimoNetwork(SameNames):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.models.members import Forward, MultiMember, ensemble_loss
 from bench.models.parts import Divisible, Segment
-from bench.spec import TreeNet
+from bench.spec.run import TreeNet
 
 
 class TreeNetwork(MultiMember):

@@ -4,15 +4,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from bench.cost import PASSES_A_STEP
 from bench.data.catalog import DATASETS
 from bench.errors import UserError
-from bench.evaluations import AttackSet, Evaluations, TicketSet
+from bench.evaluation.sets import AttackSet, Evaluations, TicketSet
 from bench.models.catalog import inputs_per_image, passes_per_image
+from bench.plan.cost import PASSES_A_STEP
 from bench.plan.records import CellPlan, EnsemblePlan, Plan, RunPlan
-from bench.receipts import MOST_FLOAT32, Ensemble, Evaluated, evaluated_ensemble
-from bench.spec import DataSpec
-from bench.store import Store
+from bench.spec.run import DataSpec
+from bench.store.folders import Store
+from bench.store.logits import MOST_FLOAT32, Ensemble, Evaluated, evaluated_ensemble
 
 
 def check_evaluations(evaluations: Evaluations, cells: Sequence[CellPlan], where: str) -> None:

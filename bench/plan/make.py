@@ -6,15 +6,15 @@ from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
-from bench.cost import Hours, Speeds, parameters_ratio, prediction_ratio, reference_flops, training_flops
 from bench.errors import UserError, did_you_mean
 from bench.grid import Cell, Grid, Scale, scaled_cells
+from bench.plan.cost import Hours, Speeds, parameters_ratio, prediction_ratio, reference_flops, training_flops
 from bench.plan.evaluations import attacked_ensembles, check_evaluations, evaluated_runs
 from bench.plan.records import CellPlan, Plan, RunPlan, Status, method_of
 from bench.recipes.fixed import step_decay
 from bench.recipes.setting import Setting
-from bench.spec import RunSpec, identities
-from bench.store import Store
+from bench.spec.run import RunSpec, identities
+from bench.store.folders import Store
 
 
 def make_plan(
@@ -31,7 +31,7 @@ def make_plan(
     variants   data set -> variant of its images; default: what the store's runs saw, else "official"
     device     "cpu" or "cuda", of which to estimate the hours; default: a GPU if the scale needs one or the store has
                measured one
-    tflops     speed to assume where none was measured; default: bench.cost.ASSUMED_TFLOPS
+    tflops     speed to assume where none was measured; default: bench.plan.cost.ASSUMED_TFLOPS
     """
     overlay = find_scale(grid, scale)
     try:

@@ -4,10 +4,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.evaluations import AttackSet, TicketSet
-from bench.receipts import Ensemble
-from bench.spec import DataSpec, ModelSpec, RunSpec
-from bench.store import Status as RunStatus
+from bench.evaluation.sets import AttackSet, TicketSet
+from bench.spec.run import DataSpec, ModelSpec, RunSpec
+from bench.store.folders import Status as RunStatus
+from bench.store.logits import Ensemble
 
 # Of a plan: blocked is what waits for a parent that failed or was damaged.
 Status = RunStatus | Literal["blocked"]

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from bench.cost import GLOBAL_FLOPS
+from bench.plan.cost import GLOBAL_FLOPS
 from bench.plan.evaluations import evaluation_bytes, evaluation_hours
 from bench.plan.records import CellPlan, Plan, RunPlan
 

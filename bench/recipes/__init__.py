@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.phases import Phase
 from bench.recipes.cyclic import fge, fge_dst, snapshot, snapshot_dst
 from bench.recipes.dynamic import dst, edst, superposed_edst
 from bench.recipes.fixed import dense, step_decay
 from bench.recipes.pruning import gradual_pruning, lottery_rewinding, prune_finetune
 from bench.recipes.setting import PRESETS, RELEASED, STANDARD, Lineage, Semantics, Setting
+from bench.spec.phases import Phase
 
 Recipe = Callable[..., tuple[Phase, ...] | Lineage]
 

@@ -4,9 +4,9 @@ Snapshot ensembles, Huang et al. 2017; fast geometric ensembling (FGE), Garipov 
 topology keeps changing are this suite's combination, not the paper's.
 """
 
-from bench.phases import LearningRate, Phase, Ramp, Rewire, TicketPolicy
 from bench.recipes.dynamic import rewiring
 from bench.recipes.setting import Count, Growth, Positive, Setting, Share
+from bench.spec.phases import LearningRate, Phase, Ramp, Rewire, TicketPolicy
 
 LAST = TicketPolicy(select="last")
 # The share of the first rate that is left after the first `constant_epochs` and `anneal_epochs` of FGE: its schedule of

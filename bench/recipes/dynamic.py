@@ -9,7 +9,6 @@ from typing import Annotated
 from pydantic import Field
 
 from bench.errors import UserError
-from bench.phases import GlobalExploration, Inherit, LearningRate, Phase, Prune, Rewire, RewireRule, TicketPolicy
 from bench.recipes.fixed import step_decay
 from bench.recipes.setting import (
     Count,
@@ -24,6 +23,7 @@ from bench.recipes.setting import (
     Share,
     StepDecayEpochs,
 )
+from bench.spec.phases import GlobalExploration, Inherit, LearningRate, Phase, Prune, Rewire, RewireRule, TicketPolicy
 
 ShareOrAll = Annotated[float, Field(ge=0, le=1)]
 

@@ -5,8 +5,8 @@ Paper, section 4.1; released code, main_individual.py: 250 epochs, learning rate
 
 from functools import lru_cache
 
-from bench.phases import LearningRate, Phase, TicketPolicy
 from bench.recipes.setting import Count, Epochs, Positive, Select, Setting, StepDecayEpochs
+from bench.spec.phases import LearningRate, Phase, TicketPolicy
 
 # Frankle et al. 2020: rewinding to 2% of training is early enough to be cheap and late enough to work.
 REWIND_PERCENT = 2

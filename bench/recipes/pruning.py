@@ -4,9 +4,9 @@ Paper, section 4.1 (its baselines PF and LTR); gradual magnitude pruning, Zhu & 
 """
 
 from bench.errors import UserError
-from bench.phases import GradualPruning, Inherit, LearningRate, Phase, Prune, TicketPolicy
 from bench.recipes.fixed import dense, step_decay, step_schedule
 from bench.recipes.setting import Count, Epochs, Lineage, Positive, Setting, StepDecayEpochs
+from bench.spec.phases import GradualPruning, Inherit, LearningRate, Phase, Prune, TicketPolicy
 
 
 def prune_finetune(

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bench.phases import Phase
-from bench.record import Record
+from bench.spec.phases import Phase
+from bench.spec.record import Record
 
 # Parameters of recipes with their bounds, which a grid is checked against.
 Count = Annotated[int, Field(ge=1)]
@@ -63,7 +63,7 @@ class Setting(Record):
 class Lineage(Record):
     """What a recipe returns whose runs start from the weights of another run, its parent.
 
-    phases   of the run itself; one of them inherits (bench.phases.Inherit)
+    phases   of the run itself; one of them inherits (bench.spec.phases.Inherit)
     parent   phases of the parent: dense, or sparse as the cell says
     shared   one parent for all runs of a replicate, or one each
     """

@@ -11,13 +11,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from bench.phases import RewireRule
-from bench.seeds import derived_seed
 from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
 from bench.sparsity.prune import pruned_masks
 from bench.sparsity.rewire import rewire_layer
 from bench.sparsity.select import count_true, largest
-from bench.spec import Topology
+from bench.spec.phases import RewireRule
+from bench.spec.run import Topology
+from bench.spec.seeds import derived_seed
 
 
 @dataclass(frozen=True)

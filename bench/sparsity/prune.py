@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
 from bench.sparsity.select import count_true, largest
-from bench.spec import Topology
+from bench.spec.run import Topology
 
 
 def pruned_masks(

@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.phases import RewireRule
 from bench.sparsity.select import count_true, kth_largest_magnitude, largest
+from bench.spec.phases import RewireRule
 
 
 @dataclass(frozen=True)

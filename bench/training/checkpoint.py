@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from bench.files import atomic_path
+from bench.store.files import atomic_path
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from bench.spec import MASK_PREFIX
+from bench.spec.run import MASK_PREFIX
 
 
 def average(tickets: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from bench.phases import GlobalExploration, Phase, RewireRule
-from bench.seeds import derived_seed
 from bench.sparsity.network import SparseWeights, Update, full_masks, maskable_weights, random_masks
 from bench.sparsity.schedule import drop_fraction
-from bench.spec import RunSpec, Topology
+from bench.spec.phases import GlobalExploration, Phase, RewireRule
+from bench.spec.run import RunSpec, Topology
+from bench.spec.seeds import derived_seed
 from bench.training.optimizer import Sgd
 from bench.training.ranks import ALONE, Ranks
 

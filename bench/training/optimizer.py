@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.models.members import MultiMember
-from bench.spec import Optimizer
+from bench.spec.run import Optimizer
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 

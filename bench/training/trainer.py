@@ -15,20 +15,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.data.augment import DeviceImages, draw_epoch
+from bench.models.arithmetic import forward_function, prepare
 from bench.models.build import build_model
 from bench.models.members import MultiMember
-from bench.phases import GlobalExploration, Inherit, Phase
-from bench.seeds import derived_seed
-from bench.spec import MASK_PREFIX, RunSpec
-from bench.training.arithmetic import forward_function, prepare
-from bench.training.evaluate import ensemble_scores, predict
+from bench.models.predict import ensemble_scores, predict
+from bench.spec.phases import GlobalExploration, Inherit, Phase
+from bench.spec.run import MASK_PREFIX, RunSpec
+from bench.spec.seeds import derived_seed
+from bench.store.probe import encode, watched_images
 from bench.training.inherit import average
 from bench.training.masking import Masking
 from bench.training.optimizer import Sgd
 from bench.training.position import Position
 from bench.training.ranks import ALONE, Ranks, Share
 from bench.training.sync_norm import synchronise
-from bench.watched import encode, watched_images
 
 log = logging.getLogger(__name__)
 

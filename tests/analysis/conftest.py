@@ -8,7 +8,7 @@ import pytest
 from analysis.sources import Sources, read_sources
 from bench.grid import Grid, load_grid
 from bench.plan import Plan, make_plan
-from bench.store import Store
+from bench.store.folders import Store
 from tests.analysis.stores import Made, make
 from tests.analysis.synthetic import fill
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from analysis.sources import Sources, read_sources
 from bench.grid import load_grid
 from bench.plan import Plan, make_plan
-from bench.store import Store
+from bench.store.folders import Store
 from tests.analysis.synthetic import evaluate, fill
 
 

@@ -7,16 +7,16 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from bench.data.catalog import DATASETS
-from bench.evaluations import CorruptedSet
-from bench.files import atomic_path, write_json
+from bench.evaluation.sets import CorruptedSet
 from bench.models.catalog import NETWORKS
 from bench.plan import Plan
 from bench.plan.records import EnsemblePlan, RunPlan
-from bench.receipts import Evaluated, evaluated_ensemble
 from bench.sparsity.distribution import DISTRIBUTIONS
-from bench.spec import MASK_PREFIX, McDropout, RunSpec
-from bench.store import Store, samples_file
-from bench.watched import encode
+from bench.spec.run import MASK_PREFIX, McDropout, RunSpec
+from bench.store.files import atomic_path, write_json
+from bench.store.folders import Store, samples_file
+from bench.store.logits import Evaluated, evaluated_ensemble
+from bench.store.probe import encode
 
 CLASSES = 10
 # How strongly a network of a method knows the right class: enough to tell cells apart.

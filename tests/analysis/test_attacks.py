@@ -5,7 +5,7 @@ import pytest
 import scipy.special
 
 from analysis.attacks import load_attacks
-from bench.receipts import RECEIPTS, Ensemble, ensemble_folder, evaluated_ensemble
+from bench.store.logits import RECEIPTS, Ensemble, ensemble_folder, evaluated_ensemble
 from tests.analysis.conftest import GRID
 from tests.analysis.stores import cell_of, flip_a_bit, make, of, truncate
 from tests.analysis.synthetic import FACTS, attack_logits, labels_of, logits_of

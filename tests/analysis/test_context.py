@@ -5,7 +5,7 @@ import pytest
 
 from analysis.context import describe_replicates, make_context
 from bench.plan import make_plan
-from bench.store import DataRecord
+from bench.store.folders import DataRecord
 from tests.analysis.synthetic import fill
 
 

@@ -12,7 +12,7 @@ import scipy.special
 from sklearn.metrics import accuracy_score, log_loss
 
 from analysis.corruptions import load_corruptions, with_corruptions
-from bench.receipts import RECEIPTS, Evaluated
+from bench.store.logits import RECEIPTS, Evaluated
 from tests.analysis.conftest import EVALUATIONS, GRID
 from tests.analysis.stores import cell_of, flip_a_bit, make, of, truncate
 from tests.analysis.synthetic import FACTS, labels_of, set_logits

@@ -9,7 +9,7 @@ import scipy.stats
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from analysis.outside import BINS, load_outside
-from bench.receipts import RECEIPTS
+from bench.store.logits import RECEIPTS
 from tests.analysis.conftest import GRID
 from tests.analysis.stores import cell_of, flip_a_bit, make, of, truncate
 from tests.analysis.synthetic import logits_of, set_logits

@@ -7,7 +7,7 @@ import pytest
 
 from analysis.embedding import embed
 from analysis.paths import load_paths
-from bench.watched import decode, encode
+from bench.store.probe import decode, encode
 from tests.analysis.conftest import GRID
 from tests.analysis.stores import cell_of, make
 from tests.analysis.synthetic import fill, history_of, tickets_of, watched_of

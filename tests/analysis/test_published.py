@@ -9,7 +9,7 @@ import pytest
 from analysis.published import find_published, published_folder, read_published
 from bench.errors import UserError
 from bench.grid import load_grid
-from bench.spec import ModelSpec
+from bench.spec.run import ModelSpec
 
 FOLDER = Path(__file__).resolve().parents[2] / "paper_configs" / "published"
 WRN = ModelSpec(name="wide_resnet", arguments={"depth": 28, "width": 10})

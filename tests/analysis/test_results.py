@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, log_loss, recall_score
 
 from analysis.results import load_results
 from bench.plan import make_plan
-from bench.store import DataRecord
+from bench.store.folders import DataRecord
 from tests.analysis.conftest import GRID
 from tests.analysis.stores import flip_a_bit, make, truncate
 from tests.analysis.synthetic import VALIDATION_IMAGES, fill, labels_of, logits_of, noise_of, write_run

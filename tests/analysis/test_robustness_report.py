@@ -16,8 +16,8 @@ from analysis.robustness_tables import LOCAL_NOTE, attacks_table, corruptions_ta
 from analysis.samples import read_samples
 from analysis.sheets import all_tables
 from analysis.verdicts import Claim, Side, judge, verdict_table
-from bench.receipts import RECEIPTS
-from bench.store import samples_file
+from bench.store.folders import samples_file
+from bench.store.logits import RECEIPTS
 from tests.analysis.conftest import EVALUATIONS, GRID
 from tests.analysis.stores import cell_of, make, of, truncate
 

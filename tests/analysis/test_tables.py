@@ -15,7 +15,7 @@ from analysis.published import Published
 from analysis.sheets import all_tables
 from analysis.tables import Table, diversity_table, main_table, scaling_table
 from bench.plan import make_plan
-from bench.store import DataRecord
+from bench.store.folders import DataRecord
 from tests.analysis.synthetic import fill, labels_of, logits_of, write_run
 
 FORMATS = {"csv": to_csv, "markdown": to_markdown, "latex": to_latex, "html": to_html}

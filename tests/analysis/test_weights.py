@@ -8,7 +8,7 @@ import pytest
 
 from analysis.weights import load_weights
 from bench.metrics.weights import OVERALL
-from bench.spec import MASK_PREFIX
+from bench.spec.run import MASK_PREFIX
 from tests.analysis.stores import cell_of, flip_a_bit, of, truncate
 from tests.analysis.synthetic import labels_of, logits_of, shapes_of, tensors_of, write_run
 

@@ -20,8 +20,8 @@ from bench.data.dataset import LabelledImages
 from bench.data.stream import StreamedImages
 from bench.evaluation.networks import load_networks, normaliser
 from bench.evaluation.predict import BATCH, predict_all
-from bench.receipts import Evaluated
-from bench.spec import DataSpec, Execution, ModelSpec, RunSpec
+from bench.spec.run import DataSpec, Execution, ModelSpec, RunSpec
+from bench.store.logits import Evaluated
 from tests.benchmarks.test_step_speed import fast_bf16
 from tests.evaluation.stored import finished_run
 from tests.training.runs import dense_spec

@@ -10,10 +10,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from bench.models.wide_resnet import WideResNet
-from bench.phases import RewireRule
 from bench.recipes import PRESETS
 from bench.sparsity.network import SparseWeights, maskable_weights, random_masks
-from bench.spec import Topology
+from bench.spec.phases import RewireRule
+from bench.spec.run import Topology
 
 LIMIT_SECONDS = 0.3  # the promise for two cores, where the released code takes 4 s
 ROUNDS = 15

@@ -23,7 +23,7 @@ from bench.data.dataset import LabelledImages
 from bench.models.build import build_model
 from bench.models.catalog import network_layers
 from bench.recipes import METHODS, RELEASED, Lineage, Setting
-from bench.spec import (
+from bench.spec.run import (
     BatchEnsemble,
     DataSpec,
     Execution,

@@ -11,7 +11,7 @@ from torchvision.transforms import functional
 from bench.data.augment import NONE, DeviceImages, draw_epoch
 from bench.data.catalog import DATASETS
 from bench.data.dataset import LabelledImages
-from bench.spec import Augmentation
+from bench.spec.run import Augmentation
 
 MEAN, STD = DATASETS["cifar10"].mean, DATASETS["cifar10"].std
 REFLECT = Augmentation(padding=4, padding_mode="reflect", flip=True)

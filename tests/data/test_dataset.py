@@ -9,7 +9,7 @@ from bench.data.catalog import DATASETS
 from bench.data.dataset import Dataset, cut, fixed_order
 from bench.data.digits import enlarge, load_digits
 from bench.errors import UserError
-from bench.spec import DataSpec
+from bench.spec.run import DataSpec
 
 
 def numbered(trains: int = 10, tests: int = 4) -> Dataset:

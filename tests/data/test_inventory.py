@@ -9,7 +9,7 @@ from bench.data import cache, outside, released, sources
 from bench.data.inventory import NAMES, Row, inventory, prepare, verify
 from bench.data.official import FILES
 from bench.errors import UserError
-from bench.evaluations import RELEASED
+from bench.evaluation.sets import RELEASED
 from tests.data import cifar_c
 from tests.data.images import TEST, TRAIN, ImageFolder, zip_of
 from tests.data.outside_files import MNIST, SVHN, publish, write_outside

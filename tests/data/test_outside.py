@@ -16,8 +16,8 @@ from bench.data.lazy import OFFICIAL, EvaluationImages
 from bench.data.official import FILES as OFFICIAL_FILES
 from bench.data.outside import FILES, NAMES, open_outside
 from bench.errors import UserError
-from bench.evaluations import OUTSIDE
-from bench.seeds import derived_seed
+from bench.evaluation.sets import OUTSIDE
+from bench.spec.seeds import derived_seed
 from tests.data.cifar_c import flip_byte
 from tests.data.images import write_image
 from tests.data.outside_files import MNIST, SVHN, publish, write_outside

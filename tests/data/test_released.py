@@ -16,7 +16,7 @@ from bench.data.corruptions.catalog import CORRUPTIONS
 from bench.data.lazy import OFFICIAL
 from bench.data.released import RELEASES, ReleasedCorruptions, open_released
 from bench.errors import UserError
-from bench.files import read_json
+from bench.store.files import read_json
 from tests.data.cifar_c import IMAGES, PER_SEVERITY, RELEASE, TYPES, array_of, flip_byte, labels, publish, write_release
 from tests.data.server import serve
 from tests.grid_text import PAPER_CONFIGS

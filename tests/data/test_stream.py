@@ -13,7 +13,7 @@ from bench.data.catalog import DATASETS
 from bench.data.dataset import LabelledImages
 from bench.data.lazy import LazyImages
 from bench.data.stream import StreamedImages
-from bench.spec import Augmentation
+from bench.spec.run import Augmentation
 
 FACTS = DATASETS["cifar10"]
 LAYOUTS = {True: torch.channels_last, False: torch.contiguous_format}

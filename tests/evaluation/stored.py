@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from bench.data.catalog import DATASETS
 from bench.data.dataset import LabelledImages
 from bench.evaluation.networks import Network, load_networks
-from bench.files import write_json
 from bench.models.build import build_model
 from bench.sparsity.network import maskable_weights
-from bench.spec import MASK_PREFIX, BatchEnsemble, McDropout, Mimo, ModelSpec, MultiMember, RunSpec, TreeNet
-from bench.store import RunFolder, Store
+from bench.spec.run import MASK_PREFIX, BatchEnsemble, McDropout, Mimo, ModelSpec, MultiMember, RunSpec, TreeNet
+from bench.store.files import write_json
+from bench.store.folders import RunFolder, Store
 from tests.training.runs import CPU, WRN_10_1, dense_spec, edst_spec
 
 FACTS = DATASETS["digits"]

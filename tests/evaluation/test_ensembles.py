@@ -13,9 +13,9 @@ from bench.data.dataset import LabelledImages
 from bench.evaluation import attack, ensembles
 from bench.evaluation.ensembles import Members, attack_ensemble
 from bench.evaluation.networks import Network, normaliser
-from bench.evaluations import AttackSet
-from bench.seeds import derived_seed
-from bench.spec import RunSpec
+from bench.evaluation.sets import AttackSet
+from bench.spec.run import RunSpec
+from bench.spec.seeds import derived_seed
 from tests.evaluation.stored import SPECS, networks_of, normalised, random_images, random_model
 from tests.training.runs import CPU, edst_spec
 

@@ -8,8 +8,8 @@ import torch
 
 from bench.errors import UserError
 from bench.evaluation.networks import load_networks, normaliser
-from bench.seeds import derived_seed
-from bench.spec import MASK_PREFIX, RunSpec
+from bench.spec.run import MASK_PREFIX, RunSpec
+from bench.spec.seeds import derived_seed
 from tests.evaluation.stored import SPECS, finished_run, model_of, networks_of, normalised, random_images, random_model
 from tests.training.runs import CPU, dense_spec, edst_spec
 

@@ -14,9 +14,9 @@ from bench.data.stream import Batches, StreamedImages
 from bench.evaluation import predict as module
 from bench.evaluation.networks import normaliser
 from bench.evaluation.predict import predict_all
-from bench.seeds import derived_seed
-from bench.spec import RunSpec
-from bench.training import evaluate
+from bench.models import predict as evaluate
+from bench.spec.run import RunSpec
+from bench.spec.seeds import derived_seed
 from tests.evaluation.stored import FACTS, SPECS, networks_of, normalised, random_images, random_model
 from tests.training.runs import CPU
 

@@ -8,11 +8,11 @@ from safetensors.numpy import load_file
 
 from bench.data.lazy import EvaluationImages
 from bench.errors import UserError
+from bench.evaluation.open import EvaluationSets
 from bench.evaluation.samples import write_samples
-from bench.evaluation.sets import EvaluationSets
-from bench.evaluations import LOCAL, CorruptedSet, OutsideSet, TicketSet
-from bench.spec import DataSpec
-from bench.store import Store, samples_file
+from bench.evaluation.sets import LOCAL, CorruptedSet, OutsideSet, TicketSet
+from bench.spec.run import DataSpec
+from bench.store.folders import Store, samples_file
 from tests.evaluation.stored import random_images
 from tests.training.runs import DATA
 

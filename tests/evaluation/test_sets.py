@@ -1,240 +1,235 @@
-"""Sets opened by name: which reader, with which arguments, and one attempt only at what can not be opened."""
+"""The `evaluations` of a grid: which sets they stand for, what is refused, and what a plan says is left of them."""
 
-from collections.abc import Callable
+import io
+import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
+from rich.console import Console
 
-from bench.data.catalog import DATASETS
-from bench.data.dataset import LabelledImages
-from bench.data.lazy import EvaluationImages
+from bench.data.corruptions.catalog import CORRUPTIONS
 from bench.errors import UserError
-from bench.evaluation import sets as module
-from bench.evaluation.sets import EvaluationSets
-from bench.evaluations import LOCAL, CorruptedSet, OutsideSet
-from bench.spec import DataSpec
-from tests.data.images import write_image
-from tests.evaluation.stored import random_images
-from tests.training.runs import DATA
+from bench.evaluation.sets import AttackSet, CorruptedSet, Evaluations, OutsideSet
+from bench.grid import load_grid
+from bench.plan import Plan, ensembles_of, make_plan, print_plan, select, to_json
+from bench.plan.evaluations import evaluation_bytes, evaluation_hours
+from bench.spec.run import DataSpec
+from bench.store.folders import Store
+from bench.store.logits import Ensemble
+from tests.grid_text import load_text, write_grid
 
-CIFAR = DataSpec(name="cifar10", train_images=8, validation_images=2, test_images=6)
-IMAGENET = DataSpec(name="imagenet", train_images=8, validation_images=2, test_images=6)
-TEST = random_images(6)
-
-
-def opened_images(source: str) -> EvaluationImages:
-    return EvaluationImages(TEST.images, TEST.labels, source)
-
-
-class Reader:
-    """Corrupted images that note what is asked of them."""
-
-    def __init__(self, name: str = "", asked: list[tuple[Any, ...]] | None = None) -> None:
-        self.name = name
-        self.asked: list[tuple[Any, ...]] = [] if asked is None else asked
-
-    def read(self, *arguments: Any) -> EvaluationImages:
-        self.asked.append(arguments)
-        return opened_images("corrupted")
+DIGITS = DataSpec(name="digits", train_images=1257, validation_images=180, test_images=360)
+CIFAR = DataSpec(name="cifar10", train_images=45_000, validation_images=5_000, test_images=10_000)
+CELLS = """
+base: {data: digits, model: {depth: 10, width: 1}, recipe: {epochs: 4}}
+replicates: 2
+cells:
+  - {name: one, method: dense}
+  - {name: two, method: dense, members: 2}
+  - {name: pruned, method: prune_finetune, sparsity: 0.8, recipe: {dense_epochs: 3, epochs: 3}}
+"""
 
 
-class Opener:
-    """Stands for a function of bench.data: notes calls, and returns or raises what it was made with."""
-
-    def __init__(self, result: Any) -> None:
-        self.result = result
-        self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        self.calls.append((arguments, named))
-        if isinstance(self.result, Exception):
-            raise self.result
-        return self.result
+def plan_of(folder: Path, evaluations: str, store: Store | None = None, scale: str = "paper") -> Plan:
+    return make_plan(load_text(folder, f"{CELLS}\n{evaluations}"), scale, store)
 
 
-Replace = Callable[[str, Any], Opener]
+def names(evaluations: dict[str, object], data: DataSpec = CIFAR) -> list[str]:
+    made = Evaluations.model_validate(evaluations)
+    return [one.name for one in (*made.ticket_sets(data), *made.attack_sets(data))]
 
 
-@pytest.fixture
-def replaced(monkeypatch: pytest.MonkeyPatch) -> Replace:
-    """Return a function that puts an Opener in the place of one of those that the module imports."""
-
-    def replace(name: str, result: Any) -> Opener:
-        opener = Opener(result)
-        monkeypatch.setattr(module, name, opener)
-        return opener
-
-    return replace
+# -- which sets --------------------------------------------------------------------------------------------------------
 
 
-def sets(root: Path = Path("data"), *, download: bool = False) -> EvaluationSets:
-    return EvaluationSets(root, lambda data: TEST.first(data.test_images), download=download)
+def test_all_types_and_severities_unless_given() -> None:
+    sets = Evaluations.model_validate({"local_c": {}}).ticket_sets(CIFAR)
+    assert sets == tuple(CorruptedSet("local-c", kind, severity) for kind in CORRUPTIONS for severity in range(1, 6))
 
 
-# -- corrupted ---------------------------------------------------------------------------------------------------------
+def test_the_released_set_is_that_of_the_data() -> None:
+    asked: dict[str, object] = {"cifar_c": {"types": ["fog"], "severities": [3]}}
+    assert names(asked) == ["cifar-10-c/fog/3"]
+    assert names(asked, CIFAR.model_copy(update={"name": "cifar100"})) == ["cifar-100-c/fog/3"]
 
 
-def test_local_corruptions_are_made_of_the_test_images_of_the_run(tmp_path: Path) -> None:
-    """On a reader that is the real one."""
-    data = DATA.model_copy(update={"test_images": 6})
-    images = sets(tmp_path)
-    whole, part = (images.open(CorruptedSet(LOCAL, "brightness", 5, count), data) for count in (None, 4))
-    assert whole.images.shape == (6, 32, 32, 3)
-    assert np.array_equal(whole.images[:4], part.images)
-    assert np.array_equal(whole.labels, TEST.labels)
-    assert np.array_equal(part.labels, TEST.labels[:4])
-    assert whole.images.astype(float).mean() > TEST.images.astype(float).mean() + 20
-    assert "digits (official)" in whole.source
-
-
-def test_a_reader_is_opened_once_for_all_types_and_runs_on_the_same_images(replaced: Replace) -> None:
-    reader = Reader()
-    opener = replaced("LocalCorruptions", reader)
-    images = sets()
-    for type in ("fog", "snow"):
-        for severity in (1, 2):
-            images.open(CorruptedSet(LOCAL, type, severity), DATA)
-    # Another split of the training images has the same test images; fewer test images are others.
-    images.open(CorruptedSet(LOCAL, "fog", 1), DATA.model_copy(update={"train_images": 7}))
-    assert len(opener.calls) == 1
-    images.open(CorruptedSet(LOCAL, "fog", 1, 5), DATA)
-    assert len(opener.calls.pop()[0][2].labels) == 5
-    images.open(CorruptedSet(LOCAL, "fog", 1), DATA.model_copy(update={"test_images": 6}))
-    images.open(CorruptedSet(LOCAL, "fog", 1), DATA.model_copy(update={"variant": "folder-1"}))
-    assert len(opener.calls) == 3
-    assert reader.asked == [
-        *[(type, severity, 60) for type in ("fog", "snow") for severity in (1, 2)],
-        *[("fog", 1, 60), ("fog", 1, 5), ("fog", 1, 6), ("fog", 1, 60)],
+def test_what_changes_the_images_of_a_set_is_in_its_name() -> None:
+    assert names({"local_c": {"types": ["fog"], "severities": [3], "images": 500}}) == ["local-c-500-images/fog/3"]
+    assert names({"ood": {"sets": ["svhn"], "folders": {"scans": "x"}, "images": 9}}) == [
+        "ood-9-images/svhn",
+        "ood-9-images/scans",
     ]
-    (name, variant, test, root), _ = opener.calls[-1]
-    assert (name, variant, len(test.labels), root) == ("digits", "folder-1", 6, Path("data"))
+    assert names({"fgsm": {"budgets": [0.5, 8]}, "pgd": {"budgets": [8], "steps": 7, "images": 100}}) == [
+        "fgsm/0.5",
+        "fgsm/8",
+        "pgd-7-100-images/8",
+    ]
 
 
-@pytest.mark.parametrize(("name", "family"), [("cifar10", "cifar-10-c"), ("cifar100", "cifar-100-c")])
-@pytest.mark.parametrize("download", [True, False])
-def test_released_sets_belong_to_the_data(replaced: Replace, name: str, family: str, download: bool) -> None:
-    reader = Reader()
-    opener = replaced("open_released", reader)
-    data = CIFAR.model_copy(update={"name": name})
-    sets(download=download).open(CorruptedSet(family, "fog", 3), data)
-    assert opener.calls == [((name, Path("data")), {"download": download})]
-    assert reader.asked == [("fog", 3, 6)]
+def test_as_many_images_as_there_are_or_more_are_all() -> None:
+    assert names({"fgsm": {"images": 10_000}}) == ["fgsm/8"] == names({"fgsm": {"images": 20_000}})
 
 
-def test_the_released_set_of_other_images_is_refused(replaced: Replace) -> None:
-    opener = replaced("open_released", Reader())
-    data = CIFAR.model_copy(update={"variant": "images-0123"})
-    with pytest.raises(UserError, match=r"evaluations\.cifar_c: cifar-10-c .*images-0123.*local_c"):
-        sets().open(CorruptedSet("cifar-10-c", "fog", 1), data)
-    assert opener.calls == []
+def test_the_size_of_a_subset_of_imagenet_c_is_in_its_name() -> None:
+    data = DataSpec(name="imagenet", train_images=1, validation_images=1, test_images=50_000)
+    asked = {"types": ["fog"], "severities": [3]}
+    assert names({"imagenet_c": asked}, data) == ["imagenet-c/fog/3"]
+    assert names({"imagenet_c": {**asked, "images": 5000}}, data) == ["imagenet-c-5000/fog/3"]
 
 
-def test_what_could_not_be_opened_is_not_tried_again(replaced: Replace) -> None:
-    opener = replaced("open_released", UserError("CIFAR-10-C.tar: no network"))
-    images = sets()
-    for severity in (1, 2, 3):
-        with pytest.raises(UserError, match="no network"):
-            images.open(CorruptedSet("cifar-10-c", "fog", severity), CIFAR)
-    assert len(opener.calls) == 1
-    replaced("LocalCorruptions", Reader())
-    assert images.open(CorruptedSet(LOCAL, "fog", 1), CIFAR).source == "corrupted"
+# -- mistakes ----------------------------------------------------------------------------------------------------------
 
 
-def test_one_damaged_file_is_no_fault_of_the_others(replaced: Replace) -> None:
-    class Damaged(Reader):
-        def read(self, *arguments: Any) -> EvaluationImages:
-            if arguments[0] == "fog":
-                raise UserError("fog.npy: damaged")
-            return super().read(*arguments)
-
-    replaced("open_released", Damaged())
-    images = sets()
-    for _ in range(2):
-        with pytest.raises(UserError, match=r"fog\.npy"):
-            images.open(CorruptedSet("cifar-10-c", "fog", 1), CIFAR)
-        assert images.open(CorruptedSet("cifar-10-c", "snow", 1), CIFAR).source == "corrupted"
-
-
-@pytest.mark.parametrize("family", ["imagenet-c", "imagenet-c-500"])
-def test_imagenet_c_is_read_whole_if_it_is_of_the_size_asked_for(replaced: Replace, family: str) -> None:
-    reader = Reader(family)
-    opener = replaced("open_imagenet_c", reader)
-    sets().open(CorruptedSet(family, "snow", 2), IMAGENET)
-    assert opener.calls == [((Path("data"),), {})]
-    assert reader.asked == [("snow", 2)]
-
-
-@pytest.mark.parametrize(("family", "found"), [("imagenet-c", "imagenet-c-500"), ("imagenet-c-20", "imagenet-c-500")])
-def test_imagenet_c_of_another_size_is_refused(replaced: Replace, family: str, found: str) -> None:
-    reader = Reader(found)
-    replaced("open_imagenet_c", reader)
-    with pytest.raises(UserError, match=rf"{family} is asked for, .* is {found}; set images"):
-        sets().open(CorruptedSet(family, "snow", 2), IMAGENET)
-    assert reader.asked == []
-
-
-# -- out of distribution -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{local: {}}", "evaluations.local: unknown key; did you mean 'local_c'? allowed: cifar_c"),
+        ("{local_c: {types: [fogg]}}", "local_c.types[0]: found 'fogg'; did you mean 'fog'? allowed: brightness"),
+        ("{local_c: {types: []}}", "local_c.types: found an empty list; at least one value is needed"),
+        ("{local_c: {types: [fog, fog]}}", "local_c.types: found a list; 'fog' is there twice"),
+        ("{local_c: {severities: [6]}}", "local_c.severities[0]: found 6; allowed: 1, 2, 3, 4, 5"),
+        ("{local_c: {severities: [true]}}", "local_c.severities[0]: found true; allowed: 1, 2, 3, 4, 5"),
+        ("{local_c: {images: 0}}", "local_c.images: found 0; allowed: at least 1"),
+        ("{local_c: [fog]}", "evaluations.local_c: found a list; allowed: a mapping"),
+        ("{cifar_c: {}}", "evaluations.cifar_c: there is none of digits, only of cifar10, cifar100; local_c makes one"),
+        ("{imagenet_c: {}}", "evaluations.imagenet_c: it is made of images of imagenet, not of digits"),
+        ("{ood: {}}", "evaluations.ood: found a mapping; no set; name some in sets (svhn, cifar10"),
+        ("{ood: {sets: [svnh]}}", "evaluations.ood.sets[0]: found 'svnh'; did you mean 'svhn'?"),
+        ("{ood: {sets: [digits]}}", "evaluations.ood.sets: digits is what these runs are trained on"),
+        ("{ood: {folders: {../x: y}}}", "folders: found the name '../x'; allowed: lower-case letters, digits, - and _"),
+        ("{ood: {folders: {svhn: y}}}", "folders: found the name 'svhn'; allowed: lower-case"),
+        ("{ood: {folders: {test: y}}}", "folders: found the name 'test'; allowed: lower-case"),
+        ("{fgsm: {budgets: [0]}}", "evaluations.fgsm.budgets[0]: found 0; "),
+        ("{pgd: {steps: 0}}", "evaluations.pgd.steps: found 0; allowed: at least 1"),
+        ("{fgsm: {steps: 3}}", "evaluations.fgsm.steps: unknown key"),
+    ],
+)
+def test_a_mistake_is_one_message_with_its_key(tmp_path: Path, text: str, message: str) -> None:
+    path = write_grid(tmp_path, f"{CELLS}\nevaluations: {text}\n")
+    with pytest.raises(UserError) as refused:
+        make_plan(load_grid(path), "paper", None)
+    assert str(refused.value).startswith(f"{path}: evaluations")
+    assert message in str(refused.value)
 
 
-@pytest.mark.parametrize("data", [CIFAR, IMAGENET])
-def test_outside_images_have_the_size_of_the_runs_own(replaced: Replace, data: DataSpec) -> None:
-    opener = replaced("open_outside", opened_images("svhn"))
-    assert sets().open(OutsideSet("svhn", None, 50), data).source == "svhn"
-    size = DATASETS[data.name].image_size
-    wanted = {"size": size, "images": 50, "root": Path("data"), "folder": None, "download": False}
-    assert opener.calls == [(("svhn",), wanted)]
+def test_what_a_scale_asks_for_is_named_there(tmp_path: Path) -> None:
+    grid = load_text(tmp_path, f"{CELLS}\nevaluations: {{}}\nscales: {{tiny: {{evaluations: {{cifar_c: {{}}}}}}}}")
+    make_plan(grid, "paper", None)
+    with pytest.raises(UserError, match=r"scales\.tiny\.evaluations\.cifar_c: there is none of digits"):
+        make_plan(grid, "tiny", None)
 
 
-def test_an_outside_set_is_opened_once_and_tried_once(replaced: Replace) -> None:
-    opener = replaced("open_outside", opened_images("svhn"))
-    images = sets()
-    first = images.open(OutsideSet("svhn"), CIFAR)
-    assert images.open(OutsideSet("svhn"), CIFAR) is first
-    assert len(opener.calls) == 1
-    for other, data in (
-        (OutsideSet("svhn", None, 5), CIFAR),
-        (OutsideSet("mnist"), CIFAR),
-        (OutsideSet("svhn"), IMAGENET),
-    ):
-        images.open(other, data)
-    assert len(opener.calls) == 4
-    failing = replaced("open_outside", UserError("mnist: no network"))
-    for _ in range(3):
-        with pytest.raises(UserError, match="no network"):
-            images.open(OutsideSet("mnist", None, 9), CIFAR)
-    assert len(failing.calls) == 1
+# -- plans -------------------------------------------------------------------------------------------------------------
+
+ASKED = "evaluations: {local_c: {types: [fog, snow], severities: [1, 5]}, fgsm: {budgets: [1, 2]}}"
 
 
-def test_noise_and_digits_need_no_file(tmp_path: Path) -> None:
-    noise = sets(tmp_path).open(OutsideSet("gaussian", None, 12), DATA)
-    digits = sets(tmp_path).open(OutsideSet("digits", None, 7), CIFAR)
-    assert (noise.images.shape, digits.images.shape) == ((12, 32, 32, 3), (7, 32, 32, 3))
-    assert set(noise.labels) == set(digits.labels) == {-1}
+def test_every_run_of_a_cell_is_evaluated_and_mere_parents_are_not(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, ASKED)
+    own = {run for cell in plan.cells for replicate in cell.runs for run in replicate}
+    assert {run.id for run in plan.runs if run.evaluations} == own
+    assert len(own) < len(plan.runs)
+    assert {tuple(one.name for one in run.evaluations) for run in plan.runs if run.id in own} == {
+        ("local-c/fog/1", "local-c/fog/5", "local-c/snow/1", "local-c/snow/5")
+    }
 
 
-def test_a_folder_of_ones_own_is_found_where_it_is_said_to_be(tmp_path: Path) -> None:
-    for number in range(3):
-        write_image(tmp_path / "cats" / f"{number}.png", (number, 5, 6), (40, 50))
-    asked = OutsideSet("cats", str(tmp_path / "cats"), 2)
-    found = sets(tmp_path / "data").open(asked, DATA)
-    assert found.images.shape == (2, 32, 32, 3)
-    assert found.images[0:2][:, 0, 0, 0].tolist() == [0, 1]
-    missing = OutsideSet("dogs", str(tmp_path / "dogs"))
-    with pytest.raises(UserError, match="dogs: no such folder"):
-        sets(tmp_path).open(missing, DATA)
+def test_ensembles_are_the_distinct_replicates_of_cells_the_first_ones_first(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, ASKED)
+    runs = {cell.name: cell.runs for cell in plan.cells}
+    expected = [(name, replicate) for replicate in range(2) for name in ("one", "two", "pruned")]
+    assert [(one.cells, one.ensemble.runs) for one in plan.ensembles] == [
+        ((name,), runs[name][replicate]) for name, replicate in expected
+    ]
+    assert [spec.run_id for one in plan.ensembles for spec in one.specs] == [
+        run for one in plan.ensembles for run in one.ensemble.runs
+    ]
+    assert plan.ensembles[0].evaluations == (AttackSet(0, 1.0), AttackSet(0, 2.0))
 
 
-def test_test_images_are_asked_for_only_where_they_are_corrupted(replaced: Replace) -> None:
-    replaced("open_released", Reader())
-    replaced("open_outside", opened_images("svhn"))
+def test_evaluations_are_no_part_of_what_a_run_is(tmp_path: Path) -> None:
+    assert [run.id for run in plan_of(tmp_path, ASKED).runs] == [run.id for run in plan_of(tmp_path, "").runs]
 
-    def test(_: DataSpec) -> LabelledImages:
-        raise AssertionError("loaded")
 
-    images = EvaluationSets(Path("data"), test)
-    images.open(CorruptedSet("cifar-10-c", "fog", 1), CIFAR)
-    images.open(OutsideSet("svhn"), CIFAR)
-    with pytest.raises(AssertionError):
-        images.open(CorruptedSet(LOCAL, "fog", 1), CIFAR)
+def test_a_plan_without_evaluations_has_none(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "")
+    assert (plan.sets, plan.sets_left, plan.ensembles) == (0, 0, ())
+    assert "evaluation sets" not in shown(plan)
+
+
+def test_a_scale_replaces_what_the_grid_asks_for(tmp_path: Path) -> None:
+    scales = "scales: {tiny: {replicates: 1, evaluations: {ood: {sets: [uniform]}}}, mini: {replicates: 1}}"
+    tiny = plan_of(tmp_path, f"{ASKED}\n{scales}", scale="tiny")
+    assert {one for run in tiny.runs for one in run.evaluations} == {OutsideSet("uniform")}
+    assert tiny.ensembles == ()
+    assert len(plan_of(tmp_path, f"{ASKED}\n{scales}", scale="mini").ensembles) == 3
+
+
+def test_a_grid_that_extends_another_has_evaluations_of_its_own_or_none(tmp_path: Path) -> None:
+    scales = "scales: {tiny: {replicates: 1, evaluations: {ood: {sets: [uniform]}}}}"
+    (tmp_path / "below.yaml").write_text(f"{CELLS}\n{ASKED}\n{scales}\n")
+    above = load_text(tmp_path, "extends: below.yaml\ncells: [{name: other, method: dense, members: 3}]")
+    assert [make_plan(above, scale, None).sets for scale in ("paper", "tiny")] == [0, 0]
+    own = load_text(tmp_path, "extends: below.yaml\nevaluations: {fgsm: {}}")
+    assert [make_plan(own, scale, None).sets for scale in ("paper", "tiny")] == [6, 3]
+
+
+def test_a_scale_has_no_evaluations_without_those_they_stand_for(tmp_path: Path) -> None:
+    path = write_grid(tmp_path, f"{CELLS}\nscales: {{tiny: {{evaluations: {{fgsm: {{}}}}}}}}")
+    with pytest.raises(UserError, match=r"scales\.tiny\.evaluations: the grid has none to stand for"):
+        load_grid(path)
+
+
+def test_selected_runs_bring_the_ensembles_made_of_them_alone(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, ASKED)
+    chosen = select(plan, ["cell=one"])
+    assert [one.cells for one in ensembles_of(plan, chosen)] == [("one",), ("one",)]
+
+
+def test_a_plan_says_how_many_sets_of_what_are_left(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, ASKED)
+    # 4 runs of dense networks and 2 pruned ones see four sets each, 6 ensembles two attacks
+    assert plan.sets == plan.sets_left == 6 * 4 + 6 * 2
+    assert "36 evaluation sets (4 of local-c, 2 of fgsm; by run, attacks by ensemble): 36 left" in shown(plan)
+    document = json.loads(to_json(plan))
+    assert document["totals"]["evaluation_sets_left"] == 36
+    assert document["evaluations"] == {"local-c": 4, "fgsm": 2}
+
+
+@pytest.mark.parametrize(
+    ("steps", "members", "passes"),
+    [
+        (0, 1, 3 + 1),  # forward and backward, then it is met
+        (0, 3, 2 * 3 * 3 + 4 * 3),  # three members one by one, three at once; four crafted versions meet three members
+        (5, 1, 3 * 6 + 2 + 1),  # FGSM's gradient and five more, the harm of its point and of the last
+        (5, 3, 6 * (3 * 6 + 2) + 4 * 3),
+    ],
+)
+def test_passes_of_an_attack(steps: int, members: int, passes: int) -> None:
+    assert AttackSet(steps, 8.0).passes(members) == passes
+
+
+def test_evaluation_is_priced_as_a_third_of_training_an_image(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "evaluations: {local_c: {types: [fog]}, ood: {sets: [digits]}}".replace("digits", "svhn"))
+    seen = 5 * 360 + 26_032
+    own = [run for run in plan.runs if run.evaluations]
+    expected = sum(run.hours / (run.like.epochs * 1257) / 3 * seen for run in own)
+    assert evaluation_hours(plan) == pytest.approx(expected)
+    assert evaluation_bytes(plan) == len(own) * seen * 10 * 4
+    attacked = plan_of(tmp_path, "evaluations: {fgsm: {images: 100}}")
+    hours = {run.id: run.hours / (run.like.epochs * 1257) / 3 for run in attacked.runs}
+    by_hand = 0.0
+    for one in attacked.ensembles:
+        passes = 4 if one.ensemble.members == 1 else 2 * 2 * 3 + 3 * 2
+        by_hand += 100 * passes * sum(hours[run] for run in one.ensemble.runs) / len(one.ensemble.runs)
+    assert evaluation_hours(attacked) == pytest.approx(by_hand)
+
+
+def test_the_order_of_runs_makes_another_ensemble() -> None:
+    assert len({Ensemble(("a", "b"), 2).id, Ensemble(("b", "a"), 2).id, Ensemble(("a", "b"), 1).id}) == 3
+
+
+def shown(plan: Plan) -> str:
+    text = io.StringIO()
+    print_plan(plan, Console(file=text, width=200))
+    return text.getvalue()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bench.models.batch_ensemble import BatchEnsembleNetwork
 from bench.models.build import build_model
-from bench.spec import BatchEnsemble, ModelSpec
+from bench.spec.run import BatchEnsemble, ModelSpec
 
 NETWORKS = [ModelSpec(name="wide_resnet", arguments={"depth": 10, "width": 2})]
 NETWORKS += [ModelSpec(name="resnet_cifar", arguments={"depth": 18})]

@@ -23,7 +23,7 @@ from bench.models.catalog import (
 )
 from bench.models.trace import trace_layers
 from bench.sparsity.network import maskable_weights
-from bench.spec import MULTI_MEMBER, BatchEnsemble, McDropout, Mimo, ModelSpec, MultiMember, TreeNet
+from bench.spec.run import MULTI_MEMBER, BatchEnsemble, McDropout, Mimo, ModelSpec, MultiMember, TreeNet
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *(("wide_resnet", {"depth": d, "width": w}) for d, w in [(10, 1), (10, 3), (16, 2), (22, 1), (28, 10), (40, 2)]),
@@ -216,7 +216,7 @@ def test_tables_need_no_torch() -> None:
     program = """
 import sys
 from bench.models.catalog import NETWORKS, network_layers
-from bench.spec import ModelSpec, TreeNet
+from bench.spec.run import ModelSpec, TreeNet
 for name, network in NETWORKS.items():
     network_layers(ModelSpec(name=name, arguments=network.arguments, ensemble=TreeNet(head_blocks=2)), 10, 32)
 sys.exit('torch' in sys.modules)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bench.models.build import build_model
 from bench.models.dropout import Dropout, MaskDraws, McDropoutNetwork
-from bench.spec import McDropout, ModelSpec
+from bench.spec.run import McDropout, ModelSpec
 
 PLAIN = ModelSpec(name="wide_resnet", arguments={"depth": 16, "width": 1})
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from bench.models.build import build_model
 from bench.models.members import MultiMember, ensemble_loss
-from bench.spec import BatchEnsemble, McDropout, Mimo, ModelSpec, TreeNet
+from bench.spec.run import BatchEnsemble, McDropout, Mimo, ModelSpec, TreeNet
 
 KINDS = [McDropout(rate=0.3, samples=3), Mimo(), BatchEnsemble(), TreeNet(head_blocks=1)]
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)

@@ -10,7 +10,7 @@ from torch.nn import functional
 from bench.models.build import build_model
 from bench.models.mimo import MimoNetwork
 from bench.models.wide_resnet import WideResNet
-from bench.spec import Mimo, ModelSpec
+from bench.spec.run import Mimo, ModelSpec
 
 PLAIN = ModelSpec(name="wide_resnet", arguments={"depth": 10, "width": 1})
 SPECS = [PLAIN, ModelSpec(name="resnet_cifar", arguments={"depth": 18})]

@@ -9,7 +9,7 @@ import torch
 from bench.models.build import build_model
 from bench.models.catalog import Layer, find_network, network_layers
 from bench.sparsity.network import maskable_weights
-from bench.spec import BatchEnsemble, McDropout, Mimo, ModelSpec, TreeNet
+from bench.spec.run import BatchEnsemble, McDropout, Mimo, ModelSpec, TreeNet
 
 SOURCE = """
 import torch

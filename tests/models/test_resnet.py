@@ -8,7 +8,7 @@ from torch import nn
 from bench.models.build import build_model
 from bench.models.parts import Segment
 from bench.models.resnet import ResNet
-from bench.spec import ModelSpec
+from bench.spec.run import ModelSpec
 
 
 def build(name: str, depth: int, classes: int = 10, seed: int = 0) -> ResNet:

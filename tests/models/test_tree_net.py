@@ -6,7 +6,7 @@ import torch
 from bench.models.build import build_model
 from bench.models.catalog import NETWORKS
 from bench.models.tree_net import TreeNetwork
-from bench.spec import ModelSpec, TreeNet
+from bench.spec.run import ModelSpec, TreeNet
 
 CASES = [
     (ModelSpec(name="wide_resnet", arguments={"depth": 10, "width": 1}), 0),

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from bench.models.build import build_model
 from bench.models.wide_resnet import WideResNet
-from bench.spec import ModelSpec
+from bench.spec.run import ModelSpec
 
 
 def build(depth: int, width: int, seed: int = 0, classes: int = 10) -> WideResNet:

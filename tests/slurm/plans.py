@@ -6,14 +6,14 @@ from pathlib import Path
 
 from submitit.core.utils import DelayedSubmission, JobPaths
 
-from bench.evaluations import AttackSet, CorruptedSet, TicketSet
+from bench.evaluation.sets import AttackSet, CorruptedSet, TicketSet
 from bench.plan import EnsemblePlan, Plan, RunPlan
 from bench.plan.records import Status
-from bench.receipts import Ensemble
 from bench.recipes import Setting
 from bench.recipes.fixed import step_decay
-from bench.spec import Augmentation, DataSpec, Execution, ModelSpec, Optimizer, RunSpec
-from bench.store import Store
+from bench.spec.run import Augmentation, DataSpec, Execution, ModelSpec, Optimizer, RunSpec
+from bench.store.folders import Store
+from bench.store.logits import Ensemble
 from slurm.dispatch import Options
 from slurm.element import Element
 from slurm.ledger import BatchFolder, Ledger

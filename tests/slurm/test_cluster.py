@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from analysis.__main__ import main as analysis
-from bench.store import Store
+from bench.store.folders import Store
 from slurm import __main__ as command_line
 from slurm.ledger import BatchFolder, Ledger
 from tests.slurm.cluster import Cluster

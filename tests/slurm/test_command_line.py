@@ -14,9 +14,9 @@ from types import SimpleNamespace
 import pytest
 import typer
 
-from bench.files import write_json
-from bench.lock import RunLock
-from bench.store import Store
+from bench.store.files import write_json
+from bench.store.folders import Store
+from bench.store.lock import RunLock
 from slurm import __main__ as command_line
 from slurm import dispatch
 from slurm.__main__ import main

@@ -13,7 +13,7 @@ from submitit.slurm.test_slurm import mocked_slurm
 
 from bench.grid import load_grid
 from bench.plan import make_plan
-from bench.store import Store
+from bench.store.folders import Store
 from slurm.dispatch import ROOT, Options, make_batch, submit_arrays
 from slurm.ledger import BatchFolder, Ledger
 from slurm.records import Resources
@@ -187,7 +187,7 @@ def test_who_reads_our_output_does_not_wait_for_local_tasks(tmp_path: Path) -> N
     python = "sh -c 'echo $WORD $PPID; exec sleep 20'"
     program = f"""
 from pathlib import Path
-from bench.store import Store
+from bench.store.folders import Store
 from slurm.dispatch import Options, submit_arrays
 from slurm.ledger import Ledger
 from tests.slurm.plans import a_site, array, unit

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from bench.evaluations import AttackSet, CorruptedSet
-from bench.lock import STALE_SECONDS, RunLock
-from bench.signals import StopRequest
-from bench.spec import RunSpec
-from bench.store import Store
+from bench.evaluation.sets import AttackSet, CorruptedSet
+from bench.spec.run import RunSpec
+from bench.store.folders import Store
+from bench.store.lock import STALE_SECONDS, RunLock
+from bench.work.signals import StopRequest
 from slurm import element as under_test
 from slurm.element import Element
 from slurm.ledger import BatchFolder, Ledger

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import UserError
-from bench.evaluations import AttackSet, CorruptedSet, OutsideSet
+from bench.evaluation.sets import AttackSet, CorruptedSet, OutsideSet
 from bench.plan import make_plan, select
-from bench.store import Store
+from bench.store.folders import Store
 from slurm import ledger as ledger_module
 from slurm.ledger import BatchFolder, Ledger, now, writing
 from slurm.records import Batch, EnsembleItem, Mark, Resources, Unit

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.grid import load_grid
-from bench.phases import Inherit
 from bench.plan import make_plan
 from bench.recipes import Setting
 from bench.recipes.fixed import step_decay
-from bench.spec import Augmentation, BatchEnsemble, DataSpec, Execution, Mimo, ModelSpec, Optimizer, RunSpec
+from bench.spec.phases import Inherit
+from bench.spec.run import Augmentation, BatchEnsemble, DataSpec, Execution, Mimo, ModelSpec, Optimizer, RunSpec
 from slurm.records import Resources
 from slurm.resources import (
     GIGABYTES,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.store import Store
+from bench.store.folders import Store
 from slurm.dispatch import Options
 from slurm.ledger import BatchFolder, Ledger
 from slurm.records import Resources, RunItem, Unit

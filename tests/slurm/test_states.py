@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.evaluations import AttackSet, CorruptedSet
-from bench.files import write_json
-from bench.lock import RunLock
-from bench.receipts import Ensemble, Evaluated, evaluated_ensemble
+from bench.evaluation.sets import AttackSet, CorruptedSet
 from bench.recipes import METHODS, Setting
-from bench.spec import RunSpec
-from bench.store import RunFolder, Store
+from bench.spec.run import RunSpec
+from bench.store.files import write_json
+from bench.store.folders import RunFolder, Store
+from bench.store.lock import RunLock
+from bench.store.logits import Ensemble, Evaluated, evaluated_ensemble
 from slurm.ledger import BatchFolder, Ledger
 from slurm.owners import Owners, under_way
 from slurm.records import EnsembleItem, Mark, RunItem, Unit

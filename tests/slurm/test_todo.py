@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.evaluations import OutsideSet
+from bench.evaluation.sets import OutsideSet
 from bench.plan import Plan, RunPlan, make_plan, select
 from bench.plan.records import Status
-from bench.store import Store
+from bench.store.folders import Store
 from slurm.todo import Todo, UnderWay, what_is_left
 from tests.grid_text import load_text
 from tests.slurm.plans import ensemble, fog, plan, run

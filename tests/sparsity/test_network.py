@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bench.phases import RewireRule
 from bench.sparsity import DISTRIBUTIONS, exact_counts
 from bench.sparsity.network import SparseWeights, maskable_weights, random_masks
-from bench.spec import Topology
+from bench.spec.phases import RewireRule
+from bench.spec.run import Topology
 from tests.sparsity import reference
 
 Shapes = dict[str, tuple[int, ...]]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
 from bench.sparsity.network import SparseWeights, full_masks
 from bench.sparsity.prune import pruned_masks
-from bench.spec import Topology
+from bench.spec.run import Topology
 
 SHAPES = {"a": (8, 3, 3, 3), "b": (16, 8, 3, 3), "c": (10, 16)}
 

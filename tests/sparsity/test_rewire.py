@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bench.phases import RewireRule
 from bench.sparsity.rewire import LayerUpdate, keep_largest, rewire_layer
+from bench.spec.phases import RewireRule
 from tests.sparsity import reference
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.phases import RewireRule
 from bench.sparsity.network import SparseWeights, maskable_weights, random_masks
 from bench.sparsity.schedule import drop_fraction
-from bench.spec import Topology
+from bench.spec.phases import RewireRule
+from bench.spec.run import Topology
 
 STEPS, EVERY = 60, 6
 STANDARD = RewireRule()

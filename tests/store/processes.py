@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HOLDER = """
 import sys
 from pathlib import Path
-from bench.lock import LockLostError, RunLock
+from bench.store.lock import LockLostError, RunLock
 with RunLock(Path(sys.argv[1]), heartbeat=float(sys.argv[2])) as lock:
     print("held", flush=True)
     for _ in sys.stdin:
@@ -24,7 +24,7 @@ with RunLock(Path(sys.argv[1]), heartbeat=float(sys.argv[2])) as lock:
 CONTENDER = """
 import json, sys, time
 from pathlib import Path
-from bench.lock import RunLock, RunLockedError
+from bench.store.lock import RunLock, RunLockedError
 print("ready", flush=True)
 start, outcomes, held = float(sys.stdin.readline()), [], []
 for number in range(int(sys.argv[2])):

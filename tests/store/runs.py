@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from bench.data.catalog import DATASETS
-from bench.files import write_json
 from bench.recipes import METHODS, Setting
-from bench.spec import DataSpec, Execution, ModelSpec, Optimizer, RunSpec, Topology
-from bench.store import RunFolder, Store
+from bench.spec.run import DataSpec, Execution, ModelSpec, Optimizer, RunSpec, Topology
+from bench.store.files import write_json
+from bench.store.folders import RunFolder, Store
 
 LOGITS = np.arange(2 * 5 * 3, dtype=np.float32).reshape(2, 5, 3) / 7
 LABELS = np.array([0, 2, 1, 1, 0])

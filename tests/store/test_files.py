@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UserError
-from bench.files import atomic_path, read_json, remove_temporaries, sha256_of, write_json, write_text
+from bench.store.files import atomic_path, read_json, remove_temporaries, sha256_of, write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
-from bench.files import atomic_path
+from bench.store.files import atomic_path
 with atomic_path(Path(sys.argv[1])) as temporary:
     temporary.write_text("new, and complete on disk")
     os.kill(os.getpid(), signal.SIGKILL)

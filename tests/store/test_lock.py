@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-import bench.lock
-from bench.files import remove_temporaries
-from bench.lock import LockLostError, RunLock, RunLockedError, is_live
-from bench.store import RunFolder
+import bench.store.lock
+from bench.store.files import remove_temporaries
+from bench.store.folders import RunFolder
+from bench.store.lock import LockLostError, RunLock, RunLockedError, is_live
 from tests.store.processes import CONTENDER, HOLDER, Process
 
 PATIENCE = 20.0
@@ -159,17 +159,17 @@ class TestRaces:
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         first, second, third = RunLock(path), RunLock(path), RunLock(path)
-        look = bench.lock.is_live
+        look = bench.store.lock.is_live
 
         def first_leaves_and_third_comes(*arguments: Any) -> bool:
-            monkeypatch.setattr(bench.lock, "is_live", look)
+            monkeypatch.setattr(bench.store.lock, "is_live", look)
             first.__exit__()
             live = look(*arguments)
             third.__enter__()
             return live
 
         first.__enter__()
-        monkeypatch.setattr(bench.lock, "is_live", first_leaves_and_third_comes)
+        monkeypatch.setattr(bench.store.lock, "is_live", first_leaves_and_third_comes)
         with pytest.raises(RunLockedError):
             second.__enter__()
         third.__exit__()

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import UserError
-from bench.files import write_json
-from bench.lock import RunLock
-from bench.phases import LearningRate, Phase, TicketPolicy
-from bench.spec import ModelSpec, RunSpec
-from bench.store import RunFolder, Store
+from bench.spec.phases import LearningRate, Phase, TicketPolicy
+from bench.spec.run import ModelSpec, RunSpec
+from bench.store.files import write_json
+from bench.store.folders import RunFolder, Store
+from bench.store.lock import RunLock
 from tests.store.runs import LABELS, LOGITS, MASK, RESULT, WEIGHT, finished_run, run_spec
 
 LISTED = [

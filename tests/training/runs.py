@@ -12,13 +12,13 @@ from bench.data.augment import DeviceImages
 from bench.data.catalog import DATASETS
 from bench.data.dataset import LabelledImages, Split, cut
 from bench.data.digits import load_digits
-from bench.phases import Phase
 from bench.recipes import RELEASED, STANDARD, Lineage, Semantics, Setting
 from bench.recipes.cyclic import snapshot
 from bench.recipes.dynamic import edst
 from bench.recipes.fixed import step_decay
 from bench.recipes.pruning import gradual_pruning, lottery_rewinding
-from bench.spec import (
+from bench.spec.phases import Phase
+from bench.spec.run import (
     Augmentation,
     BatchEnsemble,
     DataSpec,
@@ -30,7 +30,7 @@ from bench.spec import (
     RunSpec,
     Topology,
 )
-from bench.store import Store
+from bench.store.folders import Store
 from bench.training.trainer import Ticket, Trainer
 
 DATA = DataSpec(name="digits", train_images=120, validation_images=60, test_images=60)

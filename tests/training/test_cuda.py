@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from bench.recipes import RELEASED, STANDARD, Semantics
-from bench.runner import run_plan
-from bench.spec import Execution
-from bench.store import Store
+from bench.spec.run import Execution
+from bench.store.folders import Store
+from bench.work.runner import run_plan
 from tests.training.runs import Planned, edst_spec
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from bench.data.augment import DeviceImages
 from bench.data.catalog import DATASETS
-from bench.phases import Phase
 from bench.recipes import Lineage, Setting
 from bench.recipes.cyclic import fge, fge_dst, snapshot, snapshot_dst
 from bench.recipes.dynamic import edst, superposed_edst
 from bench.recipes.fixed import dense
 from bench.recipes.pruning import gradual_pruning, lottery_rewinding, prune_finetune
 from bench.sparsity.network import maskable_weights
-from bench.spec import Optimizer, RunSpec
+from bench.spec.phases import Phase
+from bench.spec.run import Optimizer, RunSpec
 from bench.training.trainer import Ticket, Trainer
 from tests.training.runs import (
     CPU,

@@ -7,14 +7,14 @@ import pytest
 
 from bench.grid import load_grid
 from bench.plan import make_plan
-from bench.runner import run_plan
-from bench.store import Store
+from bench.store.folders import Store
+from bench.work.runner import run_plan
 
 MODULE = """
 import torch
 from torch import nn
 
-from bench.phases import Inherit, LearningRate, Phase, Prune, TicketPolicy
+from bench.spec.phases import Inherit, LearningRate, Phase, Prune, TicketPolicy
 from bench.recipes import Lineage
 
 

@@ -18,13 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bench import provenance
-from bench.runner import run_plan
-from bench.spec import MASK_PREFIX
-from bench.store import Store
+from bench.spec.run import MASK_PREFIX
+from bench.store.folders import Store
 from bench.training.optimizer import NORMS
 from bench.training.ranks import ALONE, Ranks
 from bench.training.sync_norm import synchronise
+from bench.work import provenance
+from bench.work.runner import run_plan
 from tests.training.runs import CPU, dense_spec, planned
 from tests.training.runs import outcome as stored_outcome
 from tests.training.together import (

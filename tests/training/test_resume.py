@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from bench.runner import run_plan
-from bench.signals import EXIT_INTERRUPTED
-from bench.store import Store
+from bench.store.folders import Store
+from bench.work.runner import run_plan
+from bench.work.signals import EXIT_INTERRUPTED
 from tests.training.runs import SPECS, outcome, planned
 
 ROOT = Path(__file__).resolve().parents[2]

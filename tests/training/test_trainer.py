@@ -15,9 +15,9 @@ from bench.recipes.dynamic import edst
 from bench.recipes.fixed import step_decay
 from bench.sparsity import erdos_renyi_kernel, exact_counts
 from bench.sparsity.network import maskable_weights
-from bench.spec import RunSpec
+from bench.spec.run import RunSpec
+from bench.store.probe import decode
 from bench.training.trainer import DivergedError, Ticket, Trainer
-from bench.watched import decode
 from tests.sparsity.reference import drop_and_grow
 from tests.training.runs import (
     CPU,
@@ -277,7 +277,7 @@ def test_every_epoch_records_what_the_ensemble_predicts_of_the_first_validation_
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not augmented, of which "edst released" has its validation images; half precision."""
-    monkeypatch.setattr("bench.watched.MOST_IMAGES", 13)
+    monkeypatch.setattr("bench.store.probe.MOST_IMAGES", 13)
     spec, facts = SPECS[name](), DATASETS["digits"]
     trainer = make_trainer(spec, images=noise(spec.data))
     levels = torch.from_numpy(noise(spec.data).validation.images[:13]) / 255

@@ -26,13 +26,13 @@ from bench.recipes import RELEASED, STANDARD, Semantics, Setting
 from bench.recipes.dynamic import dst, edst
 from bench.recipes.fixed import step_decay
 from bench.recipes.pruning import gradual_pruning, lottery_rewinding
-from bench.runner import run_plan
-from bench.spec import BatchEnsemble, Execution, McDropout, RunSpec, TreeNet
-from bench.store import Store
+from bench.spec.run import BatchEnsemble, Execution, McDropout, RunSpec, TreeNet
+from bench.store.folders import Store
 from bench.training.checkpoint import load_checkpoint, save_checkpoint
 from bench.training.ranks import RankFailedError, Ranks, RanksDifferError
 from bench.training.sync_norm import synchronise
 from bench.training.trainer import Trainer
+from bench.work.runner import run_plan
 from tests.training.runs import (
     CPU,
     DATA,

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 
-import bench.files
 import bench.store
+import bench.store.files
 import bench.training.checkpoint
-from bench.runner import run_plan
-from bench.store import Store
+from bench.store.folders import Store
 from bench.training.trainer import Trainer
+from bench.work.runner import run_plan
 from tests.training.runs import SPECS, planned
 
 
@@ -41,7 +41,7 @@ def arm(where: str) -> None:
 
         Trainer._step = stepping  # type: ignore[method-assign]
     elif kind in ("write", "rename"):
-        real, count = bench.files.atomic_path, 0
+        real, count = bench.store.files.atomic_path, 0
 
         @contextmanager
         def dying(path: Path) -> Iterator[Path]:
@@ -55,7 +55,7 @@ def arm(where: str) -> None:
             if kind == "rename" and count == int(arguments[0]):
                 die()
 
-        for module in (bench.files, bench.store, bench.training.checkpoint):
+        for module in (bench.store.files, bench.store, bench.training.checkpoint):
             module.atomic_path = dying  # type: ignore[attr-defined]
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from bench.data.corruptions import blur, digital, noise, spatter, weather
 from bench.data.corruptions.catalog import CORRUPTIONS, PARAMETERS, SEVERITIES
 from bench.data.corruptions.draws import Draws
-from bench.seeds import derived_seed
+from bench.spec.seeds import derived_seed
 
 # Each takes levels float64 [B, 3, H, W] in 0..255 and its row of PARAMETERS; RANDOM ones take draws between them.
 FIXED: dict[str, Callable[..., Tensor]] = {

@@ -18,7 +18,7 @@ from scipy import ndimage, stats
 
 from bench.data.corruptions.catalog import PARAMETERS
 from bench.data.corruptions.draws import Draws
-from bench.seeds import derived_seed
+from bench.spec.seeds import derived_seed
 
 Pixels = NDArray[np.uint8]
 # float64; SciPy's functions have no types.

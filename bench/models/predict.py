@@ -1,0 +1,60 @@
+"""Logits of a network on a set of images, in batches, without gradients."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bench.data.augment import DeviceImages, EpochDraws
+from bench.models.arithmetic import Forward
+from bench.models.members import MultiMember
+from bench.spec.seeds import derived_seed
+
+BATCH = 500
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    forward: Forward,
+    images: DeviceImages,
+    draws: EpochDraws | None = None,
+    *,
+    sampling: int | None = None,
+    first: int | None = None,
+) -> Tensor:
+    """Return float32 logits [members, images, classes] on the device, in evaluation mode.
+
+    draws      augment the images, in their order (released code: validation passes the training augmentation)
+    sampling   seed of a network that draws its members (MC dropout); None takes its one deterministic prediction
+    first      only so many images, the first ones
+    """
+    model.eval()
+    logits = []
+    count = len(images) if first is None else first
+    for start in range(0, count, BATCH):
+        stop = min(start + BATCH, count)
+        if draws is None:
+            batch = images.plain(start, stop)
+        else:
+            index = torch.arange(start, stop, device=images.labels.device)
+            batch = images.batch(index, draws.offsets[start:stop], draws.flips[start:stop])
+        logits.append(member_logits(model, forward, batch, None if sampling is None else derived_seed(sampling, start)))
+    return torch.cat(logits, dim=1)
+
+
+def member_logits(model: nn.Module, forward: Forward, batch: Tensor, seed: int | None) -> Tensor:
+    """Return float32 logits [members, B, classes] of a batch; differentiable. The model is in evaluation mode.
+
+    seed   of a network that draws its members; None takes its one deterministic prediction
+    """
+    if isinstance(model, MultiMember):
+        return model.member_logits(forward, batch, seed).float()
+    return forward(batch).float().unsqueeze(0)
+
+
+def ensemble_scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Return mean NLL (nats) and accuracy of the members' mean prediction; logits [members, images, classes]."""
+    # One member: the same bits as without any. Of several, cross-entropy normalises the sum of probabilities.
+    mean = logits[0] if len(logits) == 1 else functional.log_softmax(logits, dim=-1).logsumexp(dim=0)
+    loss = functional.cross_entropy(mean, labels)
+    return float(loss), float((mean.argmax(dim=1) == labels).double().mean())

@@ -1,0 +1,161 @@
+"""What a run costs before it is trained: FLOPs from the layer table, hours from measured or stated speed.
+
+Conventions, as in RigL and the paper: a multiply-add is two FLOPs; convolutions and the linear layer
+count, batch norm and activations do not; a training step is three forward passes of the batch (forward, gradient of
+the activations, gradient of the weights), each at the layer-wise density of the masks. The dense gradient of a mask
+update and evaluation are not counted. Masks save these FLOPs on paper only: today's hardware trains a masked network
+at dense speed, so hours come from dense FLOPs.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from statistics import median
+from typing import Any, Literal
+
+from bench.models.catalog import inputs_per_image, passes_per_image
+from bench.models.layers import ModelKey, cached_layers
+from bench.sparsity.distribution import DISTRIBUTIONS
+from bench.spec.phases import GradualPruning, Prune
+from bench.spec.run import DataSpec, McDropout, ModelSpec, RunSpec, Topology
+
+PASSES_A_STEP = 3
+# How the weights that global magnitude leaves divide over the layers is known only when the parent is trained. Planned
+# as if their share of the FLOPs were this times their share of the weights, which is what the 1.75 dense runs of LTR at
+# S=0.8 amount to (protocol: 1 + 3 x 0.25).
+GLOBAL_FLOPS = 1.25
+# Round numbers to plan with until the store has measured its own: one data-centre GPU, two server cores.
+ASSUMED_TFLOPS = {"cuda": 20.0, "cpu": 0.1}
+
+
+def forward_flops(model: ModelSpec, data: DataSpec, topology: Topology | None = None) -> float:
+    """Return the FLOPs of a forward pass of one input, at the layer-wise density of a topology (None: dense)."""
+    density, distribution = (1.0, "erk") if topology is None else (topology.density, topology.distribution)
+    return _forward_flops(ModelKey.of(model), data.name, density, distribution)
+
+
+def prediction_ratio(spec: RunSpec, members: int) -> float:
+    """Return the FLOPs of predicting an image with so many members over those of the plain dense network."""
+    one = forward_flops(spec.model, spec.data, spec.topology) * passes_per_image(spec.model)
+    return one * members / spec.model.members / _forward_flops(ModelKey.plain(spec.model), spec.data.name, 1.0, "erk")
+
+
+def parameters_ratio(spec: RunSpec, members: int) -> float:
+    """Return the active weights of so many members over those of the plain dense network; samples share theirs."""
+    tickets = 1.0 if isinstance(spec.model.ensemble, McDropout) else members / spec.model.members
+    density = 1.0 if spec.topology is None else spec.topology.density
+    whole = _size(ModelKey.of(spec.model), spec.data.name) / _size(ModelKey.plain(spec.model), spec.data.name)
+    return tickets * density * whole
+
+
+def training_flops(spec: RunSpec) -> float:
+    """Return the FLOPs of a run over all its epochs, those of its parent not included."""
+    if spec.topology is None or not spec.starts_dense:
+        epochs = forward_flops(spec.model, spec.data, spec.topology) * spec.epochs
+    else:
+        epochs = forward_flops(spec.model, spec.data) * _dense_epochs(spec, spec.topology)
+    return PASSES_A_STEP * epochs * spec.data.train_images * inputs_per_image(spec.model)
+
+
+def dense_training_flops(spec: RunSpec, epochs: float) -> float:
+    """Return the FLOPs of `epochs` epochs of the run's network, several members and all, without masks."""
+    images = spec.data.train_images * inputs_per_image(spec.model)
+    return PASSES_A_STEP * forward_flops(spec.model, spec.data) * images * epochs
+
+
+def reference_flops(model: ModelSpec, data: DataSpec, epochs: float) -> float:
+    """Return the FLOPs of `epochs` epochs of the plain, dense, single network behind a model."""
+    return PASSES_A_STEP * _forward_flops(ModelKey.plain(model), data.name, 1.0, "erk") * data.train_images * epochs
+
+
+def _dense_epochs(spec: RunSpec, topology: Topology) -> float:
+    """Return how many epochs of the dense network a run that prunes costs."""
+    target = forward_flops(spec.model, spec.data, topology) / forward_flops(spec.model, spec.data)
+    current, total = 1.0, 0.0
+    for phase in spec.phases:
+        if any(isinstance(action, Prune) for action in phase.on_start):
+            current = target
+        if phase.pruning is not None:
+            total += _pruned_epochs(phase.pruning, phase.epochs, spec.steps_per_epoch, target)
+            current = target
+        else:
+            total += phase.epochs * current
+    return total
+
+
+def _pruned_epochs(pruning: GradualPruning, epochs: int, steps_per_epoch: int, target: float) -> float:
+    """Return the share of dense FLOPs summed over a phase, in epochs; layers are pruned in proportion."""
+    first, last = pruning.begin * steps_per_epoch, pruning.end * steps_per_epoch
+    updates = [*range(first + pruning.every, last, pruning.every), last]
+    share, begun, total = 1.0, 0, 0.0
+    for step in updates:
+        total += share * (step - begun)
+        share, begun = 1 - (pruning.progress(step, steps_per_epoch) or 0.0) * (1 - target), step
+    return (total + share * (epochs * steps_per_epoch - begun)) / steps_per_epoch
+
+
+@cache
+def _forward_flops(key: ModelKey, dataset: str, density: float, distribution: str) -> float:
+    layers = cached_layers(key, dataset)
+    total = float(sum(layer.flops for layer in layers))
+    if density == 1:
+        return total
+    if distribution == "global":
+        return min(1.0, GLOBAL_FLOPS * density) * total
+    densities = DISTRIBUTIONS[distribution]({layer.name: layer.shape for layer in layers}, density)
+    return sum(densities[layer.name] * layer.flops for layer in layers)
+
+
+@cache
+def _size(key: ModelKey, dataset: str) -> int:
+    return sum(layer.size for layer in cached_layers(key, dataset))
+
+
+_KINDS: dict[str, Literal["GPU", "CPU"]] = {"cuda": "GPU", "cpu": "CPU"}
+
+
+@dataclass(frozen=True)
+class Hours:
+    """Hours of training of a run, the kind of device they are spent on, and how they were estimated."""
+
+    hours: float
+    device: Literal["GPU", "CPU"]
+    basis: str
+
+
+class Speeds:
+    """Speeds measured in a store, by network, execution and kind of device; a stated rate where there is none.
+
+    throughputs   Store.throughputs()
+    device        "cpu" or "cuda" counts only what was measured there; None prefers a GPU's speed, but assumes a CPU's
+    tflops        the rate to assume; None: ASSUMED_TFLOPS
+    """
+
+    def __init__(self, throughputs: Iterable[Mapping[str, Any]], device: str | None, tflops: float | None) -> None:
+        self._devices = ("cuda", "cpu") if device is None else (device,)
+        self._tflops = ASSUMED_TFLOPS[self._devices[-1]] if tflops is None else tflops
+        measured = defaultdict(list)
+        for one in throughputs:
+            measured[_key(one["device"], one["model"], one["execution"])].append(one)
+        self._measured = {
+            key: (median(float(one["images_per_second"]) for one in found), str(found[-1]["device_name"]))
+            for key, found in measured.items()
+        }
+
+    def estimate(self, spec: RunSpec) -> Hours:
+        """Return the hours of a run: images over the measured images a second, else dense FLOPs over the rate."""
+        for device in self._devices if self._measured else ():
+            found = self._measured.get(_key(device, spec.model.model_dump(), spec.execution.model_dump()))
+            if found is not None:
+                rate, name = found
+                hours = spec.epochs * spec.data.train_images / rate / 3600
+                return Hours(hours, _KINDS[device], f"measured in this store, {rate:,.0f} images/s on {name}")
+        hours = dense_training_flops(spec, spec.epochs) / (self._tflops * 1e12) / 3600
+        kind = _KINDS[self._devices[-1]]
+        return Hours(hours, kind, f"assumed, dense FLOPs at {self._tflops:g} TFLOP/s on a {kind}")
+
+
+def _key(device: str, model: Mapping[str, Any], execution: Mapping[str, Any]) -> str:
+    return json.dumps([device, model, execution], sort_keys=True)

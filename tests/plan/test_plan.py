@@ -1,0 +1,474 @@
+"""Plans: which runs are shared, their identity, order, status and selection."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from bench.errors import UserError
+from bench.grid import load_grid
+from bench.plan import Plan, make_plan, print_plan, select, to_json
+from bench.spec.run import RunSpec, identities, identity
+from bench.store.folders import DataRecord, Store
+from tests.grid_text import PAPER_CONFIGS, load_text
+
+BASE = "base: {data: digits, model: {depth: 10, width: 1}, sparsity: 0.8, recipe: {epochs: 8, update_every: 4}}\n"
+
+
+# Six rows of the paper's table.
+SIX_ROWS = """
+base: {data: cifar10}
+cells:
+  - {name: dense, method: dense}
+  - {name: dense ensemble M=4, method: dense, members: 4}
+  - {name: static M=3 S=0.8, method: static, members: 3, sparsity: 0.8}
+  - {name: DST M=3 S=0.8, method: dst, members: 3, sparsity: 0.8, semantics: released}
+  - {name: EDST M=3 S=0.8, method: edst, members: 3, sparsity: 0.8, semantics: released}
+  - {name: EDST M=7 S=0.9, method: edst, members: 7, sparsity: 0.9, semantics: released}
+scales: {paper: {needs_gpu: true}, tiny: {epochs: 0.04, replicates: 1}}
+"""
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    return make_plan(load_text(tmp_path_factory.mktemp("grid"), SIX_ROWS), "paper", None)
+
+
+def runs_of(plan: Plan, cell: str) -> tuple[tuple[str, ...], ...]:
+    return next(row.runs for row in plan.cells if row.name == cell)
+
+
+# -- sharing, seeds and order ------------------------------------------------------------------------------------------
+
+
+def test_the_single_dense_network_is_member_0_of_the_ensemble(paper: Plan) -> None:
+    single, ensemble = runs_of(paper, "dense"), runs_of(paper, "dense ensemble M=4")
+    assert [replicate[0] for replicate in ensemble] == [replicate[0] for replicate in single]
+    assert [len(replicate) for replicate in ensemble] == [4, 4, 4]
+    shared = [run for run in paper.runs if run.id in {replicate[0] for replicate in single}]
+    assert [run.cells for run in shared] == [("dense", "dense ensemble M=4")] * 3
+    # 12 dense, 9 static, 9 DST, 3 and 3 EDST; the 3 of the single network are among the 12
+    assert (len(paper.runs), paper.unshared_runs) == (36, 39)
+
+
+def test_dst_of_one_to_seven_members_is_seven_runs(tmp_path: Path) -> None:
+    text = f"replicates: 1\n{BASE}axes: {{method: [dst], members: [1, 2, 3, 4, 5, 6, 7]}}"
+    assert len(make_plan(load_text(tmp_path, text), "paper", None).runs) == 7
+
+
+def test_an_edst_ensemble_is_one_run_a_replicate(paper: Plan) -> None:
+    assert [len(replicate) for replicate in runs_of(paper, "EDST M=7 S=0.9")] == [1, 1, 1]
+
+
+def test_seeds_of_replicates_are_disjoint(paper: Plan) -> None:
+    seeds = {run.id: run.spec.seed for run in paper.runs}
+    found = [[seeds[run_id] for run_id in replicate] for replicate in runs_of(paper, "dense ensemble M=4")]
+    assert found == [[18, 19, 20, 21], [118, 119, 120, 121], [218, 219, 220, 221]]
+
+
+def test_the_first_replicate_of_every_cell_comes_first(paper: Plan) -> None:
+    order = {run.id: position for position, run in enumerate(paper.runs)}
+    assert len(order) == len(paper.runs)
+    ranges = []
+    for replicate in range(3):
+        positions = [order[run_id] for cell in paper.cells for run_id in cell.runs[replicate]]
+        assert positions == sorted(positions)  # in the order of the cells
+        ranges.append((min(positions), max(positions)))
+    assert ranges == [(0, 11), (12, 23), (24, 35)]
+
+
+def test_cells_may_have_their_own_number_of_replicates(tmp_path: Path) -> None:
+    text = BASE + "cells: [{name: a, method: dst, replicates: 1}, {name: b, method: dst, batch_size: 64}]"
+    plan = make_plan(load_text(tmp_path, text), "paper", None)
+    assert [run.cells[0] for run in plan.runs] == ["a", "b", "b", "b"]
+
+
+# -- identity ----------------------------------------------------------------------------------------------------------
+
+# The identity of the first run of the CIFAR-10 grid's dense cell, written out by hand. If this test fails, stored
+# results no longer belong to their specs: raise bench.spec.SPEC_VERSION on purpose, or undo the change.
+DENSE_RUN = {
+    "spec_version": 2,
+    "data": {
+        "name": "cifar10",
+        "variant": "official",
+        "train_images": 45000,
+        "validation_images": 5000,
+        "test_images": 10000,
+    },
+    "model": {"name": "wide_resnet", "arguments": {"depth": 28, "width": 10}, "ensemble": None},
+    "topology": None,
+    "phases": [
+        {
+            "name": "train",
+            "epochs": 250,
+            "lr": {"values": [0.1, 0.01, 0.001], "boundaries": [125, 187], "warmup_epochs": 0},
+            "rewire": None,
+            "pruning": None,
+            "on_start": [],
+            "ticket": {"select": "best_validation", "reset_best": True},
+            "keep": [5],
+        }
+    ],
+    "optimizer": {
+        "momentum": 0.9,
+        "nesterov": False,
+        "weight_decay": 0.0005,
+        "decay": "all",
+        "label_smoothing": 0.0,
+    },
+    "batch_size": 128,
+    "augmentation": {"padding": 4, "padding_mode": "reflect", "flip": True},
+    "validation_augmented": False,
+    "execution": {"precision": "fp32", "channels_last": True, "compile": False},
+    "seed": 18,
+    "parent": None,
+}
+
+
+def test_a_run_id_is_the_sha256_of_the_canonical_json(tmp_path: Path) -> None:
+    (cell,) = load_text(tmp_path, "cells: [{name: dense, method: dense, data: cifar10}]").cells
+    text = json.dumps(DENSE_RUN, sort_keys=True, separators=(",", ":"))
+    assert cell.spec.run_id == hashlib.sha256(text.encode()).hexdigest()[:16] == "656d0a9196aaeaed"
+
+
+OTHER_TEXT = {
+    "cifar10": "cifar100",
+    "official": "folder-1234",
+    "wide_resnet": "another",
+    "erk": "uniform",
+    "bernoulli": "exact",
+    "exact": "bernoulli",
+    "gradient": "random",
+    "rewired": "exempt",
+    "all": "lowest_index",
+    "dense": "masked",
+    "constant": "cosine",
+    "after_optimizer": "instead_of_optimizer",
+    "best_validation": "last",
+    "reflect": "zero",
+    "fp32": "tf32",
+    "tf32": "bf16",
+    "explore": "explore 1",
+    "refine 1": "refine",
+    "refine 2": "refine",
+    "refine 3": "refine",
+}
+
+
+def other(value: Any, key: object) -> Any:
+    """Another value of the same kind, allowed in the same place."""
+    if key == "decay":
+        return "not_norm"
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case float():
+            return value / 2 or 0.5
+    return OTHER_TEXT[value]
+
+
+def changed(value: Any, at: object = None) -> Iterator[tuple[str, Any]]:
+    """Yield (path, copy of the JSON value with the leaf there changed) for every leaf."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            for path, replacement in changed(inner, key):
+                copy = value.copy()
+                copy[key] = replacement
+                yield f"{key}.{path}", copy
+    elif value is not None and value != "global_exploration":  # the only action there is
+        yield "", other(value, at)
+
+
+def test_a_change_of_any_field_is_another_run() -> None:
+    grid = load_grid(PAPER_CONFIGS / "cifar10.yaml")
+    spec = next(cell.spec for cell in grid.cells if cell.name == "EDST M=3 S=0.8")
+    document = spec.model_dump(mode="json")
+    ids = {"": identity(spec)}
+    for path, copy in changed(document):
+        if path.endswith("inactive_momentum."):  # refused unless it is the same in all phases
+            continue
+        ids[path] = identity(RunSpec.model_validate_json(json.dumps(copy)))
+    everywhere = spec.model_dump_json().replace('"inactive_momentum":"dense"', '"inactive_momentum":"masked"')
+    ids["inactive_momentum"] = identity(RunSpec.model_validate_json(everywhere))
+    for path in ("topology.", "phases.0.rewire."):  # from something to nothing
+        assert any(key.startswith(path) for key in ids)
+    without_rewire = [phase.model_copy(update={"rewire": None}) for phase in spec.phases]
+    ids["no rewire"] = identity(spec.model_copy(update={"phases": tuple(without_rewire)}))
+    ids["no tickets"] = identity(spec.model_copy(update={"phases": spec.phases[:-1]}))
+    assert len(ids) > 60
+    assert len(set(ids.values())) == len(ids)
+
+
+@given(seeds=st.lists(st.integers(0, 2**63), max_size=5))
+def test_identities_under_other_seeds_are_those_of_specs_with_that_seed(paper: Plan, seeds: list[int]) -> None:
+    spec = paper.runs[-1].spec
+    assert identities(spec, seeds) == [identity(spec.model_copy(update={"seed": seed})) for seed in seeds]
+
+
+def test_every_run_of_a_plan_is_named_by_its_spec(paper: Plan) -> None:
+    assert all(run.id == run.spec.run_id for run in paper.runs)
+
+
+# -- the store ---------------------------------------------------------------------------------------------------------
+
+
+def finish(store: Store, spec: RunSpec, images_per_second: float) -> None:
+    folder = store.run(spec.run_id)
+    folder.write_spec(spec)
+    folder.write_history([])
+    (folder.path / "provenance.json").write_text("{}")
+    measured = {"images_per_second": images_per_second, "device": "cpu", "device_name": "two cores"}
+    folder.finish({**measured, "model": spec.model.model_dump(), "execution": spec.execution.model_dump()})
+
+
+def test_a_plan_knows_what_the_store_has(tmp_path: Path) -> None:
+    grid = load_text(tmp_path, "replicates: 1\n" + BASE + "cells: [{name: a, method: dst, members: 4}]")
+    store = Store(tmp_path / "results")
+    before = make_plan(grid, "paper", store)
+    assert {run.status for run in before.runs} == {"missing"}
+    assert not store.root.exists()
+    done, failed, damaged, _ = before.runs
+    finish(store, done.spec, images_per_second=100.0)
+    finish(store, damaged.spec, images_per_second=100.0)
+    (store.run(damaged.id).path / "spec.yaml").write_text("cut")
+    store.run(failed.id).path.mkdir(parents=True)
+    (store.run(failed.id).path / "error.json").write_text('{"type": "ValueError", "message": "loss is nan"}')
+    after = make_plan(grid, "paper", store)
+    assert [run.status for run in after.runs] == ["done", "failed", "damaged", "missing"]
+    assert after.counts() == {"done": 1, "failed": 1, "damaged": 1, "missing": 1}
+    # 8 epochs of 1257 images at the speed of the run that is done, for the three that are not
+    assert after.hours_left == pytest.approx(3 * 8 * 1257 / 100 / 3600)
+    assert {run.hours_device for run in after.runs} == {"CPU"}
+
+
+def test_substitute_images_are_other_runs(tmp_path: Path) -> None:
+    grid = load_text(tmp_path, "base: {data: cifar10, method: dense}\ncells: [{name: a}]")
+    store = Store(tmp_path / "results")
+    official = make_plan(grid, "paper", store)
+    store.record_data("cifar10", DataRecord("folder-abc", "somewhere.zip", "not the official images"))
+    recorded = make_plan(grid, "paper", store)
+    given_by_user = make_plan(grid, "paper", store, {"cifar10": "folder-abc"})
+    assert recorded.cells[0].data.variant == "folder-abc"
+    assert {run.id for run in recorded.runs} == {run.id for run in given_by_user.runs}
+    assert not {run.id for run in recorded.runs} & {run.id for run in official.runs}
+
+
+def test_the_reference_is_the_dense_cell_of_the_same_data_and_network_else_250_epochs(tmp_path: Path) -> None:
+    rows = """
+    base: {model: {depth: 10, width: 1}}
+    cells:
+      - {name: dense, method: dense, data: digits, recipe: {epochs: 40}}
+      - {name: half, method: dense, data: digits, recipe: {epochs: 20}}
+      - {name: elsewhere, method: dense, data: cifar10, recipe: {epochs: 50}}
+      - {name: other network, method: static, sparsity: 0.5, topology: {distribution: uniform}, data: digits,
+         model: {width: 2}, recipe: {epochs: 100}}
+    scales: {tenth: {epochs: 0.2}}
+    """
+    grid = load_text(tmp_path, rows)
+    for scale in ("paper", "tenth"):
+        ratios = {cell.name: cell.train_flops_ratio for cell in make_plan(grid, scale, None).cells}
+        expected = {"dense": 1.0, "half": 0.5, "elsewhere": 1.0, "other network": 0.5 * 100 / 250}
+        assert ratios == pytest.approx(expected)
+
+
+def test_an_unknown_scale_names_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"no scale 'tinny'; did you mean 'tiny'.*paper, mini, tiny"):
+        make_plan(load_grid(PAPER_CONFIGS / "cifar10.yaml"), "tinny", None)
+
+
+# -- runs that start from others ---------------------------------------------------------------------------------------
+
+PRUNED = """
+replicates: 2
+base: {data: digits, model: {depth: 10, width: 1}, members: 2}
+cells:
+  - {name: dense, method: dense, recipe: {epochs: 6}}
+  - {name: PF, method: prune_finetune, sparsity: 0.8, recipe: {epochs: 4, dense_epochs: 6}}
+  - {name: LTR, method: lottery_rewinding, sparsity: 0.8, recipe: {epochs: 6}}
+scales: {half: {epochs: 0.5}}
+"""
+
+
+@pytest.mark.parametrize("scale", ["paper", "half"])
+def test_a_dense_run_is_the_parent_of_the_networks_pruned_from_it(tmp_path: Path, scale: str) -> None:
+    plan = make_plan(load_text(tmp_path, PRUNED), scale, None)
+    dense, finetuned, rewound = plan.cells
+    # PF prunes each member of the dense ensemble; the members of LTR come from the first one alone.
+    assert finetuned.parents == dense.runs
+    assert rewound.parents == tuple(replicate[:1] for replicate in dense.runs)
+    assert [len(cell.all_runs(0)) for cell in plan.cells] == [2, 4, 3]
+    by_id = {run.id: run for run in plan.runs}
+    assert len(by_id) == 2 * (2 + 2 + 2)
+    for run in plan.runs:
+        assert run.id == run.spec.run_id
+        assert run.parent == (run.spec.parent.run_id if run.spec.parent else None)
+        if run.parent:
+            assert list(by_id).index(run.parent) < list(by_id).index(run.id)
+    seeds = [[by_id[run].seed for run in replicate] for replicate in rewound.runs]
+    assert seeds == [[18, 19], [118, 119]]
+    assert [by_id[run].spec.parent.seed for run in rewound.runs[1]] == [118, 118]  # type: ignore[union-attr]
+
+
+def test_a_child_is_another_run_if_anything_before_it_was_another(tmp_path: Path) -> None:
+    (cell,) = load_text(tmp_path, PRUNED.split("  - {name: LTR")[0].replace("  - {name: dense", "#")).cells
+    assert cell.spec.parent is not None
+    older = cell.spec.parent.model_copy(update={"batch_size": 64})
+    assert cell.spec.model_copy(update={"parent": older}).run_id != cell.spec.run_id
+
+
+def test_a_failed_parent_blocks_its_children_with_the_reason_and_fails_none(tmp_path: Path) -> None:
+    grid, store = load_text(tmp_path, PRUNED), Store(tmp_path / "results")
+    parent = make_plan(grid, "paper", store).cells[2].parents[0][0]
+    store.run(parent).path.mkdir(parents=True)
+    error = {"type": "DivergedError", "message": "mean loss nan"}
+    (store.run(parent).path / "error.json").write_text(json.dumps(error))
+    plan = make_plan(grid, "paper", store)
+    blocked = [run for run in plan.runs if run.status == "blocked"]
+    assert [run.cells for run in blocked] == [("PF",), ("LTR",), ("LTR",)]
+    assert {run.reason for run in blocked} == {f"its parent {parent} failed (DivergedError: mean loss nan)"}
+    assert plan.counts() == {"failed": 1, "blocked": 3, "missing": 8}
+    output = io.StringIO()
+    print_plan(plan, Console(file=output, width=120))
+    assert f"its parent {parent} failed" in output.getvalue()
+    assert [run["reason"] for run in json.loads(to_json(plan))["runs"] if run["status"] == "blocked"] == [
+        run.reason for run in blocked
+    ]
+
+
+def test_parents_come_along_with_the_runs_selected(tmp_path: Path) -> None:
+    plan = make_plan(load_text(tmp_path, PRUNED), "paper", None)
+    chosen = select(plan, ["cell=LTR", "seed=19"])
+    assert [run.cells for run in chosen] == [("dense", "PF", "LTR"), ("LTR",)]
+
+
+def test_fewer_samples_of_a_network_that_draws_them_are_the_same_run(tmp_path: Path) -> None:
+    text = """
+    base: {data: digits, method: dense, model: {depth: 10, width: 1, ensemble: {kind: mc_dropout, samples: 5}}}
+    cells: [{name: one}, {name: five, members: 5}, {name: ten, members: 10}]
+    replicates: 1
+    """
+    plan = make_plan(load_text(tmp_path, text), "paper", None)
+    assert plan.cells[0].runs == plan.cells[1].runs
+    assert [len(cell.runs[0]) for cell in plan.cells] == [1, 1, 2]
+    assert [cell.inference_flops_ratio for cell in plan.cells] == pytest.approx([1, 5, 10])
+
+
+def test_samples_of_several_tickets_are_all_counted(tmp_path: Path) -> None:
+    """The first three of thirty predictions would be one ticket, three times."""
+    cell = "method: snapshot, members: 6, model: {ensemble: {kind: mc_dropout, samples: 3}}, recipe: {cycles: 4}"
+    with pytest.raises(UserError, match="leaves 4 tickets of 3 members each: a multiple of 12"):
+        load_text(tmp_path, f"base: {{data: digits}}\ncells: [{{name: a, {cell}}}]")
+
+
+def test_a_recipe_takes_a_ticket_for_each_network_that_the_members_make(tmp_path: Path) -> None:
+    cell = "method: edst, sparsity: 0.8, members: 9, model: {ensemble: {kind: tree_net, members: 3, head_blocks: 3}}"
+    (found,) = load_text(tmp_path, f"base: {{data: cifar10}}\ncells: [{{name: a, {cell}}}]").cells
+    assert (found.spec.tickets, found.runs_a_replicate) == (3, 1)
+
+
+def test_a_method_has_the_name_that_tables_give_it() -> None:
+    plan = make_plan(load_grid(PAPER_CONFIGS / "cifar10.yaml"), "paper", None)
+    assert {run.cells for run in select(plan, ["method=mimo"])} == {("MIMO M=3",)}
+    beyond = make_plan(load_grid(PAPER_CONFIGS / "ablations/beyond.yaml"), "paper", None)
+    assert beyond.cells[-1].method == "dst tree_net"
+
+
+# -- selection ---------------------------------------------------------------------------------------------------------
+
+
+def test_selections_narrow_down_and_the_same_key_widens(paper: Plan) -> None:
+    def cells_and_seeds(*selections: str) -> list[tuple[str, int]]:
+        return [(run.cells[-1], run.spec.seed) for run in select(paper, selections)]
+
+    assert select(paper, []) == paper.runs
+    assert len(select(paper, ["method=dst"])) == 9
+    assert len(select(paper, ["method=dst", "method=edst"])) == 15
+    assert cells_and_seeds("method=edst", "seed=18") == [("EDST M=3 S=0.8", 18), ("EDST M=7 S=0.9", 18)]
+    assert cells_and_seeds("members=3", "sparsity=0.80", "method=edst", "seed=118") == [("EDST M=3 S=0.8", 118)]
+    assert cells_and_seeds("cell=EDST M=7 S=0.9", "seed=218") == [("EDST M=7 S=0.9", 218)]
+    assert select(paper, [f"run={paper.runs[5].id[:8]}"]) == (paper.runs[5],)
+    assert select(paper, ["status=missing"]) == paper.runs
+
+
+def test_a_shared_run_fits_by_any_one_of_its_cells_but_not_by_a_mixture(paper: Plan) -> None:
+    assert len(select(paper, ["cell=dense"])) == 3
+    assert len(select(paper, ["members=1"])) == 3
+    with pytest.raises(UserError, match="no run fits all"):
+        select(paper, ["cell=dense", "members=4"])
+
+
+@pytest.mark.parametrize(
+    ("selection", "words"),
+    [
+        ("methd=dst", ["--select methd=dst: unknown key 'methd'; did you mean 'method'", "sparsity"]),
+        ("method", ["--select method: no value; write method=VALUE", "dense, static, dst, edst"]),
+        ("method=", ["no value"]),
+        ("method=rst", ["fits no run; did you mean 'dst'", "dense, static, dst, edst"]),
+        ("cell=DST", ["fits no run", "DST M=3 S=0.8"]),
+        ("members=three", ["fits no run", "1, 4, 3, 7"]),
+        ("sparsity=0.85", ["fits no run", "0.0, 0.8, 0.9"]),
+        ("run=xyz", ["fits no run; there are", "and 24 more"]),
+        ("status=done", ["fits no run", "missing"]),
+    ],
+)
+def test_a_selection_that_fits_nothing_says_what_there_is(paper: Plan, selection: str, words: list[str]) -> None:
+    with pytest.raises(UserError) as refused:
+        select(paper, [selection])
+    for word in words:
+        assert word in str(refused.value)
+
+
+# -- how it is shown ---------------------------------------------------------------------------------------------------
+
+
+def test_the_json_has_what_the_contract_promises(paper: Plan) -> None:
+    document = json.loads(to_json(paper))
+    cell_keys = {"name", "method", "members", "sparsity", "replicates", "train_flops_ratio", "inference_flops_ratio"}
+    assert all(cell.keys() >= {*cell_keys, "runs"} for cell in document["cells"])
+    assert all(run.keys() >= {"id", "status", "train_flops", "train_flops_ratio", "hours"} for run in document["runs"])
+    ids = {run["id"] for run in document["runs"]}
+    assert {run_id for cell in document["cells"] for run_id in cell["runs"]} == ids
+    assert document["cells"][1]["runs"] == [run_id for replicate in paper.cells[1].runs for run_id in replicate]
+    assert document["totals"]["runs"] == document["totals"]["missing"] == 36
+    assert document["totals"]["runs_without_sharing"] == 39
+
+
+@pytest.mark.parametrize("scale", ["paper", "tiny"])
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("rows", [6, 13])
+def test_tables_fit_a_terminal_and_cut_nothing(scale: str, width: int, rows: int, tmp_path: Path) -> None:
+    grid = load_text(tmp_path, SIX_ROWS) if rows == 6 else load_grid(PAPER_CONFIGS / "cifar10.yaml")
+    plan = make_plan(grid, scale, None)
+    assert len(plan.cells) == rows
+    stream = io.StringIO()
+    print_plan(plan, Console(file=stream, width=width))
+    text = stream.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    for cell in plan.cells:
+        assert cell.name in text
+    if scale == "tiny" and rows == 6:
+        assert all(run.id in text for run in plan.runs)
+    assert f"{len(plan.runs)} distinct runs" in text
+    assert "TFLOP/s" in text
+    assert ("GPU-hours" in text) == (scale == "paper")
+
+
+def test_a_long_plan_is_cut_and_says_so(tmp_path: Path) -> None:
+    grid = load_text(tmp_path, BASE + f"axes: {{method: [dst], seed: {[1000 * i for i in range(100)]}}}")
+    stream = io.StringIO()
+    print_plan(make_plan(grid, "paper", None), Console(file=stream, width=80))
+    lines = stream.getvalue().splitlines()
+    assert len(lines) < 150
+    assert "... and 40 more cells; --json lists them all" in lines
+    assert "300 distinct runs: 300 missing" in lines

@@ -1,0 +1,432 @@
+"""Evaluating finished runs: what is missing and nothing else, set by set, around damage and interruptions."""
+
+import errno
+import logging
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from bench.errors import UserError
+from bench.models.build import build_model
+from bench.plan import Plan, make_plan
+from bench.spec.run import RunSpec
+from bench.store.folders import Store, samples_file
+from bench.store.lock import LockLostError, RunLock
+from bench.store.logits import Evaluated, evaluated_ensemble
+from bench.work import evaluator
+from bench.work.evaluator import evaluate_plan
+from bench.work.signals import EXIT_INTERRUPTED
+from tests.data.cifar_c import flip_byte, write_release
+from tests.grid_text import load_text
+
+TEXT = """
+base:
+  data: {name: digits, train_images: 60, validation_images: 30, test_images: 30}
+  model: {name: wide_resnet, depth: 10, width: 1}
+replicates: 1
+cells:
+  - {name: dense, method: dense, recipe: {epochs: 3}}
+  - {name: three, method: dense, members: 3, recipe: {epochs: 3}}
+  - {name: snapshots, method: snapshot, members: 2, recipe: {cycle_epochs: 2}}
+"""
+ASKED = """
+evaluations:
+  local_c: {types: [fog, contrast], severities: [1, 3]}
+  ood: {sets: [uniform], images: 20}
+  fgsm: {budgets: [8], images: 10}
+  pgd: {budgets: [8], images: 10, steps: 2}
+"""
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FREETICKETS_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "results")
+
+
+def plan_of(folder: Path, store: Store, evaluations: str = ASKED, text: str = TEXT) -> Plan:
+    return make_plan(load_text(folder, text + evaluations), "paper", store)
+
+
+def finish(store: Store, spec: RunSpec) -> None:
+    """Write a finished run without training it: each ticket has initial weights of its own."""
+    folder = store.run(spec.run_id)
+    folder.write_spec(spec)
+    folder.write_history([])
+    (folder.path / "provenance.json").write_text("{}")
+    tickets = []
+    for index in range(spec.tickets):
+        weights = build_model(spec.model, 10, spec.seed + 1000 * index).state_dict()
+        checksum = folder.write_ticket(index, {name: t.numpy() for name, t in weights.items()}, {})
+        tickets.append({"index": index, "sha256": checksum})
+    folder.write_logits("test", np.zeros((spec.tickets, 1, 10), np.float32), np.zeros(1, np.int64))
+    folder.finish({"tickets": tickets})
+
+
+def finished(folder: Path, store: Store, evaluations: str = ASKED, text: str = TEXT) -> Plan:
+    for run in plan_of(folder, store, evaluations, text).runs:
+        finish(store, run.spec)
+    return plan_of(folder, store, evaluations, text)
+
+
+def evaluate(plan: Plan, store: Store, **options: bool) -> int:
+    return evaluate_plan(plan.runs, plan.ensembles, store, device="cpu", **options)
+
+
+def logits_files(store: Store) -> dict[str, int]:
+    """Return every file of an evaluation set with the time it was written."""
+    files = [*store.root.rglob("logits/*/**/*.safetensors")]
+    return {str(file.relative_to(store.root)): file.stat().st_mtime_ns for file in files}
+
+
+def no_passes(*_: object, **__: object) -> None:
+    raise AssertionError("evaluated again")
+
+
+# -- what is made ------------------------------------------------------------------------------------------------------
+
+
+def test_every_run_and_ensemble_gets_the_sets_it_lacks(tmp_path: Path, store: Store) -> None:
+    plan = finished(tmp_path, store)
+    assert plan.sets == plan.sets_left == 4 * 5 + 3 * 2
+    assert evaluate(plan, store) == 0
+    assert plan_of(tmp_path, store).sets_left == 0
+    snapshots = Evaluated.of_run(store.run(plan.cells[2].runs[0][0]))
+    logits, labels = snapshots.logits("local-c/fog/3")
+    assert (logits.shape, labels.shape) == ((2, 30, 10), (30,))
+    assert snapshots.logits("ood-20-images/uniform")[1].tolist() == [-1] * 20
+    of_three = evaluated_ensemble(store, plan.ensembles[1].ensemble)
+    assert of_three.logits("pgd-2-10-images/8")[0].shape == (4, 3, 10, 10)
+    assert evaluated_ensemble(store, plan.ensembles[0].ensemble).logits("fgsm-10-images/8")[0].shape == (1, 1, 10, 10)
+
+
+def test_finished_sets_are_never_made_twice(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = finished(tmp_path, store)
+    evaluate(plan, store)
+    before = logits_files(store)
+    monkeypatch.setattr(evaluator, "predict_all", no_passes)
+    monkeypatch.setattr(evaluator, "attack_ensemble", no_passes)
+    assert evaluate(plan, store) == 0
+    assert logits_files(store) == before
+
+
+def test_a_set_that_is_added_later_is_made_alone_and_trains_nothing(tmp_path: Path, store: Store) -> None:
+    evaluate(finished(tmp_path, store, "evaluations: {local_c: {types: [fog], severities: [1]}}"), store)
+    before = logits_files(store)
+    more = plan_of(tmp_path, store, "evaluations: {local_c: {types: [fog], severities: [1, 2]}, fgsm: {images: 5}}")
+    assert (more.sets, more.sets_left) == (4 * 2 + 3, 4 + 3)
+    assert evaluate(more, store) == 0
+    after = logits_files(store)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == len(before) + 4 + 3
+
+
+def test_runs_that_are_not_done_are_left_and_so_are_their_ensembles(tmp_path: Path, store: Store) -> None:
+    plan = plan_of(tmp_path, store)
+    finish(store, plan.runs[0].spec)
+    plan = plan_of(tmp_path, store)
+    assert evaluate(plan, store) == 1
+    left = plan_of(tmp_path, store)
+    assert [run.evaluated for run in left.runs] == [5, 0, 0, 0]
+    assert [one.evaluated for one in left.ensembles] == [2, 0, 0]
+
+
+def test_the_first_test_image_is_kept_under_every_corruption(tmp_path: Path, store: Store) -> None:
+    evaluate(finished(tmp_path, store), store)
+    samples = load_file(samples_file(store, "digits", "local-c"))
+    assert samples["severities"].tolist() == [1, 3]
+    assert samples["fog"].shape == samples["contrast"].shape == (3, 32, 32, 3)
+    assert not np.array_equal(samples["fog"][0], samples["fog"][1])
+    assert np.array_equal(samples["fog"][0], samples["contrast"][0])
+
+
+def test_a_finished_store_needs_no_images(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = finished(tmp_path, store)
+    assert evaluate(plan, store) == 0
+
+    def no_images(*_: object) -> None:
+        raise AssertionError("images were opened")
+
+    monkeypatch.setattr(evaluator.Executor, "load_data", no_images)
+    monkeypatch.setattr(evaluator.EvaluationSets, "open", no_images)
+    assert evaluate(plan, store) == 0
+
+
+def test_a_process_that_lost_its_lock_writes_nothing(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = finished(tmp_path, store)
+    real = evaluator.predict_all
+
+    def lose_the_lock(self: RunLock) -> None:
+        raise LockLostError(f"{self.path} now belongs to another process")
+
+    def pass_and_lose(*arguments: object, **options: object) -> object:
+        result = real(*arguments, **options)  # type: ignore[arg-type]
+        monkeypatch.setattr(RunLock, "check", lose_the_lock)
+        return result
+
+    monkeypatch.setattr(evaluator, "predict_all", pass_and_lose)
+    with caplog.at_level(logging.WARNING):
+        assert evaluate(plan, store) == 1
+    assert "left to another process" in caplog.text
+    assert logits_files(store) == {}
+
+
+# -- damage ------------------------------------------------------------------------------------------------------------
+
+
+def one_set(store: Store, plan: Plan) -> Path:
+    return store.run(plan.runs[0].id).path / "logits/local-c/fog/3.safetensors"
+
+
+def test_a_set_that_was_lost_or_cut_is_made_again(tmp_path: Path, store: Store) -> None:
+    plan = finished(tmp_path, store)
+    evaluate(plan, store)
+    file = one_set(store, plan)
+    content = file.read_bytes()
+    for damaged in (None, content[:100]):
+        file.unlink()
+        if damaged is not None:
+            file.write_bytes(damaged)
+        assert plan_of(tmp_path, store).sets_left == 1
+        assert evaluate(plan, store) == 0
+        assert file.read_bytes() == content
+
+
+def test_a_byte_that_was_altered_is_found_by_readers_and_mended_by_retry(tmp_path: Path, store: Store) -> None:
+    plan = finished(tmp_path, store)
+    evaluate(plan, store)
+    file = one_set(store, plan)
+    content = file.read_bytes()
+    flip_byte(file, -1)
+    with pytest.raises(UserError, match=r"fog/3\.safetensors: gone, truncated or altered.*--retry"):
+        Evaluated.of_run(store.run(plan.runs[0].id)).logits("local-c/fog/3")
+    evaluate(plan, store)
+    assert file.read_bytes() != content  # a hash of everything at every call would take minutes
+    assert evaluate(plan, store, retry=True) == 0
+    assert file.read_bytes() == content
+
+
+def test_sets_made_with_other_tickets_do_not_count(tmp_path: Path, store: Store) -> None:
+    plan = finished(tmp_path, store)
+    evaluate(plan, store)
+    spec = plan.runs[0].spec
+    folder = store.run(spec.run_id)
+    weights = build_model(spec.model, 10, 77).state_dict()
+    folder.write_ticket(0, {name: t.numpy() for name, t in weights.items()}, {})
+    folder.finish({"tickets": [{"index": 0}]})
+    again = plan_of(tmp_path, store)
+    assert again.runs[0].evaluated == 0
+    # its own ensemble, and the ensemble of three that it is a member of
+    assert [one.evaluated for one in again.ensembles] == [0, 0, 2]
+    assert evaluate(again, store) == 0
+    assert plan_of(tmp_path, store).sets_left == 0
+
+
+def test_a_damaged_ticket_costs_its_own_sets_alone(
+    tmp_path: Path, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = finished(tmp_path, store)
+    ticket = store.run(plan.runs[0].id).path / "tickets/0.safetensors"
+    flip_byte(ticket, -1)
+    with caplog.at_level(logging.ERROR):
+        assert evaluate(plan, store) == 1
+    assert f"{ticket}: its SHA-256 is not the one in result.json" in caplog.text
+    assert [run.evaluated for run in plan_of(tmp_path, store).runs] == [0, 5, 5, 5]
+
+
+def test_altered_receipts_are_named_and_the_rest_goes_on(
+    tmp_path: Path, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = finished(tmp_path, store)
+    evaluate(plan, store)
+    receipts = store.run(plan.runs[0].id).path / "evaluations.json"
+    receipts.write_text('{"local-c/fog/1": {"bytes": "many"}}')
+    assert [run.evaluated for run in plan_of(tmp_path, store).runs] == [0, 5, 5, 5]
+    with caplog.at_level(logging.ERROR):
+        assert evaluate(plan, store) == 1
+    assert f"{receipts}: not receipts of evaluations" in caplog.text
+    receipts.unlink()
+    assert evaluate(plan, store) == 0
+
+
+def test_a_failure_costs_its_run_alone(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = finished(tmp_path, store)
+    real = evaluator.load_networks
+
+    def fail_once(spec: RunSpec, *arguments: object, **options: object) -> object:
+        if spec.run_id == plan.runs[0].id:
+            raise RuntimeError("CUDA out of memory")
+        return real(spec, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluator, "load_networks", fail_once)
+    with caplog.at_level(logging.ERROR):
+        assert evaluate(plan, store) == 1
+    assert "evaluation failed: RuntimeError: CUDA out of memory" in caplog.text
+    assert [run.evaluated for run in plan_of(tmp_path, store).runs] == [0, 5, 5, 5]
+
+
+def test_a_full_disk_ends_the_call_with_what_to_do(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = finished(tmp_path, store)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Evaluated, "write", full)
+    with pytest.raises(UserError, match="the disk is full; free some space, then run the same command"):
+        evaluate(plan, store)
+
+
+# -- images that are not to be had -------------------------------------------------------------------------------------
+
+CIFAR = TEXT.replace(
+    "{name: digits, train_images: 60, validation_images: 30, test_images: 30}", "{name: cifar10, test_images: 4}"
+)
+RELEASED = "evaluations: {cifar_c: {types: [fog, frost, snow], severities: [1, 5]}}"
+
+
+@pytest.fixture
+def release(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    monkeypatch.setattr(evaluator.Evaluator, "write_samples", lambda *_: None)  # would need the clean images
+    return write_release(data_folder, monkeypatch)
+
+
+def counts(plan: Plan) -> list[int]:
+    return [run.evaluated for run in plan.runs]
+
+
+def test_released_arrays_are_evaluated_with_their_own_labels(
+    tmp_path: Path, store: Store, release: tuple[Path, Path]
+) -> None:
+    del release
+    plan = finished(tmp_path, store, RELEASED, CIFAR)
+    assert evaluate(plan, store) == 0
+    logits, labels = Evaluated.of_run(store.run(plan.runs[0].id)).logits("cifar-10-c/snow/5")
+    assert (logits.shape, labels.tolist()) == ((1, 4, 10), [3, 8, 8, 0])
+
+
+@pytest.mark.parametrize("damage", ["altered", "removed"])
+def test_a_bad_array_is_one_clear_error_and_the_rest_is_evaluated(
+    damage: str, tmp_path: Path, store: Store, release: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, archive = release
+    archive.unlink()
+    array = folder / "frost.npy"
+    if damage == "altered":
+        flip_byte(array, -1)
+    else:
+        array.unlink()
+    plan = finished(tmp_path, store, RELEASED, CIFAR)
+    with caplog.at_level(logging.ERROR):
+        assert evaluate(plan, store) == 1
+    assert counts(plan_of(tmp_path, store, RELEASED, CIFAR)) == [4, 4, 4, 4]
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 1, "an error for a file, not for each run and severity"
+    assert str(array) in errors[0]
+
+
+def test_a_cut_archive_gives_what_is_left_of_it(
+    tmp_path: Path, store: Store, release: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, archive = release
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    content = archive.read_bytes()
+    archive.write_bytes(content[: int(len(content) * 0.7)])
+    plan = finished(tmp_path, store, RELEASED, CIFAR)
+    with caplog.at_level(logging.ERROR):
+        assert evaluate(plan, store) == 1
+    assert counts(plan_of(tmp_path, store, RELEASED, CIFAR)) == [4, 4, 4, 4]
+    assert str(archive) in caplog.text
+
+
+def test_a_set_that_is_nowhere_leaves_the_others_alone(
+    tmp_path: Path,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    attempts = []
+
+    def refuse(*_: object, **__: object) -> None:
+        attempts.append(1)
+        raise UserError("data/CIFAR-10-C.tar: could not be downloaded")
+
+    monkeypatch.setattr("bench.evaluation.open.open_released", refuse)
+    monkeypatch.setattr(evaluator.Evaluator, "write_samples", lambda *_: None)
+    both = "evaluations: {cifar_c: {types: [fog, snow]}, ood: {sets: [gaussian], images: 5}}"
+    plan = finished(tmp_path, store, both, CIFAR)
+    with caplog.at_level(logging.ERROR):
+        assert evaluate(plan, store) == 1
+    assert counts(plan_of(tmp_path, store, both, CIFAR)) == [1, 1, 1, 1]
+    assert len(attempts) == 1
+    assert caplog.text.count("could not be downloaded") == 1
+
+
+def test_images_that_can_not_be_read_cost_their_set_alone(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = evaluator.predict_all
+
+    def fail_on_fog(*arguments: object, **options: object) -> object:
+        if str(arguments[2]).startswith("local-c/fog/"):
+            raise OSError(errno.EIO, "Input/output error", "fog.safetensors")
+        return real(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluator, "predict_all", fail_on_fog)
+    plan = finished(tmp_path, store)
+    with caplog.at_level(logging.ERROR):
+        assert evaluate(plan, store) == 1
+    assert counts(plan_of(tmp_path, store)) == [3, 3, 3, 3]
+    assert "local-c/fog/1 is left out: [Errno 5] Input/output error: 'fog.safetensors'" in caplog.text
+
+
+# -- interruptions and other processes ---------------------------------------------------------------------------------
+
+
+def test_after_a_signal_the_same_call_continues_with_the_next_set(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = finished(tmp_path, store)
+    real, made = evaluator.predict_all, []
+
+    def pass_then_signal(*arguments: object, **options: object) -> object:
+        made.append(arguments[2])
+        result = real(*arguments, **options)  # type: ignore[arg-type]
+        if len(made) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return result
+
+    monkeypatch.setattr(evaluator, "predict_all", pass_then_signal)
+    assert evaluate(plan, store) == EXIT_INTERRUPTED
+    before = logits_files(store)
+    assert len(before) == 3
+    assert evaluate(plan, store) == 0
+    after = logits_files(store)
+    assert {name: after[name] for name in before} == before
+    assert len(made) == 4 * 5 + 1  # the set during which the signal was noticed is begun again
+
+
+def test_a_run_that_another_process_holds_is_left_to_it(
+    tmp_path: Path, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = finished(tmp_path, store)
+    with RunLock(store.run(plan.runs[0].id).path / "lock"), caplog.at_level(logging.WARNING):
+        assert evaluate(plan, store) == 1
+    assert "left to another process" in caplog.text
+    assert [run.evaluated for run in plan_of(tmp_path, store).runs] == [0, 5, 5, 5]
