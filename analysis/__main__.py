@@ -14,7 +14,7 @@ import typer
 from bench.commands.options import GRID_HELP, ScaleName, StorePath, a_folder, run_app
 
 if TYPE_CHECKING:
-    from analysis.sources import Sources
+    from analysis.loading import Loaded
 
 # Without rich, help takes a tenth of a second; tracebacks stay Python's own.
 app = typer.Typer(
@@ -40,12 +40,12 @@ def tables(
     out: OutPath = Path("report"),
 ) -> None:
     """Write the tables of a grid as CSV, Markdown and LaTeX."""
-    from analysis.sheets import all_tables, write_tables
-    from analysis.sources import read_sources
+    from analysis.loading import load
+    from analysis.report import all_tables, write_tables
 
-    sources = read_sources(grid, store, scale)
-    write_tables(all_tables(sources), sources.context, out)
-    _finish(sources, out)
+    loaded = load(grid, store, scale)
+    write_tables(all_tables(loaded), loaded.results.context, out)
+    _finish(loaded, out)
 
 
 @app.command()
@@ -56,12 +56,12 @@ def figures(
     out: OutPath = Path("report"),
 ) -> None:
     """Write the figures of a grid as PNG and PDF, and their captions."""
-    from analysis.gallery import write_pictures
-    from analysis.sources import read_sources
+    from analysis.loading import load
+    from analysis.report import write_figures
 
-    sources = read_sources(grid, store, scale)
-    write_pictures(sources, out)
-    _finish(sources, out)
+    loaded = load(grid, store, scale)
+    write_figures(loaded, out)
+    _finish(loaded, out)
 
 
 @app.command()
@@ -72,19 +72,19 @@ def report(
     out: OutPath = Path("report"),
 ) -> None:
     """Write index.html with all tables, figures and verdicts, and the files it shows in tables/ and figures/."""
+    from analysis.loading import load
     from analysis.report import write_report
-    from analysis.sources import read_sources
 
-    sources = read_sources(grid, store, scale)
-    _finish(sources, write_report(sources, out))
+    loaded = load(grid, store, scale)
+    _finish(loaded, write_report(loaded, out))
 
 
-def _finish(sources: "Sources", written: Path) -> None:
+def _finish(loaded: "Loaded", written: Path) -> None:
     """Say where things are and what was left out; exit code 1 if something was."""
     print(written)
-    for problem in sources.problems:
+    for problem in loaded.problems:
         print(f"left out: {problem}", file=sys.stderr)
-    raise typer.Exit(int(bool(sources.problems)))
+    raise typer.Exit(int(bool(loaded.problems)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,12 +1,12 @@
 """What every table and every figure must say of itself: grid, scale, substitute images, replicates, what is missing."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
 from bench.data.sources import describe
 from bench.plan import Plan
-from bench.store.folders import Store
 
 PAPER_SCALE = "paper"
 # A sentence that names more cells than this is no longer read.
@@ -39,16 +39,18 @@ class Context:
         return " ".join([f"Grid {self.grid}{scale}.", *self.caveats, self.replicates])
 
 
-def make_context(plan: Plan, store: Store, cells: pd.DataFrame) -> Context:
-    """Return what tables and figures of a plan's results state; `cells` as in analysis.results.Results."""
+def make_context(plan: Plan, data_notes: Mapping[tuple[str, str], str], cells: pd.DataFrame) -> Context:
+    """Return what tables and figures of a plan's results state.
+
+    data_notes   what was recorded about the images, by (data set, variant)
+    cells        as in analysis.topic.Results
+    """
     caveats = []
     if plan.scale != PAPER_SCALE:
         caveats.append(f"Scale {plan.scale}: not comparable with published numbers.")
-    records = store.data_records()
     for name, variant in sorted({(cell.data.name, cell.data.variant) for cell in plan.cells}):
         if variant != "official":
-            recorded = records[name].note if name in records and records[name].variant == variant else ""
-            caveats.append(f"Data {name}: {recorded or describe(variant)}")
+            caveats.append(f"Data {name}: {data_notes.get((name, variant)) or describe(variant)}")
     return Context(plan.grid, plan.scale, tuple(caveats), describe_replicates(cells))
 
 
@@ -63,3 +65,9 @@ def describe_replicates(cells: pd.DataFrame) -> str:
     names = [f"{row['cell']} ({row['replicates_done']} of {row['replicates']})" for row in lacking.to_dict("records")]
     more = f" and {len(names) - MOST_NAMES} more cells" if len(names) > MOST_NAMES else ""
     return f"{counted} Incomplete: {', '.join(names[:MOST_NAMES])}{more}."
+
+
+def describe_measured(cells: pd.DataFrame, measured: pd.DataFrame) -> str:
+    """Return the number of replicates behind a frame (cell, replicate): those that were evaluated, not all done."""
+    done = cells["cell"].map(measured.groupby("cell")["replicate"].nunique()).fillna(0).astype(int)
+    return describe_replicates(cells.assign(replicates_done=done))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from analysis.context import Context
-from analysis.tables import Table
+from analysis.table import Table
 from bench.store.files import write_text
 
 NUMBER = re.compile(r"[-+.\d]")

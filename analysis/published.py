@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.plan import method_of
-from bench.spec.run import ModelSpec
+from bench.plan import CellPlan
 
 COLUMNS = ("dataset", "model", "method", "members", "accuracy", "nll", "ece", "source")
 NUMBERS = ("accuracy", "nll", "ece", "corrupted_accuracy", "corrupted_nll", "corrupted_ece")
@@ -62,19 +61,17 @@ def read_published(folder: Path) -> dict[Key, Published]:
     return found
 
 
-def find_published(
-    table: Mapping[Key, Published], dataset: str, model: ModelSpec, method: str, members: int
-) -> Published | None:
+def find_published(table: Mapping[Key, Published], cell: CellPlan) -> Published | None:
     """Return the row of the same data set, network, method and ensemble size, None if nobody published one."""
     # The files call an ensemble of dense networks a method of its own, WRN-28-10 wide_resnet28_10, and ImageNet's
     # ResNet-50 resnet50.
-    method = method_of(method, model)
+    method, members, model = cell.method, cell.members, cell.model
     if method == "dense" and members > 1:
         method = "dense_ensemble"
     elif method == "mc_dropout":
         method = f"mc_dropout_{members}_sample{'s' if members > 1 else ''}"
     arguments = "_".join(str(model.arguments[key]) for key in ("depth", "width") if key in model.arguments)
-    return table.get((dataset, NAMES.get(model.name, model.name) + arguments, method, str(members)))
+    return table.get((cell.data.name, NAMES.get(model.name, model.name) + arguments, method, str(members)))
 
 
 def _number(text: str, where: str) -> float:

@@ -8,40 +8,69 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.formats import WRITERS, to_html
-from analysis.gallery import write_pictures
+from analysis.context import Context
+from analysis.formats import WRITERS, to_html, write_table
+from analysis.loading import Loaded
+from analysis.overview import main_table
 from analysis.page import page
-from analysis.picture import Picture
-from analysis.sheets import all_tables, write_tables
-from analysis.sources import Sources
-from analysis.tables import Table
+from analysis.style import save, with_foot
+from analysis.table import Table
+from analysis.topic import FigureEntry
+from analysis.verdicts import judge, verdict_table
 from bench.store.files import write_text
 
 
-def write_report(sources: Sources, out: Path) -> Path:
+def all_tables(loaded: Loaded) -> list[Table]:
+    """Return the main table, the verdicts (if there are claims about the grid's cells), and those of every topic."""
+    verdicts = judge(loaded.claims, loaded.results)
+    left_out = len(loaded.claims) - len(verdicts)
+    judged = [verdict_table(verdicts, left_out, loaded.results, loaded.claims_notes())] if verdicts else []
+    return [main_table(loaded.results), *judged, *loaded.tables()]
+
+
+def write_tables(tables: Sequence[Table], context: Context, folder: Path) -> None:
+    """Write each table in every format."""
+    for table in tables:
+        write_table(table, context, folder)
+
+
+def write_figures(loaded: Loaded, folder: Path) -> list[FigureEntry]:
+    """Draw every figure as PNG and PDF with the context at its foot, and the captions beside; return what was drawn."""
+    sentence = loaded.results.context.sentence
+    drawn = []
+    captions = [f"# Figures\n\n{sentence}\n"]
+    for entry in loaded.figures():
+        save(with_foot(entry.draw(), sentence), folder, entry.name)
+        captions.append(f"## {entry.name}: {entry.title}\n\n{entry.caption}\n")
+        drawn.append(entry)
+    write_text(folder / "captions.md", "\n".join(captions))
+    return drawn
+
+
+def write_report(loaded: Loaded, out: Path) -> Path:
     """Write index.html, tables/ and figures/ into `out`; return the page."""
-    tables = all_tables(sources)
-    write_tables(tables, sources.context, out / "tables")
-    pictures = write_pictures(sources, out / "figures")
+    tables = all_tables(loaded)
+    write_tables(tables, loaded.results.context, out / "tables")
+    figures = write_figures(loaded, out / "figures")
     first, *rest = tables
     sections = [
-        (first.name, first.title, to_html(first, sources.context)),
-        *((picture.name, picture.title, _figure(picture)) for picture in pictures),
-        *((table.name, table.title, to_html(table, sources.context)) for table in rest),
-        ("files", "Files", _index(tables, pictures)),
+        (first.name, first.title, to_html(first, loaded.results.context)),
+        *((entry.name, entry.title, _figure(entry)) for entry in figures),
+        *((table.name, table.title, to_html(table, loaded.results.context)) for table in rest),
+        ("files", "Files", _index(tables, figures)),
     ]
     index = out / "index.html"
-    write_text(index, page(sources.plan.title or sources.plan.grid, _introduction(sources), sections))
+    write_text(index, page(loaded.plan.title or loaded.plan.grid, _introduction(loaded), sections))
     return index
 
 
-def _introduction(sources: Sources) -> str:
-    context, counts = sources.context, sources.plan.counts()
-    plan = sources.plan
+def _introduction(loaded: Loaded) -> str:
+    context, counts = loaded.results.context, loaded.plan.counts()
+    plan = loaded.plan
     sets = f" {plan.sets - plan.sets_left:,} of {plan.sets:,} evaluation sets are there." if plan.sets else ""
     runs = ", ".join(f"{count} {status}" for status, count in counts.items())
     caveats = "".join(f"<li>{html.escape(caveat)}</li>" for caveat in context.caveats)
-    problems = "".join(f"<li>{html.escape(problem)}</li>" for problem in sources.problems)
+    problems = "".join(f"<li>{html.escape(problem)}</li>" for problem in loaded.problems)
     return (
         f"<p>{html.escape(context.title[0].upper() + context.title[1:])}. {len(plan.cells)} cells, "
         f"{len(plan.runs)} runs: {html.escape(runs)}.{sets} {html.escape(context.replicates)}</p>"
@@ -50,19 +79,19 @@ def _introduction(sources: Sources) -> str:
     )
 
 
-def _figure(picture: Picture) -> str:
-    source = f"figures/{picture.name}"
+def _figure(entry: FigureEntry) -> str:
+    source = f"figures/{entry.name}"
     return (
-        f'<figure><a href="{source}.pdf"><img src="{source}.png" alt="{html.escape(picture.title)}"></a>'
-        f"<figcaption><p>{html.escape(picture.caption)}</p></figcaption></figure>"
+        f'<figure><a href="{source}.pdf"><img src="{source}.png" alt="{html.escape(entry.title)}"></a>'
+        f"<figcaption><p>{html.escape(entry.caption)}</p></figcaption></figure>"
     )
 
 
-def _index(tables: Sequence[Table], pictures: Sequence[Picture]) -> str:
+def _index(tables: Sequence[Table], figures: Sequence[FigureEntry]) -> str:
     def links(folder: str, name: str, suffixes: Sequence[str]) -> str:
         return ", ".join(f'<a href="{folder}/{name}{suffix}">{suffix[1:]}</a>' for suffix in suffixes)
 
     entries = [(table.title, links("tables", table.name, list(WRITERS))) for table in tables]
-    entries += [(picture.title, links("figures", picture.name, [".png", ".pdf"])) for picture in pictures]
+    entries += [(entry.title, links("figures", entry.name, [".png", ".pdf"])) for entry in figures]
     entries.append(("Captions of the figures", '<a href="figures/captions.md">md</a>'))
     return "<ul>" + "".join(f"<li>{html.escape(title)}: {where}</li>" for title, where in entries) + "</ul>"

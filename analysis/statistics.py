@@ -28,6 +28,11 @@ class Estimate:
         """Upper end of the interval."""
         return self.mean + self.half_width
 
+    @property
+    def error_bar(self) -> float | None:
+        """Half the width, None where there is no interval."""
+        return None if math.isnan(self.half_width) else self.half_width
+
 
 def estimate(values: Iterable[float], confidence: float = 0.95) -> Estimate:
     """Return mean and Student-t interval of independent replicates; NaN values (no such quantity) are left out."""

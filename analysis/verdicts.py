@@ -5,7 +5,7 @@ with replicate r of the other, and the Student-t interval of the mean difference
 are exact. The paper's own numbers are not needed for that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,16 +14,14 @@ import pandas as pd
 import yaml
 from pydantic import Field, ValidationError
 
-from analysis.columns import CORRUPTED, MEASURED, PLANNED, Metric
-from analysis.context import Context
+from analysis.columns import Metric
 from analysis.results import Results
 from analysis.statistics import Estimate, estimate
-from analysis.tables import Table, shown, shown_estimate, stated
+from analysis.table import Table, shown, shown_estimate, stated
 from bench.errors import UserError, did_you_mean
 from bench.spec.record import Record
 
 Decision = Literal["supported", "contradicted", "undecided", "not run"]
-METRICS = {**MEASURED, **{metric.key: metric for metric in CORRUPTED}, **PLANNED}
 NOTES = (
     "The difference is positive where it favours the claim; ± is half the 95% interval of Student's t over replicates "
     "paired by their number. Supported: all of the interval is above the claim's margin (0 unless the claim says "
@@ -70,8 +68,11 @@ class Verdict:
     decision: Decision
 
 
-def read_claims(path: Path) -> list[Claim]:
-    """Return the claims of a YAML file, none if it does not exist; UserError that names file and key of a mistake."""
+def read_claims(path: Path, metrics: Collection[str]) -> list[Claim]:
+    """Return the claims of a YAML file about these metrics; UserError that names file and key of a mistake.
+
+    None if there is no file.
+    """
     if not path.exists():
         return []
     try:
@@ -83,8 +84,8 @@ def read_claims(path: Path) -> list[Claim]:
         raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     for claim in claims:
         for side in _sides(claim):
-            if side.metric not in METRICS:
-                hint = did_you_mean(side.metric, METRICS)
+            if side.metric not in metrics:
+                hint = did_you_mean(side.metric, metrics)
                 raise UserError(f"{path}: claim {claim.id!r}: metric {side.metric!r}{hint}")
     return claims
 
@@ -95,18 +96,21 @@ def judge(claims: Sequence[Claim], results: Results) -> list[Verdict]:
     return [_verdict(claim, results) for claim in claims if {side.cell for side in _sides(claim)} <= known]
 
 
-def verdict_table(verdicts: Sequence[Verdict], left_out: int, context: Context, corrupted: str = "") -> Table:
+def verdict_table(
+    verdicts: Sequence[Verdict], left_out: int, results: Results, topic_notes: Sequence[str] = ()
+) -> Table:
     """Return the verdicts as a table; `left_out` claims are about cells that the grid does not have.
 
-    corrupted   in words, the images that corrupted metrics are of
+    topic_notes   what a reader has to know about the metrics of topics
     """
+    context = results.context
     head = ("Claim", "Where", "Metric", "Left", "Right", "Difference", "n", "Verdict")
     rows, numbers = [], []
     for verdict in verdicts:
         claim, difference = verdict.claim, verdict.difference
-        metric = METRICS[claim.left.metric]
-        left = _side_text(claim.left, verdict.left, metric)
-        right = _side_text(claim.right, verdict.right, metric)
+        metric = results.metrics[claim.left.metric]
+        left = _side_text(claim.left, verdict.left, metric, results.metrics)
+        right = _side_text(claim.right, verdict.right, metric, results.metrics)
         favour, n = shown_estimate(difference, metric.digits), str(difference.n or "")
         rows.append((claim.text, claim.where, metric.head, left, right, favour, n, verdict.decision))
         numbers.append(
@@ -122,9 +126,7 @@ def verdict_table(verdicts: Sequence[Verdict], left_out: int, context: Context, 
                 "verdict": verdict.decision,
             }
         )
-    notes = [NOTES, *([] if context.comparable else [SCALE_NOTE])]
-    if corrupted:
-        notes.append(f"Corrupted images are {corrupted}.")
+    notes = [NOTES, *([] if context.comparable else [SCALE_NOTE]), *topic_notes]
     if left_out:
         notes.append(f"{left_out} more claims are about cells that this grid does not have.")
     frame = stated(pd.DataFrame(numbers), context)
@@ -158,11 +160,11 @@ def _values(side: Side | float, results: Results) -> "float | pd.Series[float]":
     """Return a number, or what was measured by replicate, in the units of the tables."""
     if isinstance(side, float):
         return side
-    metric = METRICS[side.metric]
-    if side.metric in PLANNED:
+    metric = results.metrics[side.metric]
+    if metric.measured_on == "plan":
         return float(results.cells.loc[results.cells["cell"] == side.cell, metric.key].iloc[0]) * metric.factor
-    own = results.replicates[results.replicates["cell"] == side.cell]
-    return own.set_index("replicate")[metric.key] * metric.factor
+    measured = results.replicates[results.replicates["cell"] == side.cell]
+    return measured.set_index("replicate")[metric.key] * metric.factor
 
 
 def _mean(values: "float | pd.Series[float]") -> float:
@@ -173,9 +175,9 @@ def _sides(claim: Claim) -> list[Side]:
     return [side for side in (claim.left, claim.right) if isinstance(side, Side)]
 
 
-def _side_text(side: Side | float, value: float, metric: Metric) -> str:
+def _side_text(side: Side | float, value: float, metric: Metric, metrics: Mapping[str, Metric]) -> str:
     """Return "cell: value", with the name of the metric where the other side has another."""
     if isinstance(side, float):
         return shown(value, metric.digits)
-    name = side.cell if side.metric == metric.key else f"{side.cell}, {METRICS[side.metric].head}"
+    name = side.cell if side.metric == metric.key else f"{side.cell}, {metrics[side.metric].head}"
     return f"{name}: {shown(value, metric.digits) or 'not run'}"

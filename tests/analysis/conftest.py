@@ -4,8 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
-from analysis.sources import Sources, read_sources
+from analysis.loading import Loaded, load
+from analysis.topic import FigureEntry
 from bench.grid import Grid, load_grid
 from bench.plan import Plan, make_plan
 from bench.store.folders import Store
@@ -66,31 +68,43 @@ def full(plan: Plan, store: Store) -> Store:
 
 
 @pytest.fixture
-def read(grid: Grid, store: Store) -> Callable[..., Sources]:
-    def read_it(scale: str = "paper") -> Sources:
-        return read_sources(grid.path, store.root, scale)
+def read(grid: Grid, store: Store) -> Callable[..., Loaded]:
+    def read_it(scale: str = "paper") -> Loaded:
+        return load(grid.path, store.root, scale)
 
     return read_it
 
 
 @pytest.fixture(scope="session")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     """What a full store gives, read once: not to be changed."""
     folder = tmp_path_factory.mktemp("full")
     path = folder / "small.yaml"
     path.write_text(GRID)
     made = Store(folder / "results")
     fill(made, make_plan(load_grid(path), "paper", made))
-    return read_sources(path, made.root, "paper")
+    return load(path, made.root, "paper")
 
 
 @pytest.fixture(scope="session")
 def robust(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The same grid with all of its runs evaluated on everything, made once: not to be changed."""
-    return make(tmp_path_factory.mktemp("robust"), GRID + EVALUATIONS, watched=12)
+    return make(tmp_path_factory.mktemp("robust"), GRID + EVALUATIONS, probe_images=12)
 
 
 @pytest.fixture
 def evaluated(robust: Made, tmp_path: Path) -> Made:
     """The same, to be changed."""
     return robust.copied(tmp_path / "copy")
+
+
+@pytest.fixture(scope="session")
+def drawn(loaded: Loaded) -> dict[str, tuple[FigureEntry, Figure]]:
+    """Every figure of a full store with its entry, drawn once: not to be changed."""
+    return {entry.name: (entry, entry.draw()) for entry in loaded.figures()}
+
+
+@pytest.fixture(scope="session")
+def all_of_it(robust: Made) -> Loaded:
+    """What that store gives, read once: not to be changed."""
+    return robust.read()

@@ -1,6 +1,6 @@
 """Whether a figure can be read: what leaves it, what is too small for print, what lies on something else."""
 
-from analysis.figures.style import with_foot
+from analysis.style import with_foot
 
 
 def overlapping(artists):

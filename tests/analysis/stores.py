@@ -1,14 +1,19 @@
 """Stores in which all that a grid asks for is done, what to look up in them, and how to damage them."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from analysis.sources import Sources, read_sources
+from analysis.loading import Loaded, load
+from analysis.reading import StoreView
 from bench.grid import load_grid
 from bench.plan import Plan, make_plan
 from bench.store.folders import Store
 from tests.analysis.synthetic import evaluate, fill
+
+N = TypeVar("N")
 
 
 @dataclass(frozen=True)
@@ -28,16 +33,22 @@ class Made:
         shutil.copytree(self.path.parent, folder)
         return Made(folder / self.path.name, Store(folder / self.store.root.name))
 
-    def read(self) -> Sources:
-        return read_sources(self.path, self.store.root, "paper")
+    def read(self) -> Loaded:
+        return load(self.path, self.store.root, "paper")
 
 
-def make(folder: Path, text: str, *, images: int = 60, watched: int = 0) -> Made:
+def numbers_of(load_numbers: Callable[[StoreView], N], plan: Plan, store: Store) -> tuple[N, tuple[str, ...]]:
+    """Return the numbers of a topic, and the problems met while they were read."""
+    view = StoreView(plan, store)
+    return load_numbers(view), view.problems
+
+
+def make(folder: Path, text: str, *, images: int = 60, probe_images: int = 0) -> Made:
     """Write a grid with this text, its runs, and its evaluation sets on as many images as the test images."""
     path = folder / "small.yaml"
     path.write_text(text)
     made = Made(path, Store(folder / "results"))
-    fill(made.store, made.plan, images=images, watched=watched)
+    fill(made.store, made.plan, images=images, probe_images=probe_images)
     evaluate(made.store, made.plan, images=images)
     return made
 

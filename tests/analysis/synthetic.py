@@ -46,8 +46,8 @@ def noise_of(name: str, seed: int, members: int, images: int, strength: float) -
     return (noise + np.eye(CLASSES)[labels_of(images)] * strength).astype(np.float32)
 
 
-def history_of(spec: RunSpec, watched: int = 0) -> list[dict]:
-    """One line an epoch, the loss falling with the learning rate; with predictions on so many `watched` images."""
+def history_of(spec: RunSpec, probe_images: int = 0) -> list[dict]:
+    """One line an epoch, the loss falling with the learning rate; with predictions on so many `probe_images` images."""
     rng = np.random.default_rng(spec.seed)
     lines, loss = [], 2.3
     for phase in spec.phases:
@@ -71,12 +71,12 @@ def history_of(spec: RunSpec, watched: int = 0) -> list[dict]:
                     "updates": [],
                 }
             )
-            if watched:
-                lines[-1]["predictions"] = encode(watched_of(spec.seed, len(lines), watched))
+            if probe_images:
+                lines[-1]["predictions"] = encode(probe_of(spec.seed, len(lines), probe_images))
     return lines
 
 
-def watched_of(seed: int, epoch: int, images: int) -> np.ndarray:
+def probe_of(seed: int, epoch: int, images: int) -> np.ndarray:
     """Probabilities [images, classes] that walk from chance towards the labels, each run on a way of its own."""
     aim = np.eye(CLASSES)[labels_of(images)] + np.random.default_rng(seed).uniform(0, 0.3, (images, CLASSES))
     share = epoch / (epoch + 4)
@@ -128,14 +128,14 @@ def write_run(
     labels: np.ndarray,
     *,
     missing: Collection[int] = (),
-    watched: int = 0,
+    probe_images: int = 0,
 ) -> None:
     """Write a finished run with these logits [members, images, classes]; the `missing` tickets were never taken.
 
-    watched   the number of images on which its history records predictions
+    probe_images   the number of images on which its history records predictions
     """
     folder = store.run(spec.run_id)
-    history = history_of(spec, watched)
+    history = history_of(spec, probe_images)
     kept = [index for index in range(spec.tickets) if index not in missing]
     members = [index * spec.model.members + own for index in kept for own in range(spec.model.members)]
     folder.write_spec(spec)
@@ -169,14 +169,14 @@ def fill(
     *,
     images: int = 300,
     leave_out: Collection[str] = (),
-    watched: int = 0,
+    probe_images: int = 0,
 ) -> None:
     """Write every run of a plan but those of the ids left out."""
     methods = {run: cell.method for cell in plan.cells for runs in cell.runs for run in runs}
     for run in plan.runs:
         if run.id not in leave_out:
             logits = logits_of(methods[run.id], run.spec.seed, members_of(run.spec), images)
-            write_run(store, run.spec, logits, labels_of(images), watched=watched)
+            write_run(store, run.spec, logits, labels_of(images), probe_images=probe_images)
 
 
 def evaluate(store: Store, plan: Plan, *, images: int = 60, leave_out: Collection[str] = ()) -> None:

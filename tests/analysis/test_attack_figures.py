@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from analysis.figures.attacks import robust_accuracy, transfer_maps, transfer_matrix
-from tests.analysis.test_corruption_figures import assert_legible, bands, cells_of, curves, of
+from analysis.attacks.figures import robust_accuracy, transfer_maps, transfer_matrix
+from tests.analysis.stores import of
+from tests.analysis.test_corruption_figures import assert_legible, bands, cells_of, curves
 
 
 def frames(cells, replicates=3, members=3, attacks=("fgsm", "pgd-20"), budgets=(1, 2, 4, 8)):

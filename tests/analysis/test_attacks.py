@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import scipy.special
 
-from analysis.attacks import load_attacks
+from analysis.attacks.numbers import load_attacks
+from analysis.attacks.table import attacks_table
 from bench.store.logits import RECEIPTS, Ensemble, ensemble_folder, evaluated_ensemble
 from tests.analysis.conftest import GRID
-from tests.analysis.stores import cell_of, flip_a_bit, make, of, truncate
+from tests.analysis.lookup import column, mean_and_half_width
+from tests.analysis.stores import cell_of, flip_a_bit, make, numbers_of, of, truncate
 from tests.analysis.synthetic import FACTS, attack_logits, labels_of, logits_of
 
 IMAGES = 40  # of the 60 test images
@@ -29,7 +31,7 @@ def accuracies(logits, labels):
 
 @pytest.fixture(scope="module")
 def found(robust):
-    return load_attacks(robust.plan, robust.store)
+    return numbers_of(load_attacks, robust.plan, robust.store)[0]
 
 
 @pytest.mark.parametrize("cell", ["dense ensemble M=2", "DST M=2 S=0.8", "EDST M=3 S=0.9"])
@@ -72,7 +74,7 @@ def test_clean_accuracy_is_on_the_images_that_were_attacked(robust, found):
 
 def test_without_a_number_of_images_all_of_them_count(tmp_path):
     made = make(tmp_path, GRID + "evaluations: {fgsm: {budgets: [4]}}")
-    found = load_attacks(made.plan, made.store)
+    found, _ = numbers_of(load_attacks, made.plan, made.store)
     assert set(found.clean["images"]) == set(found.accuracy["images"]) == {60}
     assert set(found.accuracy["attack"]) == {"fgsm"}
 
@@ -81,7 +83,7 @@ def test_of_a_network_that_draws_members_only_the_whole_is_attacked(tmp_path):
     text = GRID.split("cells:")[0].replace("width: 1}", "width: 1, ensemble: {kind: mc_dropout, samples: 5}}")
     text += "cells: [{name: two, method: dense, members: 2}, {name: five, method: dense, members: 5}]\n"
     made = make(tmp_path, text + "evaluations: {fgsm: {budgets: [8]}, pgd: {budgets: [8], steps: 5}}")
-    found = load_attacks(made.plan, made.store)
+    found, _ = numbers_of(load_attacks, made.plan, made.store)
     for cell, members in (("two", 2), ("five", 5)):
         own = of(found.accuracy, cell=cell, replicate=1, attack="fgsm")
         assert set(own["crafted_on"]) == {"ensemble"}
@@ -95,7 +97,7 @@ def rewritten(made, cell, name, change):
     plan = ensemble_of(made.plan, cell, 1)
     logits, labels = change(attack_logits(plan, name)), labels_of(IMAGES)
     evaluated_ensemble(made.store, plan.ensemble).write(name, logits, labels[: logits.shape[2]], **FACTS)
-    return load_attacks(made.plan, made.store)
+    return numbers_of(load_attacks, made.plan, made.store)
 
 
 def strengthened(member):
@@ -108,21 +110,21 @@ def strengthened(member):
     return change
 
 
-def test_as_written_pgd_is_never_weaker(found):
-    assert found.problems == ()
+def test_as_written_pgd_is_never_weaker(robust):
+    assert numbers_of(load_attacks, robust.plan, robust.store)[1] == ()
 
 
 @pytest.mark.parametrize(("member", "named"), [(0, "member 1"), (-1, "the ensemble")])
 def test_pgd_that_is_weaker_than_fgsm_where_it_was_crafted_is_reported(evaluated, member, named):
-    found = rewritten(evaluated, "DST M=2 S=0.8", SETS[2], strengthened(member))
-    (problem,) = found.problems
+    found, problems = rewritten(evaluated, "DST M=2 S=0.8", SETS[2], strengthened(member))
+    (problem,) = problems
     assert problem.startswith(f"DST M=2 S=0.8, replicate 1: pgd-5 at 8/255 on {named} leaves more accuracy than fgsm")
     assert len(of(found.accuracy, cell="DST M=2 S=0.8", replicate=1)) == 3 * 9
 
 
 def test_attacks_on_different_numbers_of_images_are_not_compared(evaluated):
-    found = rewritten(evaluated, "dense", SETS[2], lambda logits: strengthened(-1)(logits)[:, :, :20])
-    assert found.problems == ()
+    _, problems = rewritten(evaluated, "dense", SETS[2], lambda logits: strengthened(-1)(logits)[:, :, :20])
+    assert problems == ()
 
 
 def test_attacks_on_networks_that_draw_members_are_not_compared(tmp_path):
@@ -130,8 +132,8 @@ def test_attacks_on_networks_that_draw_members_are_not_compared(tmp_path):
     text += "cells: [{name: two, method: dense, members: 2}]\n"
     images = "budgets: [8], images: 40"
     made = make(tmp_path, text + f"evaluations: {{fgsm: {{{images}}}, pgd: {{{images}, steps: 5}}}}")
-    found = rewritten(made, "two", SETS[2], strengthened(-1))
-    assert found.problems == ()
+    found, problems = rewritten(made, "two", SETS[2], strengthened(-1))
+    assert problems == ()
     own = of(found.accuracy, replicate=1, evaluated_on="ensemble").set_index("attack")["accuracy"]
     assert own["pgd-5"] > own["fgsm"]
 
@@ -140,10 +142,10 @@ def test_an_attack_that_is_not_there_yet_has_no_clean_accuracy_either(evaluated)
     plan = ensemble_of(evaluated.plan, "dense", 1)
     path = ensemble_folder(evaluated.store, plan.ensemble) / RECEIPTS
     path.write_text(path.read_text().replace("pgd-5-", "pgd-7-"))
-    found = load_attacks(evaluated.plan, evaluated.store)
+    found, problems = numbers_of(load_attacks, evaluated.plan, evaluated.store)
     assert set(of(found.accuracy, cell="dense", replicate=1)["attack"]) == {"fgsm"}
     assert list(of(found.clean, cell="dense", replicate=1)["attack"]) == ["fgsm"]
-    assert found.problems == ()
+    assert problems == ()
 
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit])
@@ -151,9 +153,9 @@ def test_a_damaged_file_is_named_and_the_other_attacks_are_read(evaluated, damag
     plan = ensemble_of(evaluated.plan, "DST M=2 S=0.8", 1)
     path = ensemble_folder(evaluated.store, plan.ensemble) / "logits" / f"{SETS[0]}.safetensors"
     damage(path)
-    found = load_attacks(evaluated.plan, evaluated.store)
-    assert len(found.problems) == 1
-    assert str(path) in found.problems[0]
+    found, problems = numbers_of(load_attacks, evaluated.plan, evaluated.store)
+    assert len(problems) == 1
+    assert str(path) in problems[0]
     own = of(found.accuracy, cell="DST M=2 S=0.8", replicate=1)
     assert set(zip(own["attack"], own["budget"], strict=True)) == {("fgsm", 8.0), ("pgd-5", 8.0)}
     assert set(of(found.clean, cell="DST M=2 S=0.8", replicate=1)["attack"]) == {"fgsm", "pgd-5"}
@@ -164,13 +166,46 @@ def test_damaged_test_logits_cost_the_clean_accuracy_alone(evaluated):
     run = cell_of(evaluated.plan, "EDST M=3 S=0.9").runs[0][0]
     path = evaluated.store.run(run).path / "logits" / "test.safetensors"
     truncate(path)
-    found = load_attacks(evaluated.plan, evaluated.store)
-    assert [str(path) in problem for problem in found.problems] == [True]
+    found, problems = numbers_of(load_attacks, evaluated.plan, evaluated.store)
+    assert [str(path) in problem for problem in problems] == [True]
     assert of(found.clean, cell="EDST M=3 S=0.9", replicate=1).empty
     assert len(of(found.accuracy, cell="EDST M=3 S=0.9", replicate=1)) == 3 * 16
 
 
-def test_a_plan_that_asks_for_nothing_gives_empty_frames(sources):
-    assert sources.attacks.accuracy.empty
-    assert sources.attacks.clean.empty
-    assert sources.attacks.problems == ()
+def test_a_plan_that_asks_for_nothing_gives_empty_frames(loaded):
+    assert loaded.numbers("attacks").accuracy.empty
+    assert loaded.numbers("attacks").clean.empty
+
+
+def test_accuracy_under_attack_by_hand(all_of_it):
+    table = attacks_table(all_of_it.numbers("attacks"), all_of_it.results)
+    frame = of(all_of_it.numbers("attacks").accuracy, cell="EDST M=3 S=0.9", attack="fgsm", budget=8.0)
+    itself = frame["crafted_on"] == frame["evaluated_on"]
+    by_member = frame["crafted_on"] != "ensemble"
+    expected = {
+        "Ensemble (%)": frame[itself & ~by_member],
+        "Members (%)": frame[itself & by_member],
+        "Transferred (%)": frame[by_member & (frame["evaluated_on"] == "ensemble")],
+    }
+    for head, rows in expected.items():
+        values = [of(rows, replicate=replicate)["accuracy"].mean() * 100 for replicate in (1, 2)]
+        mean, half_width = mean_and_half_width(values)
+        assert column(table, head, 3)["EDST M=3 S=0.9", "fgsm", "8"] == f"{mean:.2f} ± {half_width:.2f}"
+
+
+def test_no_attack_is_a_budget_of_nothing(all_of_it):
+    table = attacks_table(all_of_it.numbers("attacks"), all_of_it.results)
+    clean = of(all_of_it.numbers("attacks").clean, cell="EDST M=3 S=0.9", attack="pgd-5")
+    for head, key in (("Ensemble (%)", "accuracy"), ("Members (%)", "member_accuracy")):
+        mean, half_width = mean_and_half_width(clean[key] * 100)
+        assert column(table, head, 3)["EDST M=3 S=0.9", "pgd-5", "0"] == f"{mean:.2f} ± {half_width:.2f}"
+    assert len(table.rows) == 4 * (3 + 2)
+    assert "On 40 test images." in " ".join(table.notes)
+
+
+def test_single_networks_have_two_replicates_though_nothing_is_transferred(all_of_it):
+    numbers = of(
+        attacks_table(all_of_it.numbers("attacks"), all_of_it.results).numbers, cell="dense", attack="fgsm", budget=8.0
+    ).iloc[0]
+    assert np.isnan(numbers["transferred_percent"])
+    assert numbers["replicates"] == 2

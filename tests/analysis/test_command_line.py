@@ -48,7 +48,7 @@ def test_figures_are_written_as_png_and_pdf_with_captions(where, tmp_path):
 
 def test_report_is_written_and_its_place_is_printed(where, tmp_path, capsys, monkeypatch):
     # Drawing takes seconds, and test_report does it.
-    monkeypatch.setattr("analysis.report.write_pictures", lambda *_: [])
+    monkeypatch.setattr("analysis.report.write_figures", lambda *_: [])
     assert run("report", *where) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "index.html")
     assert (tmp_path / "out" / "index.html").is_file()

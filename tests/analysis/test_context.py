@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from analysis.context import describe_replicates, make_context
+from analysis.reading import StoreView
 from bench.plan import make_plan
 from bench.store.folders import DataRecord
 from tests.analysis.synthetic import fill
@@ -13,14 +14,14 @@ def cells(*done, of=3):
     return pd.DataFrame({"cell": [f"c{i}" for i in range(len(done))], "replicates_done": done, "replicates": of})
 
 
-def test_paper_scale_with_official_images_has_no_caveat(sources):
-    assert sources.context.comparable
-    assert sources.context.sentence == "Grid small, scale paper. n = 2 replicates a cell."
+def test_paper_scale_with_official_images_has_no_caveat(loaded):
+    assert loaded.results.context.comparable
+    assert loaded.results.context.sentence == "Grid small, scale paper. n = 2 replicates a cell."
 
 
 def test_another_scale_says_that_it_is_not_comparable(grid, store, read):
     fill(store, make_plan(grid, "small", store), images=50)
-    context = read("small").context
+    context = read("small").results.context
     assert not context.comparable
     assert "Scale small: not comparable with published numbers." in context.sentence
     assert "n = 1 replicate a cell." in context.sentence
@@ -33,7 +34,7 @@ def test_another_scale_says_that_it_is_not_comparable(grid, store, read):
 def test_substitute_images_are_stated(grid, store, note, stated):
     store.record_data("digits", DataRecord("folder-12ab", None, note))
     plan = make_plan(grid, "paper", store)
-    context = make_context(plan, store, cells(2))
+    context = make_context(plan, StoreView(plan, store).data_notes(), cells(2))
     assert not context.comparable
     assert stated in context.sentence
 

@@ -9,15 +9,16 @@ import pytest
 import scipy.stats
 from matplotlib.collections import PolyCollection
 
-from analysis.figures.corruption import (
+from analysis.corruption.figures import (
     complete_means,
-    reliability_clean_and_corrupted,
     severity_curves,
     type_dots,
     type_map,
 )
-from analysis.figures.sheet import contact_sheet, gap_of, mosaic
-from analysis.figures.style import looks, with_foot
+from analysis.corruption.reliability import reliability_clean_and_corrupted
+from analysis.corruption.sheet import contact_sheet, gap_of, mosaic
+from analysis.style import looks, with_foot
+from tests.analysis.stores import of
 
 METRICS = [("accuracy", 100), ("nll", 1), ("ece", 1)]
 TYPES = [
@@ -72,12 +73,6 @@ def frames(cells, replicates=3, types=TYPES, severities=(1, 2, 3, 4, 5), seed=0)
         frame["nll"] = 0.3 + 0.2 * level + 0.01 * noise[1]
         frame["ece"] = 0.02 + 0.03 * level + 0.001 * noise[2]
     return clean, corrupted
-
-
-def of(frame, **keys):
-    for key, value in keys.items():
-        frame = frame[frame[key] == value]
-    return frame
 
 
 def curves(axes):

@@ -7,11 +7,10 @@ import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.container import ErrorbarContainer
 
-from analysis.figures.classes import class_bars
-from analysis.figures.diversity import disagreement_maps
-from analysis.figures.members import diversity_against_accuracy
-from analysis.figures.overlap import overlap_by_layer, overlap_maps
-from analysis.figures.style import looks
+from analysis.accuracy.classes import class_bars
+from analysis.diversity.figures import disagreement_maps, diversity_against_accuracy
+from analysis.diversity.overlap import overlap_by_layer, overlap_maps
+from analysis.style import looks
 from bench.metrics.weights import OVERALL
 from tests.analysis.layout import assert_laid_out
 

@@ -8,9 +8,9 @@ import pytest
 from matplotlib.colors import to_rgba
 from threadpoolctl import threadpool_limits
 
-from analysis import embedding
-from analysis.embedding import Prediction, embed
-from analysis.figures.paths import trajectories
+from analysis.training import embedding
+from analysis.training.embedding import Prediction, embed
+from analysis.training.function_space import function_space
 from tests.analysis.layout import assert_laid_out
 
 IMAGES, CLASSES = 12, 4
@@ -193,7 +193,7 @@ def legend_names(figure):
 
 
 def test_each_trajectory_has_a_panel_of_the_same_plane():
-    panels = titled(trajectories(PATHS))
+    panels = titled(function_space(PATHS))
     assert list(panels) == ["EDST", "DST"]
     assert len({(axes.get_xlim(), axes.get_ylim()) for axes in panels.values()}) == 1
     assert panels["EDST"].get_title().endswith("1 run")
@@ -205,13 +205,13 @@ def test_each_trajectory_has_a_panel_of_the_same_plane():
 
 
 def test_a_run_goes_from_epoch_to_epoch_whatever_the_order_of_rows():
-    axes = titled(trajectories(PATHS.iloc[::-1]))["EDST"]
+    axes = titled(function_space(PATHS.iloc[::-1]))["EDST"]
     segments = axes.collections[0].get_segments()
     assert [tuple(map(tuple, segment)) for segment in segments] == list(pairwise(EDST_POINTS))
 
 
 def test_exploration_is_dashed_and_open_refinements_are_not():
-    axes = titled(trajectories(PATHS))["EDST"]
+    axes = titled(function_space(PATHS))["EDST"]
     steps, dots = axes.collections
     assert [dashes is not None for _, dashes in steps.get_linestyles()] == [True, True, False, False, False]
     white = to_rgba("white")
@@ -219,13 +219,13 @@ def test_exploration_is_dashed_and_open_refinements_are_not():
 
 
 def test_a_run_goes_from_light_to_dark():
-    dots = titled(trajectories(PATHS))["EDST"].collections[1]
+    dots = titled(function_space(PATHS))["EDST"].collections[1]
     brightness = dots.get_edgecolors()[:, :3].sum(axis=1)
     assert (np.diff(brightness) < 0).all()
 
 
 def test_tickets_are_stars_numbered_where_a_run_has_several_and_the_last_epoch_has_a_ring():
-    panels = titled(trajectories(PATHS))
+    panels = titled(function_space(PATHS))
     stars = [line for line in panels["EDST"].lines if line.get_marker() == "*"]
     assert list(zip(stars[0].get_xdata(), stars[0].get_ydata(), strict=True)) == [(30, 10), (40, 20)]
     assert [text.get_text() for text in panels["EDST"].texts] == ["1", "2"]
@@ -236,14 +236,14 @@ def test_tickets_are_stars_numbered_where_a_run_has_several_and_the_last_epoch_h
 
 
 def test_as_long_as_no_ticket_is_known_no_phase_is_said_to_leave_none():
-    axes = titled(trajectories(PATHS.assign(ticket=False)))["EDST"]
+    axes = titled(function_space(PATHS.assign(ticket=False)))["EDST"]
     assert all(dashes is None for _, dashes in axes.collections[0].get_linestyles())
 
 
 def test_tickets_on_one_spot_have_no_numbers_on_top_of_each_other():
     points = [(0, 0), (50, 50), *[(90 + i / 10, 90) for i in range(12)]]
     paths = pd.DataFrame(path_rows("EDST", "e", points, phases=["explore"] * 2 + ["refine"] * 12, tickets=range(2, 14)))
-    figure = trajectories(paths)
+    figure = function_space(paths)
     assert 0 < len(figure.axes[0].texts) < 12
     assert_laid_out(figure)
 
@@ -251,11 +251,11 @@ def test_tickets_on_one_spot_have_no_numbers_on_top_of_each_other():
 @pytest.mark.parametrize(("step", "expected"), [(1, "epoch, "), (4, "every 4 epochs, ")])
 def test_the_legend_says_how_far_apart_the_epochs_are(step, expected):
     paths = pd.DataFrame(path_rows("DST", "d", EDST_POINTS, phases=["train"] * 6, step=step))
-    assert legend_names(trajectories(paths))[0].startswith(expected)
+    assert legend_names(function_space(paths))[0].startswith(expected)
 
 
 def test_a_single_epoch_is_drawn():
-    figure = trajectories(pd.DataFrame(path_rows("DST", "d", [(0, 0)], phases=["train"], tickets=(0,))))
+    figure = function_space(pd.DataFrame(path_rows("DST", "d", [(0, 0)], phases=["train"], tickets=(0,))))
     assert len(figure.axes[0].collections[1].get_offsets()) == 1
     assert "other trajectories" not in legend_names(figure)
 
@@ -268,9 +268,9 @@ def test_twelve_trajectories_with_long_names_are_laid_out_without_overlap():
         points = rng.normal(size=(8, 2)) * 40
         phases, tickets = ["explore"] * 2 + ["refine"] * 6, (3, 5, 7)
         rows += path_rows(f"{name}, {name} and 3 more cells", "r", points, phases=phases, tickets=tickets)
-    assert_laid_out(trajectories(pd.DataFrame(rows)))
+    assert_laid_out(function_space(pd.DataFrame(rows)))
 
 
 @pytest.mark.parametrize("names", [["EDST"], ["EDST", "DST"]])
 def test_one_and_two_trajectories_are_laid_out_without_overlap(names):
-    assert_laid_out(trajectories(PATHS[PATHS["trajectory"].isin(names)]))
+    assert_laid_out(function_space(PATHS[PATHS["trajectory"].isin(names)]))

@@ -35,9 +35,9 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def report(sources, tmp_path_factory):
+def report(loaded, tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
-    return out, Page(write_report(sources, out).read_text(encoding="utf-8"))
+    return out, Page(write_report(loaded, out).read_text(encoding="utf-8"))
 
 
 def test_tags_are_balanced_and_there_are_no_scripts(report):
@@ -61,18 +61,18 @@ def test_every_file_is_in_the_index(report):
     assert files == {reference for reference in page.references if not reference.startswith("#")}
 
 
-def test_every_cell_and_figure_is_shown(report, sources):
+def test_every_cell_and_figure_is_shown(report, loaded):
     _, page = report
     assert page.tags.count("img") == 10
     assert page.tags.count("table") == 7
-    assert all(cell in page.text for cell in sources.results.cells["cell"])
+    assert all(cell in page.text for cell in loaded.results.cells["cell"])
     assert "A small grid" in page.text
 
 
 @pytest.fixture
 def without_figures(monkeypatch):
     """Drawing takes seconds, and is tested elsewhere."""
-    monkeypatch.setattr("analysis.report.write_pictures", lambda *_: [])
+    monkeypatch.setattr("analysis.report.write_figures", lambda *_: [])
 
 
 @pytest.mark.usefixtures("without_figures")

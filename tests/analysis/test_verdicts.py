@@ -6,17 +6,23 @@ import pandas as pd
 import pytest
 import scipy.stats
 
+from analysis.accuracy.numbers import MEMBER_ACCURACY
+from analysis.columns import ACCURACY, NLL
 from analysis.context import Context
+from analysis.efficiency import TRAIN_FLOPS
 from analysis.results import Results
+from analysis.topics import TOPICS
 from analysis.verdicts import Claim, Side, judge, read_claims, verdict_table
 from bench.errors import UserError
 from bench.grid import load_grid
 
+PAPER = Context("g", "paper", (), "")
+# The metrics of all topics.
+KNOWN = {metric.key for topic in TOPICS for metric in topic.metrics}
 CONFIGS = Path(__file__).resolve().parents[2] / "paper_configs"
-EMPTY = pd.DataFrame()
 
 
-def results(**values):
+def results(context=PAPER, **values):
     """Two cells with these NLLs by replicate; a list's position is the replicate."""
     rows = [
         {"cell": cell, "replicate": r, "nll": nll, "accuracy": 1 - nll / 10, "member_accuracy": 0.5}
@@ -26,7 +32,8 @@ def results(**values):
     ]
     frame = pd.DataFrame(rows, columns=["cell", "replicate", "nll", "accuracy", "member_accuracy"])
     cells = pd.DataFrame({"cell": list(values), "train_flops_ratio": [0.6, 1.0][: len(values)]})
-    return Results(cells, frame, EMPTY, EMPTY, EMPTY, EMPTY, ())
+    metrics = {metric.key: metric for metric in (NLL, ACCURACY, MEMBER_ACCURACY, TRAIN_FLOPS)}
+    return Results(context=context, cells=cells, replicates=frame, metrics=metrics, published={})
 
 
 def claim(direction="lower", margin=0.0, left=("a", "nll"), right=("b", "nll")):
@@ -92,14 +99,15 @@ def test_costs_are_exact_and_need_no_replicates():
 def test_claims_about_other_cells_are_left_out_and_counted():
     measured = results(a=[0.5], b=[0.6])
     assert judge([claim(left=("elsewhere", "nll"))], measured) == []
-    table = verdict_table(judge([claim()], measured), 1, Context("g", "paper", (), ""))
+    table = verdict_table(judge([claim()], measured), 1, measured)
     assert "1 more claims are about cells that this grid does not have." in table.notes
 
 
 def test_table_shows_the_numbers_behind_a_verdict_and_the_scale():
     context = Context("g", "tiny", ("Scale tiny: not comparable with published numbers.",), "")
     made = claim("higher", left=("a", "accuracy"), right=("a", "member_accuracy"))
-    table = verdict_table(judge([made], results(a=[0.5, 0.7], b=[])), 0, context)
+    measured = results(context, a=[0.5, 0.7], b=[])
+    table = verdict_table(judge([made], measured), 0, measured)
     _, where, metric, left, right, difference, n, decision = table.rows[0]
     assert (where, metric, n, decision) == ("abstract", "Accuracy (%)", "2", "supported")
     assert (left, right) == ("a: 94.00", "a, Member accuracy (%): 50.00")
@@ -109,7 +117,7 @@ def test_table_shows_the_numbers_behind_a_verdict_and_the_scale():
 
 def test_the_claims_of_the_suite_are_about_cells_of_the_paper_grid():
     cells = {cell.name for cell in load_grid(CONFIGS / "cifar10.yaml").cells}
-    claims = read_claims(CONFIGS / "published" / "claims.yaml")
+    claims = read_claims(CONFIGS / "published" / "claims.yaml", KNOWN)
     assert len({one.id for one in claims}) == len(claims)
     for one in claims:
         assert one.left.cell in cells
@@ -117,7 +125,7 @@ def test_the_claims_of_the_suite_are_about_cells_of_the_paper_grid():
 
 
 def test_no_claims_file_is_no_mistake(tmp_path):
-    assert read_claims(tmp_path / "claims.yaml") == []
+    assert read_claims(tmp_path / "claims.yaml", KNOWN) == []
 
 
 GOOD = "{id: x, text: t, where: w, left: {cell: a, metric: nll}, right: 1.0, direction: lower}"
@@ -138,6 +146,6 @@ def test_a_mistake_in_the_claims_is_named(tmp_path, content, message):
     path = tmp_path / "claims.yaml"
     path.write_text(content)
     with pytest.raises(UserError) as caught:
-        read_claims(path)
+        read_claims(path, KNOWN)
     assert str(path) in str(caught.value)
     assert message in str(caught.value)

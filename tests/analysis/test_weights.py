@@ -6,10 +6,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from analysis.weights import load_weights
+from analysis.diversity.weights import load_overlap
+from analysis.report import all_tables
 from bench.metrics.weights import OVERALL
 from bench.spec.run import MASK_PREFIX
-from tests.analysis.stores import cell_of, flip_a_bit, of, truncate
+from tests.analysis.lookup import column, mean_and_half_width
+from tests.analysis.stores import cell_of, flip_a_bit, numbers_of, of, truncate
 from tests.analysis.synthetic import labels_of, logits_of, shapes_of, tensors_of, write_run
 
 
@@ -26,7 +28,7 @@ def positions(ticket, layer):
 
 @pytest.fixture(scope="module")
 def found(robust):
-    return load_weights(robust.plan, robust.store)
+    return numbers_of(load_overlap, robust.plan, robust.store)[0]
 
 
 # Two runs of one ticket, and one run of three.
@@ -34,7 +36,7 @@ def found(robust):
 @pytest.mark.parametrize("replicate", [1, 2])
 def test_every_pair_in_every_layer_by_hand(robust, found, cell, replicate):
     tickets, layers = tensors(robust.plan, cell, replicate), shapes_of(robust.plan.runs[0].spec)
-    own = of(found.overlap, cell=cell, replicate=replicate)
+    own = of(found, cell=cell, replicate=replicate)
     assert len(own) == len(list(combinations(tickets, 2))) * (len(layers) + 1)
     for (first, one), (second, other) in combinations(enumerate(tickets, start=1), 2):
         pair = of(own, first=first, second=second).set_index("layer")
@@ -58,13 +60,12 @@ def test_every_pair_in_every_layer_by_hand(robust, found, cell, replicate):
 
 def test_dense_tickets_have_a_cosine_and_no_masks(robust, found):
     one, other = tensors(robust.plan, "dense ensemble M=2", 1)
-    own = of(found.overlap, cell="dense ensemble M=2", replicate=1).set_index("layer")
+    own = of(found, cell="dense ensemble M=2", replicate=1).set_index("layer")
     assert own[["iou", "topological_distance"]].isna().all(axis=None)
     for layer in shapes_of(robust.plan.runs[0].spec):
         cosine = np.vdot(one[layer], other[layer]) / np.linalg.norm(one[layer]) / np.linalg.norm(other[layer])
         assert own.at[layer, "weight_cosine"] == pytest.approx(cosine, abs=1e-6)
-    assert "dense" not in set(found.overlap["cell"]), "a single network has no pair"
-    assert found.problems == ()
+    assert "dense" not in set(found["cell"]), "a single network has no pair"
 
 
 def test_a_missing_ticket_makes_fewer_pairs(evaluated):
@@ -73,8 +74,8 @@ def test_a_missing_ticket_makes_fewer_pairs(evaluated):
     spec = next(one.spec for one in plan.runs if one.id == run)
     (evaluated.store.run(run).path / "tickets" / "0.safetensors").unlink()
     write_run(evaluated.store, spec, logits_of("edst", spec.seed, 3, 60), labels_of(60), missing={0})
-    found = load_weights(evaluated.plan, evaluated.store)
-    own = of(found.overlap, cell="EDST M=3 S=0.9", replicate=2, layer=OVERALL)
+    found, _ = numbers_of(load_overlap, evaluated.plan, evaluated.store)
+    own = of(found, cell="EDST M=3 S=0.9", replicate=2, layer=OVERALL)
     assert list(zip(own["first"], own["second"], strict=True)) == [(1, 2)]
     one, other = (tensors_of(spec, index) for index in (1, 2))
     active = [np.concatenate([t[f"{MASK_PREFIX}{layer}"].ravel() for layer in shapes_of(spec)]) for t in (one, other)]
@@ -86,10 +87,10 @@ def test_a_damaged_ticket_is_named_and_the_other_replicates_are_read(evaluated, 
     run = cell_of(evaluated.plan, "DST M=2 S=0.8").runs[0][1]
     path = evaluated.store.run(run).path / "tickets" / "0.safetensors"
     damage(path)
-    found = load_weights(evaluated.plan, evaluated.store)
-    assert [str(path) in problem for problem in found.problems] == [True]
-    assert set(of(found.overlap, cell="DST M=2 S=0.8")["replicate"]) == {2}
-    assert set(of(found.overlap, cell="EDST M=3 S=0.9")["replicate"]) == {1, 2}
+    found, problems = numbers_of(load_overlap, evaluated.plan, evaluated.store)
+    assert [str(path) in problem for problem in problems] == [True]
+    assert set(of(found, cell="DST M=2 S=0.8")["replicate"]) == {2}
+    assert set(of(found, cell="EDST M=3 S=0.9")["replicate"]) == {1, 2}
 
 
 @pytest.mark.parametrize("tickets", [None, [{"epoch": 3}], 3])
@@ -97,6 +98,17 @@ def test_a_result_that_says_too_little_of_tickets_is_named(evaluated, tickets):
     run = cell_of(evaluated.plan, "DST M=2 S=0.8").runs[0][1]
     path = evaluated.store.run(run).path / "result.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "tickets": tickets}))
-    found = load_weights(evaluated.plan, evaluated.store)
-    assert found.problems == (f"{path}: what it says of tickets is incomplete",)
-    assert set(of(found.overlap, cell="DST M=2 S=0.8")["replicate"]) == {2}
+    found, problems = numbers_of(load_overlap, evaluated.plan, evaluated.store)
+    assert problems == (f"{path}: what it says of tickets is incomplete",)
+    assert set(of(found, cell="DST M=2 S=0.8")["replicate"]) == {2}
+
+
+def test_distances_of_tickets_are_means_over_pairs_of_all_layers(all_of_it):
+    table = next(table for table in all_tables(all_of_it) if table.name == "small_weights")
+    own = of(all_of_it.numbers("diversity").overlap, cell="EDST M=3 S=0.9", layer="overall")
+    mean, half_width = mean_and_half_width(own.groupby("replicate")["iou"].mean())
+    assert column(table, "Mask overlap (IoU)") == {
+        "dense ensemble M=2": "",
+        "DST M=2 S=0.8": column(table, "Mask overlap (IoU)")["DST M=2 S=0.8"],
+        "EDST M=3 S=0.9": f"{mean:.4f} ± {half_width:.4f}",
+    }

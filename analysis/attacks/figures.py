@@ -1,0 +1,163 @@
+"""Accuracy under adversarial attack (FGSM, Goodfellow et al. 2015; PGD, Madry et al. 2018): by budget, and transfer.
+
+Attacks are bounded in the L-inf norm, their budgets in 1/255 of the range of pixels.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis.attacks.numbers import ENSEMBLE, Attacks
+from analysis.columns import ACCURACY
+from analysis.context import describe_measured
+from analysis.curves import draw_curve, keep_possible, legend_height, name_cells
+from analysis.results import Results
+from analysis.style import WIDTH, looks, rows_of, styled, thin, wrapped
+from analysis.topic import FigureEntry
+
+COLUMNS = 4
+# More networks than these are read by colour alone: numbers in their squares would touch.
+MOST_ANNOTATED = 5
+
+# What is attacked and what is asked: the rows of the attacks of each, and the replicate's accuracy without attack.
+VIEWS: dict[str, tuple[Callable[[pd.DataFrame], "pd.Series[bool]"], str]] = {
+    "Ensemble, attacked\nas a whole": (
+        lambda rows: (rows["crafted_on"] == ENSEMBLE) & (rows["evaluated_on"] == ENSEMBLE),
+        "accuracy",
+    ),
+    "Ensemble, attacked through\none member (mean of all)": (
+        lambda rows: (rows["crafted_on"] != ENSEMBLE) & (rows["evaluated_on"] == ENSEMBLE),
+        "accuracy",
+    ),
+    "Member, attacked itself\n(mean of all)": (
+        lambda rows: (rows["crafted_on"] != ENSEMBLE) & (rows["evaluated_on"] == rows["crafted_on"]),
+        "member_accuracy",
+    ),
+}
+
+
+def figures(attacks: Attacks, results: Results) -> Iterator[FigureEntry]:
+    """Yield the figures of attacks, if there was any."""
+    if attacks.accuracy.empty:
+        return
+    cells = results.cells
+    n = describe_measured(cells, attacks.accuracy)
+    yield FigureEntry(
+        "robust_accuracy",
+        "Accuracy under attack",
+        "Accuracy against the L-infinity budget in 1/255 of images in [0, 1]: the ensemble attacked as a whole, and "
+        f"its members each attacked by itself. {n}",
+        lambda: robust_accuracy(cells, attacks.clean, attacks.accuracy),
+    )
+    for attack, budget in attacks.accuracy.groupby("attack")["budget"].max().items():
+        yield FigureEntry(
+            f"transfer_{attack}",
+            f"Transfer of attacks between members: {attack}",
+            f"Accuracy of each member and of the ensemble on images crafted by {attack} at {budget:g}/255 on each of "
+            f"them, mean over replicates; one colour scale. {n}",
+            partial(transfer_maps, cells, attacks.accuracy, str(attack), budget),
+        )
+
+
+@styled
+def robust_accuracy(cells: pd.DataFrame, clean: pd.DataFrame, attacks: pd.DataFrame) -> Figure:
+    """Return accuracy against budget, a row an attack, a column what is attacked: a line a cell, bands intervals.
+
+    cells: cell, method, in order; clean: cell, replicate, attack, accuracy, member_accuracy (shares on the images that
+    were attacked), drawn at budget 0; attacks: cell, replicate, attack, budget (1/255), crafted_on, evaluated_on
+    ("ensemble" or "member 1" and so on), accuracy (share).
+    """
+    chosen = looks(cells)
+    names = [cell for cell in cells["cell"] if cell in set(attacks["cell"])]
+    kinds = list(dict.fromkeys(attacks["attack"]))
+    views = {title: view for title, view in VIEWS.items() if view[0](attacks).any()}
+    figure = Figure(figsize=(WIDTH, 0.4 + 2.6 * len(kinds) + legend_height(cells)))
+    panels = figure.subplots(len(kinds), len(views), squeeze=False, sharex=True, sharey=True)
+    for title, axes in zip(views, panels[0], strict=True):
+        axes.set_title(title)
+    for axes in panels[-1]:
+        axes.set_xlabel("Budget (1/255, L-inf)")
+    for row, attack in zip(panels, kinds, strict=True):
+        without = clean[clean["attack"] == attack]
+        for axes, (rows, column) in zip(row, views.values(), strict=True):
+            shown = attacks[rows(attacks) & (attacks["attack"] == attack)]
+            for cell in [name for name in names if name in set(shown["cell"])]:
+                values = shown[shown["cell"] == cell].pivot_table("accuracy", index="replicate", columns="budget")
+                values.insert(0, 0.0, without[without["cell"] == cell].set_index("replicate")[column])
+                draw_curve(axes, values * ACCURACY.factor, chosen[cell])
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            thin(axes)
+        row[0].set_ylabel(f"{attack.upper()}\n{ACCURACY.head}\n{ACCURACY.arrow}")
+    keep_possible(panels[0, 0], ACCURACY)
+    name_cells(figure, cells, names)
+    return figure
+
+
+def transfer_matrix(attacks: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean accuracy over replicates, crafted on x evaluated on, the ensemble first, members by number."""
+    matrix = attacks.pivot_table("accuracy", index="crafted_on", columns="evaluated_on")
+    return matrix.reindex(sorted(matrix.index, key=_order), columns=sorted(matrix.columns, key=_order))
+
+
+@styled
+def transfer_maps(cells: pd.DataFrame, attacks: pd.DataFrame, attack: str, budget: float) -> Figure:
+    """Return how attacks carry over between members and ensemble, a panel a cell, all on one scale from 0.
+
+    cells: cell, in order; attacks: as in `robust_accuracy`. ValueError if there is no such attack of this budget.
+    """
+    chosen = attacks[(attacks["attack"] == attack) & (attacks["budget"] == budget)]
+    if chosen.empty:
+        raise ValueError(f"no results of attack {attack} with budget {budget:g}/255")
+    names = [cell for cell in cells["cell"] if cell in set(chosen["cell"])]
+    matrices = {cell: transfer_matrix(chosen[chosen["cell"] == cell]) * ACCURACY.factor for cell in names}
+    # Where nothing withstands the attack, a scale from 0 to 0 would have no colours.
+    highest = max(float(np.nanmax(matrix)) for matrix in matrices.values()) or 1.0
+    columns = min(COLUMNS, len(names))
+    figure = Figure(figsize=(WIDTH, 0.8 + 1.85 * rows_of(names, columns)))
+    panels = figure.subplots(rows_of(names, columns), columns, squeeze=False)
+    for index, (axes, cell) in enumerate(zip(panels.flat, names, strict=False)):
+        matrix = matrices[cell]
+        sns.heatmap(
+            matrix,
+            ax=axes,
+            vmin=0,
+            vmax=highest,
+            cmap="viridis",
+            annot=len(matrix) <= MOST_ANNOTATED,
+            fmt=".0f",
+            annot_kws={"size": 7},
+            square=True,
+            cbar=False,
+            linewidths=0.5,
+        )
+        axes.set_facecolor("0.92")
+        axes.grid(visible=False)
+        axes.tick_params(length=0)
+        axes.set_xticks(np.arange(len(matrix.columns)) + 0.5, [_short(name) for name in matrix.columns], rotation=0)
+        axes.set_yticks(np.arange(len(matrix)) + 0.5, [_short(name) for name in matrix.index], rotation=0)
+        axes.set(xlabel="", ylabel="", title=wrapped(cell, 20))
+        if index + columns >= len(names):
+            axes.set_xlabel("Evaluated on")
+        if index % columns == 0:
+            axes.set_ylabel("Crafted on")
+    for axes in panels.flat[len(names) :]:
+        axes.set_axis_off()
+    figure.colorbar(
+        panels.flat[0].collections[0], ax=panels, location="bottom", shrink=0.6, aspect=40,
+        label=f"Accuracy under {attack.upper()}, budget {budget:g}/255 (%), higher is better →\n"
+        "(E: the ensemble; numbers: its members)",
+    )  # fmt: skip
+    return figure
+
+
+def _order(name: str) -> int:
+    return 0 if name == ENSEMBLE else int(name.rsplit(maxsplit=1)[-1])
+
+
+def _short(name: str) -> str:
+    return "E" if name == ENSEMBLE else name.rsplit(maxsplit=1)[-1]

@@ -1,0 +1,98 @@
+"""Reliability diagrams (Guo et al. 2017): accuracy against confidence, and how many images have which confidence."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from analysis.calibration.numbers import FEW_IMAGES, Calibration, pooled
+from analysis.context import describe_replicates
+from analysis.results import Results
+from analysis.style import GREY, WIDTH, Look, looks, rows_of, styled, wrapped
+from analysis.topic import FigureEntry
+
+COLUMNS = 3
+GAP_COLOR = "#b2182b"
+
+
+def figures(calibration: Calibration, results: Results) -> Iterator[FigureEntry]:
+    """Yield the figures of calibration."""
+    cells, replicates = results.cells, results.replicates
+    if not replicates.empty:
+        yield FigureEntry(
+            "reliability",
+            "Reliability",
+            "Accuracy in 15 equal bins of confidence of the ensemble's prediction, test images of all replicates "
+            "together; the hatched gap to the bin's mean confidence is what ECE averages, and above the diagonal a "
+            "network is underconfident. Below, the share of images in each bin. ECE is the mean over replicates. "
+            f"{describe_replicates(cells)}",
+            lambda: reliability_diagrams(cells, replicates, calibration.bins),
+        )
+
+
+@styled
+def reliability_diagrams(cells: pd.DataFrame, replicates: pd.DataFrame, bins: pd.DataFrame) -> Figure:
+    """Return a diagram a cell, over the images of all its replicates.
+
+    cells: cell, method, in order; replicates: cell, ece; bins: as in Calibration.
+    """
+    names = [cell for cell in cells["cell"] if cell in set(bins["cell"])]
+    chosen = looks(cells)
+    rows = rows_of(names, COLUMNS)
+    figure = Figure(figsize=(WIDTH, 0.5 + 2.75 * rows))
+    panels = figure.subplots(2 * rows, COLUMNS, sharex=True, squeeze=False, height_ratios=(3, 1) * rows)
+    for axes in panels.flat:
+        axes.set_visible(False)
+    for index, cell in enumerate(names):
+        row, column = divmod(index, COLUMNS)
+        upper, lower = panels[2 * row : 2 * row + 2, column]
+        whole = pooled(bins[bins["cell"] == cell])
+        _draw_gaps(upper, whole, chosen[cell])
+        _draw_histogram(lower, whole, chosen[cell])
+        ece = replicates.loc[replicates["cell"] == cell, "ece"]
+        upper.set_title(f"{wrapped(cell, 28)}\nECE {ece.mean():.4f}, n = {len(ece)}")
+        if column == 0:
+            upper.set_ylabel("Accuracy")
+            lower.set_ylabel("Share of\nimages")
+        if index + COLUMNS >= len(names):
+            lower.set_xlabel("Confidence")
+            lower.tick_params(labelbottom=True)
+    handles = [
+        Patch(facecolor="0.7", edgecolor=GREY, label="accuracy in the bin"),
+        Patch(facecolor="none", edgecolor=GAP_COLOR, hatch="////", label="gap to mean confidence"),
+        Patch(facecolor="0.93", edgecolor=GREY, label=f"fewer than {FEW_IMAGES} images"),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    return figure
+
+
+def _draw_gaps(axes: Axes, bins: pd.DataFrame, look: Look) -> None:
+    many, few = bins[bins["count"] >= FEW_IMAGES], bins[bins["count"].between(1, FEW_IMAGES - 1)]
+    bars: dict[str, Any] = {"align": "edge", "linewidth": 0.5}
+    for part, color in ((many, (look.color, 0.5)), (few, "0.93")):
+        axes.bar(part["low"], part["accuracy"], part["high"] - part["low"], color=color, edgecolor=GREY, **bars)
+    axes.bar(
+        many["low"],
+        many["confidence"] - many["accuracy"],
+        many["high"] - many["low"],
+        bottom=many["accuracy"],
+        facecolor="none",
+        edgecolor=GAP_COLOR,
+        hatch="////",
+        **bars,
+    )
+    axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.set(visible=True, xlim=(0, 1), ylim=(0, 1), xticks=np.linspace(0, 1, 6))
+    axes.grid(visible=False)
+
+
+def _draw_histogram(axes: Axes, bins: pd.DataFrame, look: Look) -> None:
+    share = bins["count"] / bins["count"].sum()
+    width = bins["high"] - bins["low"]
+    axes.bar(bins["low"], share, width, align="edge", color=look.color, edgecolor=GREY, linewidth=0.5)
+    axes.set(visible=True, ylim=(0, 1), yticks=(0, 0.5, 1))
+    axes.grid(visible=False)

@@ -1,0 +1,125 @@
+"""Everything a report is made from, read once: the plan, the numbers of every topic, claims, what others published."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.context import PAPER_SCALE, make_context
+from analysis.published import find_published, published_folder, read_published
+from analysis.reading import StoreView, tidy
+from analysis.results import Results
+from analysis.table import Table
+from analysis.topic import FigureEntry, Topic
+from analysis.topics import TOPICS
+from analysis.verdicts import Claim, read_claims
+from bench.errors import UserError
+from bench.grid import load_grid
+from bench.plan import CellPlan, Plan, make_plan
+from bench.store.folders import Store
+
+CELLS = (
+    "cell method members sparsity replicates replicates_done runs dataset variant train_flops_ratio "
+    "inference_flops_ratio parameters_ratio flops_assumed"
+)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was read; `problems` is a sentence for each file that could not be used."""
+
+    plan: Plan
+    results: Results
+    topics: tuple[tuple[Topic[Any], Any], ...]
+    claims: tuple[Claim, ...]
+    problems: tuple[str, ...]
+
+    def numbers(self, name: str) -> Any:
+        """Return the numbers of a topic."""
+        return next(numbers for topic, numbers in self.topics if topic.name == name)
+
+    def tables(self) -> Iterable[Table]:
+        """Yield the tables of every topic."""
+        for topic, numbers in self.topics:
+            yield from topic.tables(numbers, self.results)
+
+    def figures(self) -> Iterable[FigureEntry]:
+        """Yield the figures of every topic."""
+        for topic, numbers in self.topics:
+            yield from topic.figures(numbers, self.results)
+
+    def claims_notes(self) -> list[str]:
+        """Return what a reader of claims has to know about the metrics of each topic."""
+        notes = [topic.claims_note(numbers) for topic, numbers in self.topics if topic.claims_note]
+        return [note for note in notes if note]
+
+
+def load(grid_path: Path, store_path: Path, scale: str, topics: Sequence[Topic[Any]] = TOPICS) -> Loaded:
+    """Return what tables, figures and report need; UserError if no run of the grid is done at this scale."""
+    grid, store = load_grid(grid_path), Store(store_path)
+    plan = make_plan(grid, scale, store)
+    if not any(run.status in ("done", "damaged") for run in plan.runs):
+        raise UserError(
+            f"{store_path}: none of the {len(plan.runs)} runs of grid {grid.name} at scale {scale} is done; make them "
+            f"with: python -m bench run {grid_path} --scale {scale} --store {store_path}"
+        )
+    view = StoreView(plan, store)
+    finished = finished_replicates(view)
+    loaded = tuple((topic, topic.load(view)) for topic in topics)
+    scores = [topic.scores(numbers) for topic, numbers in loaded if topic.scores]
+    cells = cells_of(plan, finished)
+    folder = published_folder(grid_path)
+    table = read_published(folder)
+    # What was published belongs to a cell at the scale of the paper, not to its smaller version at another scale.
+    full_size = plan if scale == PAPER_SCALE else make_plan(grid, PAPER_SCALE, None)
+    beside = {cell.name: find_published(table, cell) for cell in full_size.cells}
+    metrics = {metric.key: metric for topic in topics for metric in topic.metrics}
+    results = Results(
+        context=make_context(plan, view.data_notes(), cells),
+        cells=cells,
+        replicates=reduce(_merged, scores, finished),
+        metrics=metrics,
+        published={name: row for name, row in beside.items() if row is not None},
+    )
+    return Loaded(plan, results, loaded, tuple(read_claims(folder / "claims.yaml", metrics)), view.problems)
+
+
+def finished_replicates(view: StoreView) -> pd.DataFrame:
+    """Return the replicates that count, those with usable logits on the test images: cell, replicate, members."""
+    rows = []
+    for replicate in view.replicates():
+        with view.noting():
+            logits, _ = replicate.logits("test")
+            rows.append({**replicate.key, "members": len(logits)})
+    return tidy(rows, "cell replicate members")
+
+
+def cells_of(plan: Plan, finished: pd.DataFrame) -> pd.DataFrame:
+    """Return what the plan knows of each cell, and how many of its replicates are finished."""
+    done = finished["cell"].value_counts()
+    return tidy([_cell_row(cell, int(done.get(cell.name, 0))) for cell in plan.cells], CELLS)
+
+
+def _merged(replicates: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    return replicates.merge(scores, on=["cell", "replicate"], how="left")
+
+
+def _cell_row(cell: CellPlan, done: int) -> dict[str, Any]:
+    return {
+        "cell": cell.name,
+        "method": cell.method,
+        "members": cell.members,
+        "sparsity": cell.sparsity,
+        "replicates": cell.replicates,
+        "replicates_done": done,
+        "runs": len({run for replicate in range(cell.replicates) for run in cell.all_runs(replicate)}),
+        "dataset": cell.data.name,
+        "variant": cell.data.variant,
+        "train_flops_ratio": cell.train_flops_ratio,
+        "inference_flops_ratio": cell.inference_flops_ratio,
+        "parameters_ratio": cell.parameters_ratio,
+        "flops_assumed": cell.flops_assumed,
+    }

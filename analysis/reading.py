@@ -1,0 +1,247 @@
+"""The one module that reads the store: what members of replicates predict, and what runs recorded while they trained.
+
+Files are read against their checksums. A file that cannot be used becomes a problem, a sentence that names it, and
+everything else is read.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from bench import metrics
+from bench.data.catalog import DATASETS
+from bench.errors import UserError
+from bench.evaluation.sets import AttackSet, TicketSet
+from bench.metrics.probabilities import Doubles, Floats, Labels
+from bench.plan import CellPlan, Plan, RunPlan
+from bench.store.folders import Array, Store, samples_file
+from bench.store.logits import Ensemble, Evaluated, evaluated_ensemble
+from bench.store.probe import decode
+
+# Whose logits the run's own folder keeps.
+OWN_SETS = ("test", "validation")
+SetKind = TypeVar("SetKind", bound=TicketSet)
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What a run recorded of a ticket; density by layer, empty for a dense one."""
+
+    index: int
+    epoch: int
+    validation_accuracy: float | None
+    layer_density: Mapping[str, float]
+
+
+class ProbePrediction(NamedTuple):
+    """What a run predicted on its probe images after an epoch: probabilities [images, classes]."""
+
+    epoch: int
+    phase: str
+    probabilities: Floats
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """A replicate of a cell, counted from 1; all of its runs are done."""
+
+    cell: CellPlan
+    number: int
+    store: "StoreView"
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The columns that say which replicate a row of a frame is about."""
+        return {"cell": self.cell.name, "replicate": self.number}
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The ids of its runs."""
+        return self.cell.runs[self.number - 1]
+
+    def logits(self, name: str) -> tuple[Array, Labels]:
+        """Return float32 logits [members, images, classes] and labels [images] of an evaluation set.
+
+        UserError that names the file if one is damaged or absent, if it was made on other images than those of another
+        run, or if no run left a ticket.
+        """
+        parts = [self.store.logits(run, name) for run in self.runs]
+        labels = parts[0][1]
+        for run, (_, others) in zip(self.runs[1:], parts[1:], strict=True):
+            if not np.array_equal(others, labels):
+                path = self.store.path(run)
+                raise UserError(f"{path}: evaluated on other images than run {self.runs[0]} of the same ensemble")
+        logits = np.concatenate([part for part, _ in parts])
+        if not len(logits):
+            raise UserError(f"{self.store.path(self.runs[0])}: left no ticket, so there is nothing to evaluate")
+        # A cell may count the first ones of a network that draws samples.
+        return logits[: self.cell.members], labels
+
+    def members(self, name: str) -> tuple[Doubles, Labels]:
+        """Return softmax probabilities [members, images, classes] and labels [images]; errors as of `logits`."""
+        logits, labels = self.logits(name)
+        return metrics.softmax(logits), labels
+
+    def attacked_logits(self, name: str) -> tuple[Array, Labels]:
+        """Return logits [crafted on, members, images, classes] under an attack, and labels; errors as of `logits`."""
+        return self.store.attacked(self).logits(name)
+
+
+class StoreView:
+    """What a store holds of a plan; collects the problems that are met while it is read."""
+
+    def __init__(self, plan: Plan, store: Store) -> None:
+        self.plan = plan
+        self._store = store
+        self._runs = {run.id: run for run in plan.runs}
+        self._attacks = {planned.ensemble: planned.evaluations for planned in plan.ensembles}
+        self._evaluated: dict[str, Evaluated] = {}
+        # Which images each set was found to show, and where: the same for all runs that are compared.
+        self._images_seen: dict[tuple[str, str], tuple[str, Path]] = {}
+        self._problems: dict[str, None] = {}
+
+    @property
+    def root(self) -> Path:
+        """The folder of the store."""
+        return self._store.root
+
+    # -- problems ------------------------------------------------------------------------------------------------------
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The sentences noted so far, each once."""
+        return tuple(self._problems)
+
+    def note(self, problem: str) -> None:
+        """Add a sentence to the problems."""
+        self._problems[problem] = None
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Note the UserError that the block ends with, if any, and go on after it."""
+        try:
+            yield
+        except UserError as error:
+            self.note(str(error))
+
+    # -- replicates ----------------------------------------------------------------------------------------------------
+
+    def replicates(self) -> Iterator[Replicate]:
+        """Yield the replicates whose runs are all done, or were and are damaged, cell by cell."""
+        for cell in self.plan.cells:
+            for number, runs in enumerate(cell.runs, start=1):
+                if all(self._runs[run].status in ("done", "damaged") for run in runs):
+                    yield Replicate(cell, number, self)
+
+    def sets(self, replicate: Replicate, kind: type[SetKind]) -> Iterator[SetKind]:
+        """Yield the sets of a kind that the plan asks for and that every run of a replicate was evaluated on."""
+        asked = [found for found in self._runs[replicate.runs[0]].evaluations if isinstance(found, kind)]
+        with self.noting():
+            stored = [self._of(run).receipts() for run in replicate.runs] if asked else []
+            yield from [found for found in asked if all(found.name in names for names in stored)]
+
+    def attacks(self, replicate: Replicate) -> Iterator[AttackSet]:
+        """Yield the attacks that the plan asks for and that were made on a replicate's ensemble."""
+        asked = self._attacks.get(Ensemble(replicate.runs, replicate.cell.members), ())
+        with self.noting():
+            stored = self.attacked(replicate).receipts() if asked else {}
+            yield from [found for found in asked if found.name in stored]
+
+    def attacked(self, replicate: Replicate) -> Evaluated:
+        """Return what a replicate's ensemble as a whole was evaluated on; UserError if one of its runs is not done."""
+        ensemble = Ensemble(replicate.runs, replicate.cell.members)
+        if ensemble.id not in self._evaluated:
+            self._evaluated[ensemble.id] = evaluated_ensemble(self._store, ensemble)
+        return self._evaluated[ensemble.id]
+
+    def logits(self, run: str, name: str) -> tuple[Array, Labels]:
+        """Return logits [members, images, classes] and labels of a run on a set; UserError if they cannot be used."""
+        if name in OWN_SETS:
+            return self._store.run(run).logits(name)
+        evaluated = self._of(run)
+        logits, labels = evaluated.logits(name)
+        images = evaluated.receipts()[name].images
+        key = (self._runs[run].spec.data.name, name)
+        first, where = self._images_seen.setdefault(key, (images, evaluated.path))
+        if images != first:
+            raise UserError(
+                f"{evaluated.path}: {name} shows other images ({images}) than in {where} ({first}); delete its file "
+                "and `bench run` makes it again"
+            )
+        return logits, labels
+
+    def _of(self, run: str) -> Evaluated:
+        if run not in self._evaluated:
+            self._evaluated[run] = Evaluated.of_run(self._store.run(run))
+        return self._evaluated[run]
+
+    # -- runs ----------------------------------------------------------------------------------------------------------
+
+    def path(self, run: str) -> Path:
+        """Return the folder of a run."""
+        return self._store.run(run).path
+
+    def history(self, run: str) -> list[dict[str, Any]]:
+        """Return what a run recorded of each epoch so far."""
+        return self._store.run(run).history()
+
+    def tickets(self, run: str) -> list[Ticket]:
+        """Return what a finished run recorded of its tickets; UserError if that is incomplete."""
+        try:
+            return [
+                Ticket(
+                    int(ticket["index"]),
+                    ticket["epoch"],
+                    ticket["validation_accuracy"],
+                    ticket.get("layer_density", {}),
+                )
+                for ticket in self._store.run(run).result()["tickets"]
+            ]
+        except (KeyError, TypeError):
+            raise UserError(f"{self.path(run) / 'result.json'}: what it says of tickets is incomplete") from None
+
+    def tensors(self, run: str, index: int) -> dict[str, Array]:
+        """Return weights and masks of a ticket by name; UserError that names the file if it is damaged."""
+        return self._store.run(run).ticket(index)
+
+    def probe_predictions(self, run: RunPlan) -> list[ProbePrediction]:
+        """Return what a run predicted on its probe images after each epoch; none if it did not record it.
+
+        UserError if the history was altered since.
+        """
+        classes = DATASETS[run.spec.data.name].classes
+        try:
+            return [
+                ProbePrediction(line["epoch"], line["phase"], decode(text, classes))
+                for line in self.history(run.id)
+                if (text := line.get("predictions")) is not None
+            ]
+        except (ValueError, KeyError, TypeError) as error:
+            path = self.path(run.id) / "history.jsonl"
+            raise UserError(f"{path}: altered, its predictions do not fit ({error})") from None
+
+    # -- data ----------------------------------------------------------------------------------------------------------
+
+    def data_notes(self) -> dict[tuple[str, str], str]:
+        """Return what was recorded about the images by (data set, variant)."""
+        return {(name, record.variant): record.note for name, record in self._store.data_records().items()}
+
+    def samples(self, dataset: str, family: str) -> dict[str, Array] | None:
+        """Return the tensors that show a test image under each corruption; None if they are absent or damaged."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            return load_file(samples_file(self._store, dataset, family))
+        except (SafetensorError, OSError):
+            return None
+
+
+def tidy(rows: Sequence[Mapping[str, Any]], columns: str) -> pd.DataFrame:
+    """Return rows as a DataFrame with these columns, also where there is no row."""
+    return pd.DataFrame(rows, columns=columns.split())

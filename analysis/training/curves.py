@@ -1,0 +1,103 @@
+"""Training curves: loss and accuracy by epoch, with the phases of the recipe and what happens between them marked."""
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from analysis.style import GREY, WIDTH, styled, thin, wrapped
+
+Color = tuple[float, float, float]
+KINDS = {"train": "training images", "validation": "validation images"}
+
+
+@styled
+def training_curves(epochs: pd.DataFrame, events: pd.DataFrame, tickets: pd.DataFrame) -> Figure:
+    """Return loss and accuracy by epoch, a row a trajectory, a line a run; frames as in Training."""
+    names = list(dict.fromkeys(epochs["trajectory"]))
+    palette = sns.color_palette("colorblind")
+    colors = {"train": palette[7], "validation": palette[0]}
+    figure = Figure(figsize=(WIDTH, 0.7 + 1.95 * len(names)))
+    panels = figure.subplots(len(names), 2, squeeze=False)
+    for (loss, accuracy), name in zip(panels, names, strict=True):
+        recorded = epochs[epochs["trajectory"] == name]
+        marks = events[events["trajectory"] == name]
+        for kind, color in colors.items():
+            for _, run in recorded.groupby("run", sort=False):
+                look = {"color": color, "linewidth": 0.7, "alpha": 0.75, "marker": "." if len(run) == 1 else None}
+                loss.plot(run["epoch"], run[f"{kind}_loss"], **look)
+                accuracy.plot(run["epoch"], run[f"{kind}_accuracy"] * 100, **look)
+        stars = tickets[tickets["trajectory"] == name]
+        # Without validation images a ticket lies on the training curve.
+        trained = recorded.set_index(["run", "epoch"])["train_accuracy"]
+        heights = [
+            trained[row["run"], row["epoch"]] if pd.isna(row["validation_accuracy"]) else row["validation_accuracy"]
+            for row in stars.to_dict("records")
+        ]
+        accuracy.plot(
+            stars["epoch"], [100 * height for height in heights], "*", color=palette[1], markersize=7,
+            markeredgecolor="black", markeredgewidth=0.4, zorder=5, clip_on=False,
+        )  # fmt: skip
+        last = int(recorded["epoch"].max())
+        for axes in (loss, accuracy):
+            _mark(axes, marks, last)
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+            thin(axes)
+        loss.set_yscale("log")
+        low, high = loss.get_ylim()
+        # Losses of a short run stay within a factor of five, where 1, 2, 5 would leave a single tick.
+        loss.yaxis.set_major_locator(MaxNLocator(4) if high < 5 * low else LogLocator(subs=(1, 2, 5)))
+        loss.yaxis.set_major_formatter("{x:g}")
+        loss.yaxis.set_minor_formatter(NullFormatter())
+        _name_phases(loss, marks, last)
+        loss.set_ylabel("Loss (nats)")
+        accuracy.set_ylabel("Accuracy (%)")
+        loss.set_title(f"{wrapped(name, 44)}, {_count(recorded)}", loc="left")
+    for axes in panels[-1]:
+        axes.set_xlabel("Epoch")
+    figure.legend(
+        handles=_legend(colors, palette[1]), loc="outside upper center", ncols=5, columnspacing=1.2, handlelength=1.7
+    )
+    return figure
+
+
+def _mark(axes: Axes, marks: pd.DataFrame, last: int) -> None:
+    """Shade every other phase, and draw where the learning rate changes and where topology changes at once."""
+    starts = list(marks.loc[marks["kind"] == "phase", "epoch"])
+    for index, (start, end) in enumerate(zip(starts, [*starts[1:], last + 1], strict=True)):
+        if index % 2:
+            axes.axvspan(start - 0.5, end - 0.5, color="0.93", linewidth=0, zorder=0)
+    for row in marks.to_dict("records"):
+        if row["kind"] == "lr":
+            axes.axvline(row["epoch"] - 0.5, color=GREY, linewidth=0.7, linestyle=":")
+        elif row["kind"] in ("exploration", "pruning"):
+            axes.axvline(row["epoch"] - 0.5, color="black", linewidth=0.9, linestyle=(0, (4, 2)))
+    axes.set_xlim(0.5, last + 0.5)
+
+
+def _name_phases(axes: Axes, marks: pd.DataFrame, last: int) -> None:
+    """Write the names of the phases into their middles, where there is more than one."""
+    phases = marks[marks["kind"] == "phase"]
+    starts = list(phases["epoch"])
+    for label, start, end in zip(phases["label"], starts, [*starts[1:], last + 1], strict=True):
+        if len(starts) > 1:
+            axes.text(
+                (start + end - 1) / 2, 0.97, label, transform=axes.get_xaxis_transform(), rotation=90, va="top",
+                ha="center", fontsize=6.5, color=GREY, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+            )  # fmt: skip
+
+
+def _count(epochs: pd.DataFrame) -> str:
+    runs = epochs["run"].nunique()
+    return f"{runs} run{'' if runs == 1 else 's'}"
+
+
+def _legend(colors: dict[str, Color], star: Color) -> list[Line2D]:
+    return [
+        *(Line2D([], [], color=colors[kind], label=label) for kind, label in KINDS.items()),
+        Line2D([], [], marker="*", color=star, markeredgecolor="black", markersize=7, linewidth=0, label="ticket"),
+        Line2D([], [], color=GREY, linestyle=":", label="learning rate change"),
+        Line2D([], [], color="black", linestyle=(0, (4, 2)), label="global exploration or pruning"),
+    ]

@@ -1,0 +1,46 @@
+"""The figures of training, and their captions."""
+
+from collections.abc import Iterator
+
+from analysis.results import Results
+from analysis.topic import FigureEntry
+from analysis.training.curves import training_curves
+from analysis.training.density import density_by_layer
+from analysis.training.embedding import embed
+from analysis.training.function_space import function_space
+from analysis.training.numbers import Training
+
+
+def figures(training: Training, results: Results) -> Iterator[FigureEntry]:
+    """Yield the figures of what runs recorded while they trained."""
+    if not training.epochs.empty:
+        runs = training.epochs["run"].nunique()
+        yield FigureEntry(
+            "training_curves",
+            "Training curves",
+            "Mean loss and accuracy by epoch as recorded while training, one line a run; shaded bands are every other "
+            "phase of the recipe, stars the epochs that became tickets (best validation accuracy of their phase). "
+            f"n = {runs} runs.",
+            lambda: training_curves(training.epochs, training.events, training.tickets),
+        )
+    if len(training.predictions) > 1:
+        runs = len({prediction.run for prediction in training.predictions})
+        yield FigureEntry(
+            "function_space",
+            "Trajectories in function space",
+            "t-SNE of the predictions that runs made on the same validation images after every epoch, one embedding "
+            "for all panels (paper, trajectories of free tickets; Fort et al. 2019): a line is a run from its first "
+            "epoch to its last, stars are tickets; of very many epochs some are left out. Only neighbourhoods mean "
+            f"something in such a plane, neither lengths nor axes. n = {runs} runs.",
+            # Here, since it takes seconds that tables need not wait for.
+            lambda: function_space(embed(training.predictions)),
+        )
+    if not training.densities.empty:
+        count = len(training.densities[["run", "ticket"]].drop_duplicates())
+        yield FigureEntry(
+            "density_by_layer",
+            "Density by layer",
+            "Share of weights that are not masked in each layer of the finished tickets: mean, and the range over "
+            f"tickets where they differ. n = {count} tickets.",
+            lambda: density_by_layer(results.cells, training.densities),
+        )

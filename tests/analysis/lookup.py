@@ -1,0 +1,32 @@
+"""What was written into a synthetic store, and what a table shows."""
+
+import numpy as np
+import scipy.special
+import scipy.stats
+
+from tests.analysis.stores import cell_of
+from tests.analysis.synthetic import logits_of
+
+IMAGES = 300
+
+
+def spec_of(plan, run):
+    return next(one.spec for one in plan.runs if one.id == run)
+
+
+def probabilities(plan, name, replicate):
+    """Members of a replicate straight from the logits that were written."""
+    cell = cell_of(plan, name)
+    specs = [spec_of(plan, run) for run in cell.runs[replicate - 1]]
+    return np.concatenate(
+        [scipy.special.softmax(logits_of(cell.method, s.seed, s.tickets, IMAGES).astype(float), axis=-1) for s in specs]
+    )
+
+
+def column(table, head, keys=1):
+    index = table.head.index(head)
+    return {row[:keys] if keys > 1 else row[0]: row[index] for row in table.rows}
+
+
+def mean_and_half_width(values):
+    return np.mean(values), scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
