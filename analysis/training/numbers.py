@@ -6,7 +6,7 @@ members of a dense ensemble are drawn once.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ from analysis.reading import StoreView, Ticket, tidy
 from analysis.training.embedding import Prediction
 from bench.errors import UserError
 from bench.plan import Plan, RunPlan
-from bench.spec.phases import GlobalExploration, LearningRate, Phase, Prune
+from bench.spec.phases import GlobalExploration, Inherit, LearningRate, Phase, Prune, Ramp
 from bench.spec.run import RunSpec, canonical_json
 
 EPOCHS = "trajectory run epoch phase lr train_loss train_accuracy validation_loss validation_accuracy density"
@@ -111,24 +111,39 @@ def schedule_events(spec: RunSpec) -> Iterator[dict[str, Any]]:
     for phase in spec.phases:
         yield {"kind": "phase", "epoch": start, "label": phase.name}
         for action in phase.on_start:
-            if isinstance(action, GlobalExploration):
-                yield {"kind": "exploration", "epoch": start, "label": f"{action.fraction:g}"}
-            elif isinstance(action, Prune) and spec.topology is not None:
-                yield {"kind": "pruning", "epoch": start, "label": f"{spec.topology.density:g}"}
-        if isinstance(phase.lr, LearningRate):
-            for value, epoch in zip(phase.lr.values, (0, *phase.lr.boundaries), strict=True):
-                if value != rate:
-                    rate = value
-                    yield {"kind": "lr", "epoch": start + epoch, "label": f"{rate:g}"}
-        else:  # a ramp is seen at its start, and has moved when it ends
-            if phase.lr.start != rate:
-                yield {"kind": "lr", "epoch": start, "label": f"{phase.lr.start:g}"}
-            rate = phase.lr.end
+            match action:
+                case GlobalExploration():
+                    yield {"kind": "exploration", "epoch": start, "label": f"{action.fraction:g}"}
+                case Prune():
+                    density = 1.0 if spec.topology is None else spec.topology.density
+                    yield {"kind": "pruning", "epoch": start, "label": f"{density:g}"}
+                case Inherit():
+                    pass  # the first epoch of a child begins with it
+                case _:
+                    assert_never(action)
+        match phase.lr:
+            case LearningRate():
+                for value, epoch in zip(phase.lr.values, (0, *phase.lr.boundaries), strict=True):
+                    if value != rate:
+                        rate = value
+                        yield {"kind": "lr", "epoch": start + epoch, "label": f"{rate:g}"}
+            case Ramp():  # is seen at its start, and has moved when it ends
+                if phase.lr.start != rate:
+                    yield {"kind": "lr", "epoch": start, "label": f"{phase.lr.start:g}"}
+                rate = phase.lr.end
+            case _:
+                assert_never(phase.lr)
         start += phase.epochs
 
 
 def _first_rate(phase: Phase) -> float:
-    return phase.lr.values[0] if isinstance(phase.lr, LearningRate) else phase.lr.start
+    match phase.lr:
+        case LearningRate():
+            return phase.lr.values[0]
+        case Ramp():
+            return phase.lr.start
+        case _:
+            assert_never(phase.lr)
 
 
 def trajectories_of(plan: Plan) -> dict[str, list[RunPlan]]:

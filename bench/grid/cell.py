@@ -22,8 +22,8 @@ from bench.models.catalog import Layer, network_layers
 from bench.models.layers import layers_of
 from bench.recipes import PRESETS, Lineage, Method, Semantics, Setting
 from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
-from bench.spec.phases import Phase, Prune
-from bench.spec.run import Augmentation, DataSpec, McDropout, ModelSpec, MultiMember, Optimizer, RunSpec, Topology
+from bench.spec.phases import Phase
+from bench.spec.run import Augmentation, DataSpec, ModelSpec, MultiMember, Optimizer, RunSpec, Topology
 
 # Run j of replicate r trains with seed + 100 r + j: no seed depends on M, so ensembles of every size share runs.
 RUNS_A_REPLICATE = 100
@@ -219,7 +219,7 @@ def _data(choice: DataChoice) -> DataSpec:
 def _topology(sparsity: float, choice: TopologyChoice, semantics: Semantics, phases: tuple[Phase, ...]) -> Topology:
     # Decimal, because 1 - 0.8 is not the float 0.2, and a run's identity holds the density.
     density = float(1 - Decimal(str(sparsity)))
-    at_once = any(isinstance(action, Prune) for phase in phases for action in phase.on_start)
+    at_once = any(phase.prunes_at_once for phase in phases)
     distribution = choice.distribution or ("global" if at_once else "erk")
     drawn = not any(phase.prunes for phase in phases)  # else no mask is sampled, and the switch can not act
     sampling = semantics.mask_sampling if drawn else "exact"
@@ -261,7 +261,7 @@ def _check_sparsity(entry: CellEntry, method: Method, locate: Locate) -> None:
 
 def _runs_a_replicate(entry: CellEntry, spec: RunSpec, locate: Locate) -> int:
     members, per_run = entry.members, spec.tickets * spec.model.members
-    if isinstance(spec.model.ensemble, McDropout) and spec.tickets == 1 and members <= per_run:
+    if spec.model.samples_members and spec.tickets == 1 and members <= per_run:
         return 1  # fewer samples than are stored: the first ones
     if members % per_run:
         fits = max(1, round(members / per_run)) * per_run

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from math import floor, gcd
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, assert_never
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
@@ -15,9 +15,9 @@ from bench.errors import UserError
 from bench.evaluation.sets import Evaluations
 from bench.grid.cell import Cell, find_problem
 from bench.models.catalog import find_network
-from bench.spec.phases import GradualPruning, LearningRate, Phase, Rewire
+from bench.spec.phases import GradualPruning, LearningRate, Phase, Ramp, Rewire
 from bench.spec.record import Record
-from bench.spec.run import ModelSpec, RunSpec, TreeNet
+from bench.spec.run import BatchEnsemble, McDropout, Mimo, ModelSpec, RunSpec, TreeNet
 
 PAPER = "paper"
 M = TypeVar("M", Rewire, GradualPruning)
@@ -121,11 +121,17 @@ def _scaled_model(model: ModelSpec, sizes: dict[str, int]) -> ModelSpec:
     """Return the network in another size; the heads of a tree keep their share of the residual blocks, one at least."""
     arguments = {**model.arguments, **{key: size for key, size in sizes.items() if key in model.arguments}}
     ensemble = model.ensemble
-    if isinstance(ensemble, TreeNet) and arguments != model.arguments:
-        blocks = find_network(model.name).blocks
-        share = Fraction(ensemble.head_blocks, len(blocks(**model.arguments)))
-        heads = max(min(1, ensemble.head_blocks), round(share * len(blocks(**arguments))))
-        ensemble = ensemble.model_copy(update={"head_blocks": heads})
+    match ensemble:
+        case TreeNet():
+            if arguments != model.arguments:
+                blocks = find_network(model.name).blocks
+                share = Fraction(ensemble.head_blocks, len(blocks(**model.arguments)))
+                heads = max(min(1, ensemble.head_blocks), round(share * len(blocks(**arguments))))
+                ensemble = ensemble.model_copy(update={"head_blocks": heads})
+        case None | McDropout() | Mimo() | BatchEnsemble():
+            pass
+        case _:
+            assert_never(ensemble)
     return ModelSpec(name=model.name, arguments=arguments, ensemble=ensemble)
 
 
@@ -153,8 +159,13 @@ def _scaled_phase(phase: Phase, fraction: Fraction, steps: Fraction) -> Phase:
     epochs = phase.epochs * fraction
     if epochs.denominator != 1:
         raise _EpochsError(f"phase {phase.name!r}: {_text(fraction)} of {phase.epochs} epochs is {_text(epochs)}")
-    if isinstance(phase.lr, LearningRate):
-        changes["lr"] = _scaled_rate(phase.name, phase.epochs, phase.lr, fraction)
+    match phase.lr:
+        case LearningRate():
+            changes["lr"] = _scaled_rate(phase.name, phase.epochs, phase.lr, fraction)
+        case Ramp():
+            pass  # from start to end, however long the phase
+        case _:
+            assert_never(phase.lr)
     if phase.pruning is not None:
         begin, end = floor(phase.pruning.begin * fraction), floor(phase.pruning.end * fraction)
         changes["pruning"] = changes["pruning"].model_copy(update={"begin": begin, "end": max(begin + 1, end)})

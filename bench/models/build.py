@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import assert_never
 
 import torch
 from torch import nn
@@ -39,6 +40,8 @@ def build_model(spec: ModelSpec, classes: int, seed: int) -> nn.Module:
                 return build_batch_ensemble(factory, classes, ensemble)
             case TreeNet():
                 return build_tree_net(factory, classes, ensemble)
+            case _:
+                assert_never(ensemble)
 
 
 def _build(name: str, arguments: dict[str, int | float | bool | str], **ours: int) -> nn.Module:

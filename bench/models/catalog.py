@@ -6,6 +6,7 @@ and traced (bench.models.plugin), which does.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import assert_never
 
 from bench.models.plugin import IMAGE_CHANNELS, Argument, Plugin, load_plugin
 from bench.models.tables import (
@@ -83,13 +84,17 @@ def network_layers(model: ModelSpec, classes: int, image_size: int) -> tuple[Lay
     network, ensemble = find_network(model.name), model.ensemble
     if ensemble is not None and ensemble.kind not in network.ensembles:
         raise ValueError(f"{model.name} can not be {ensemble.kind}; allowed: {', '.join(network.ensembles)}")
-    if isinstance(ensemble, Mimo):
-        channels = IMAGE_CHANNELS * ensemble.members
-        return network.layers(classes * ensemble.members, image_size, channels=channels, **model.arguments)
-    layers = network.layers(classes, image_size, **model.arguments)
-    if isinstance(ensemble, TreeNet):
-        return _tree(layers, network.blocks(**model.arguments), ensemble)
-    return layers
+    match ensemble:
+        case Mimo():
+            channels = IMAGE_CHANNELS * ensemble.members
+            return network.layers(classes * ensemble.members, image_size, channels=channels, **model.arguments)
+        case TreeNet():
+            layers = network.layers(classes, image_size, **model.arguments)
+            return _tree(layers, network.blocks(**model.arguments), ensemble)
+        case None | McDropout() | BatchEnsemble():  # rank-one factors are no layers
+            return network.layers(classes, image_size, **model.arguments)
+        case _:
+            assert_never(ensemble)
 
 
 def inputs_per_image(model: ModelSpec) -> int:
@@ -99,8 +104,10 @@ def inputs_per_image(model: ModelSpec) -> int:
             return repetitions
         case BatchEnsemble(members=members):
             return members
-        case _:
+        case None | McDropout() | TreeNet():
             return 1
+        case _:
+            assert_never(model.ensemble)
 
 
 def passes_per_image(model: ModelSpec) -> int:
@@ -110,8 +117,10 @@ def passes_per_image(model: ModelSpec) -> int:
             return samples
         case BatchEnsemble(members=members):
             return members
-        case _:
+        case None | Mimo() | TreeNet():
             return 1
+        case _:
+            assert_never(model.ensemble)
 
 
 def _tree(layers: tuple[Layer, ...], blocks: tuple[str, ...], tree: TreeNet) -> tuple[Layer, ...]:

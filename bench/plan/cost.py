@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 from bench.models.catalog import inputs_per_image, passes_per_image
 from bench.models.layers import ModelKey, cached_layers
 from bench.sparsity.distribution import DISTRIBUTIONS
-from bench.spec.phases import GradualPruning, Prune
-from bench.spec.run import DataSpec, McDropout, ModelSpec, RunSpec, Topology
+from bench.spec.phases import GlobalExploration, GradualPruning, Inherit, Prune
+from bench.spec.run import DataSpec, ModelSpec, RunSpec, Topology
 
 PASSES_A_STEP = 3
 # How the weights that global magnitude leaves divide over the layers is known only when the parent is trained. Planned
@@ -44,7 +44,7 @@ def prediction_ratio(spec: RunSpec, members: int) -> float:
 
 def parameters_ratio(spec: RunSpec, members: int) -> float:
     """Return the active weights of so many members over those of the plain dense network; samples share theirs."""
-    tickets = 1.0 if isinstance(spec.model.ensemble, McDropout) else members / spec.model.members
+    tickets = 1.0 if spec.model.samples_members else members / spec.model.members
     density = 1.0 if spec.topology is None else spec.topology.density
     whole = _size(ModelKey.of(spec.model), spec.data.name) / _size(ModelKey.plain(spec.model), spec.data.name)
     return tickets * density * whole
@@ -75,8 +75,14 @@ def _dense_epochs(spec: RunSpec, topology: Topology) -> float:
     target = forward_flops(spec.model, spec.data, topology) / forward_flops(spec.model, spec.data)
     current, total = 1.0, 0.0
     for phase in spec.phases:
-        if any(isinstance(action, Prune) for action in phase.on_start):
-            current = target
+        for action in phase.on_start:
+            match action:
+                case Prune():
+                    current = target
+                case GlobalExploration() | Inherit():
+                    pass  # as many weights as before
+                case _:
+                    assert_never(action)
         if phase.pruning is not None:
             total += _pruned_epochs(phase.pruning, phase.epochs, spec.steps_per_epoch, target)
             current = target

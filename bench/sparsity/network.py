@@ -6,7 +6,7 @@ norm stay dense (released code, Masking.add_module).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import assert_never, cast
 
 import torch
 from torch import Tensor, nn
@@ -140,11 +140,13 @@ def random_masks(shapes: Mapping[str, tuple[int, ...]], topology: Topology, seed
     for name, shape in shapes.items():
         generator = torch.Generator().manual_seed(derived_seed(seed, "mask", name))
         scores = torch.rand(shape, generator=generator)
-        masks[name] = (
-            scores < densities[name]
-            if topology.sampling == "bernoulli"
-            else largest(scores, torch.ones_like(scores, dtype=torch.bool), counts[name])
-        )
+        match topology.sampling:
+            case "exact":
+                masks[name] = largest(scores, torch.ones_like(scores, dtype=torch.bool), counts[name])
+            case "bernoulli":
+                masks[name] = scores < densities[name]
+            case _:
+                assert_never(topology.sampling)
     return masks
 
 

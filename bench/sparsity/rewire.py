@@ -6,7 +6,7 @@ released code differs from the literature is a field of RewireRule.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 import torch
 from torch import Tensor
@@ -69,11 +69,15 @@ def _grow(
     available = count_true(candidates)
     # With tied drops more weights may have gone than there are candidates when regrowth is excluded.
     count = min(count, available)
-    if rule.growth == "gradient":
-        if gradient is None:
-            raise ValueError("gradient growth needs the dense gradient")
-        return largest(gradient, candidates, count)
-    scores = torch.empty_like(candidates, dtype=torch.float32).uniform_(generator=generator)
-    if rule.random_growth == "bernoulli" and available:
-        return (scores < count / available).logical_and_(candidates)
-    return largest(scores, candidates, count)
+    match rule.growth:
+        case "gradient":
+            if gradient is None:
+                raise ValueError("gradient growth needs the dense gradient")
+            return largest(gradient, candidates, count)
+        case "random":
+            scores = torch.empty_like(candidates, dtype=torch.float32).uniform_(generator=generator)
+            if rule.random_growth == "bernoulli" and available:
+                return (scores < count / available).logical_and_(candidates)
+            return largest(scores, candidates, count)
+        case _:
+            assert_never(rule.growth)

@@ -5,7 +5,7 @@ can not spell needs a letter here, with its one place in bench.training, and no 
 """
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, assert_never
 
 from pydantic import Field, model_validator
 
@@ -57,9 +57,13 @@ class Ramp(Record):
     def at(self, step: int, steps_per_epoch: int, epochs: int) -> float:
         """Return the rate of 0-based step `step` of a phase."""
         steps = steps_per_epoch * epochs
-        if self.shape == "linear":
-            return self.start + (self.end - self.start) * (step + 1) / steps
-        return self.end + (self.start - self.end) / 2 * (1 + math.cos(math.pi * step / steps))
+        match self.shape:
+            case "linear":
+                return self.start + (self.end - self.start) * (step + 1) / steps
+            case "cosine":
+                return self.end + (self.start - self.end) / 2 * (1 + math.cos(math.pi * step / steps))
+            case _:
+                assert_never(self.shape)
 
 
 class RewireRule(Record):
@@ -147,6 +151,39 @@ class Prune(Record):
 Action = Annotated[GlobalExploration | Inherit | Prune, Field(discriminator="action")]
 
 
+def prunes(action: Action) -> bool:
+    """Return whether an action takes weights away for good, so that the run starts with all of them."""
+    match action:
+        case Prune():
+            return True
+        case GlobalExploration() | Inherit():
+            return False
+        case _:
+            assert_never(action)
+
+
+def rule_of(action: Action) -> RewireRule | None:
+    """Return the rule by which an action drops and grows weights, None if it does not."""
+    match action:
+        case GlobalExploration():
+            return action.rule
+        case Inherit() | Prune():
+            return None
+        case _:
+            assert_never(action)
+
+
+def inherited(action: Action) -> Literal["ticket", "kept", "average"] | None:
+    """Return which weights of the parent an action loads, None if it loads none."""
+    match action:
+        case Inherit():
+            return action.weights
+        case GlobalExploration() | Prune():
+            return None
+        case _:
+            assert_never(action)
+
+
 class TicketPolicy(Record):
     """Which epoch of a phase becomes its ticket.
 
@@ -179,11 +216,17 @@ class Phase(Record):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if isinstance(self.lr, LearningRate) and max(self.lr.warmup_epochs, *self.lr.boundaries, 0) >= self.epochs:
-            raise ValueError(
-                f"{self.epochs} epochs are too few for {len(self.lr.values)} learning rates (changes at epochs "
-                f"{list(self.lr.boundaries)}, {self.lr.warmup_epochs} epochs of warm-up)"
-            )
+        match self.lr:
+            case LearningRate():
+                if max(self.lr.warmup_epochs, *self.lr.boundaries, 0) >= self.epochs:
+                    raise ValueError(
+                        f"{self.epochs} epochs are too few for {len(self.lr.values)} learning rates (changes at epochs "
+                        f"{list(self.lr.boundaries)}, {self.lr.warmup_epochs} epochs of warm-up)"
+                    )
+            case Ramp():
+                pass
+            case _:
+                assert_never(self.lr)
         if self.pruning is not None and self.pruning.end > self.epochs:
             raise ValueError(f"pruning ends at epoch {self.pruning.end} of a phase of {self.epochs}")
         if self.pruning is not None and self.rewire is not None:
@@ -195,4 +238,19 @@ class Phase(Record):
     @property
     def prunes(self) -> bool:
         """Whether the phase takes weights away for good, so that the run starts with all of them."""
-        return self.pruning is not None or any(isinstance(action, Prune) for action in self.on_start)
+        return self.pruning is not None or self.prunes_at_once
+
+    @property
+    def prunes_at_once(self) -> bool:
+        """Whether an action that starts the phase takes weights away for good."""
+        return any(prunes(action) for action in self.on_start)
+
+    @property
+    def exploration_rules(self) -> list[RewireRule]:
+        """The rules of the topology changes that start the phase."""
+        return [rule for action in self.on_start if (rule := rule_of(action)) is not None]
+
+    @property
+    def rules(self) -> list[RewireRule]:
+        """The rules of every topology change of the phase, those on its start last."""
+        return [*([self.rewire.rule] if self.rewire else []), *self.exploration_rules]

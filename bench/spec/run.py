@@ -9,11 +9,11 @@ of that parent, so that it is named by all that came before it.
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, assert_never
 
 from pydantic import Field, model_validator
 
-from bench.spec.phases import GlobalExploration, Inherit, Phase, RewireRule
+from bench.spec.phases import Phase, RewireRule, inherited
 from bench.spec.record import Record
 from bench.spec.seeds import derived_seed
 
@@ -102,9 +102,26 @@ class ModelSpec(Record):
     @property
     def members(self) -> int:
         """Number of predictions that one ticket makes of an image."""
-        if self.ensemble is None:
-            return 1
-        return self.ensemble.samples if isinstance(self.ensemble, McDropout) else self.ensemble.members
+        match self.ensemble:
+            case None:
+                return 1
+            case McDropout():
+                return self.ensemble.samples
+            case Mimo() | BatchEnsemble() | TreeNet():
+                return self.ensemble.members
+            case _:
+                assert_never(self.ensemble)
+
+    @property
+    def samples_members(self) -> bool:
+        """Whether the members are random samples of one network, of which a cell may count fewer."""
+        match self.ensemble:
+            case McDropout():
+                return True
+            case None | Mimo() | BatchEnsemble() | TreeNet():
+                return False
+            case _:
+                assert_never(self.ensemble)
 
 
 class Augmentation(Record):
@@ -181,11 +198,11 @@ class RunSpec(Record):
 
     def _phase_problem(self) -> str | None:
         if self.topology is None:
-            if any(phase.rewire or phase.prunes or self._explorations(phase) for phase in self.phases):
+            if any(phase.prunes or phase.rules for phase in self.phases):
                 return "a recipe that rewires or prunes needs a sparse network"
         elif self.topology.distribution == "global" and not self.starts_dense:
             return "a density by global magnitude needs a recipe that prunes"
-        if any(one.rule.growth == "gradient" for one in self._explorations(self.phases[0])):
+        if any(rule.growth == "gradient" for rule in self.phases[0].exploration_rules):
             return "a topology change before the first step has no gradient to grow by"
         if len({rule.inactive_momentum for rule in self.rules}) > 1:
             return "inactive_momentum must be the same in all phases: momentum outlives a phase"
@@ -196,16 +213,12 @@ class RunSpec(Record):
         return None
 
     def _parent_problem(self) -> str | None:
-        wanted = [action.weights for phase in self.phases for action in phase.on_start if isinstance(action, Inherit)]
+        wanted = {inherited(action) for phase in self.phases for action in phase.on_start} - {None}
         if (self.parent is not None) != bool(wanted):
             return "a recipe that inherits weights needs a parent run, and no other has one"
         if self.parent is not None and "kept" in wanted and not any(phase.keep for phase in self.parent.phases):
             return "the parent run keeps no early weights to rewind to"
         return None
-
-    @staticmethod
-    def _explorations(phase: Phase) -> list[GlobalExploration]:
-        return [action for action in phase.on_start if isinstance(action, GlobalExploration)]
 
     @property
     def stream(self) -> int:
@@ -225,8 +238,7 @@ class RunSpec(Record):
     @property
     def rules(self) -> list[RewireRule]:
         """The rules of every topology change in the recipe."""
-        periodic = [phase.rewire.rule for phase in self.phases if phase.rewire]
-        return periodic + [one.rule for phase in self.phases for one in self._explorations(phase)]
+        return [rule for phase in self.phases for rule in phase.rules]
 
     @property
     def epochs(self) -> int:

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, assert_never
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from bench.models.arithmetic import forward_function, prepare
 from bench.models.build import build_model
 from bench.models.members import MultiMember
 from bench.models.predict import ensemble_scores, predict
-from bench.spec.phases import GlobalExploration, Inherit, Phase
+from bench.spec.phases import GlobalExploration, Inherit, Phase, Prune
 from bench.spec.run import MASK_PREFIX, RunSpec
 from bench.spec.seeds import derived_seed
 from bench.store.probe import encode, watched_images
@@ -250,10 +250,20 @@ class Trainer:
     # -- between epochs and phases -------------------------------------------------------------------------------------
 
     def _end_epoch(self, line: dict[str, Any]) -> None:
-        """Keep the weights if they may be the ticket, and move on; nothing interrupts before train_epoch returns."""
-        if line["validation_accuracy"] is not None and line["validation_accuracy"] > self.at.best:
-            self.at.best = line["validation_accuracy"]
-            if self.phase.ticket is not None and self.phase.ticket.select == "best_validation":
+        """Hold the weights if they may be the ticket, and move on; nothing interrupts before train_epoch returns."""
+        accuracy = line["validation_accuracy"]
+        improved = accuracy is not None and accuracy > self.at.best
+        if improved:
+            self.at.best = accuracy
+        if self.phase.ticket is not None:
+            match self.phase.ticket.select:
+                case "best_validation":
+                    chosen = improved
+                case "last":
+                    chosen = self.at.phase_epoch + 1 == self.phase.epochs
+                case _:
+                    assert_never(self.phase.ticket.select)
+            if chosen:
                 self._hold(line)
         self.at.history.append(line)
         self.at.updates = []
@@ -267,8 +277,6 @@ class Trainer:
                 {"index": index, "epoch": self.at.epoch, "sha256": self._keeper.kept(index, self.snapshot())}
             )
         if self.at.phase_epoch == self.phase.epochs:
-            if self.phase.ticket is not None and self.phase.ticket.select == "last":
-                self._hold(line)
             self._end_phase()
 
     def _hold(self, line: Mapping[str, Any]) -> None:
@@ -299,12 +307,15 @@ class Trainer:
         if self.phase.ticket is not None and self.phase.ticket.reset_best:
             self.at.best = -1.0
         for action in self.phase.on_start:
-            if isinstance(action, GlobalExploration):
-                self.at.updates.append(self.masking.explore(action, self.at.steps))
-            elif isinstance(action, Inherit):
-                self._inherit(action)
-            else:
-                self.at.updates.append(self.masking.prune(self.at.steps))
+            match action:
+                case GlobalExploration():
+                    self.at.updates.append(self.masking.explore(action, self.at.steps))
+                case Inherit():
+                    self._inherit(action)
+                case Prune():
+                    self.at.updates.append(self.masking.prune(self.at.steps))
+                case _:
+                    assert_never(action)
 
     @torch.no_grad()
     def _inherit(self, action: Inherit) -> None:
@@ -322,6 +333,8 @@ class Trainer:
                 if self._ranks.first and self.spec.parent is not None and len(tickets) < self.spec.parent.tickets:
                     log.warning("the parent left %d of %d tickets to average", len(tickets), self.spec.parent.tickets)
                 tensors = average(tickets)
+            case _:
+                assert_never(action.weights)
         self.model.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(MASK_PREFIX)})
         if self.masking.sparse is not None:
             self.masking.sparse.apply()
@@ -330,7 +343,7 @@ class Trainer:
         """Whether this step is the last before a phase that starts with a topology change."""
         last_step = self.at.step == self.spec.steps_per_epoch and self.at.phase_epoch + 1 == self.phase.epochs
         following = self.spec.phases[self.at.phase + 1 : self.at.phase + 2]
-        return last_step and any(isinstance(one, GlobalExploration) for phase in following for one in phase.on_start)
+        return last_step and any(phase.exploration_rules for phase in following)
 
     def _mean_loss(self, images: int) -> float:
         mean = float(self._ranks.total(self._loss_sum)) / images
