@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.recipes import METHODS, Lineage
+from bench.recipes import METHODS, RecipeWithParent
 from bench.spec.phases import Phase
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -114,7 +114,8 @@ def test_every_recipe_is_a_method() -> None:
         function
         for path in (ROOT / "bench" / "recipes").glob("*.py")
         for name, function in inspect.getmembers(import_module(name_of(path)), inspect.isfunction)
-        if inspect.signature(function).return_annotation in (tuple[Phase, ...], Lineage) and not name.startswith("_")
+        if inspect.signature(function).return_annotation in (tuple[Phase, ...], RecipeWithParent)
+        and not name.startswith("_")
     }
     assert recipes == {method.recipe for method in METHODS.values()}
 

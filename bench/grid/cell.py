@@ -20,10 +20,10 @@ from bench.grid.method import find_method, make_phases
 from bench.grid.network import resolve_model
 from bench.models.catalog import Layer, network_layers
 from bench.models.layers import layers_of
-from bench.recipes import PRESETS, Lineage, Method, Semantics, Setting
+from bench.recipes import PRESETS, Method, RecipeWithParent, Semantics, Setting
 from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
 from bench.spec.phases import Phase
-from bench.spec.run import Augmentation, DataSpec, ModelSpec, MultiMember, Optimizer, RunSpec, Topology
+from bench.spec.run import Augmentation, DataSpec, ModelSpec, MultiMemberSpec, Optimizer, RunSpec, Topology
 
 # Run j of replicate r trains with seed + 100 r + j: no seed depends on M, so ensembles of every size share runs.
 RUNS_A_REPLICATE = 100
@@ -129,7 +129,10 @@ def _topology_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
 
 @lru_cache(maxsize=4096)
 def _empty_layer(
-    model: tuple[str, tuple[tuple[str, Any], ...], MultiMember | None], dataset: str, density: float, distribution: str
+    model: tuple[str, tuple[tuple[str, Any], ...], MultiMemberSpec | None],
+    dataset: str,
+    density: float,
+    distribution: str,
 ) -> Layer | None:
     """Return the first layer of a network that would start without a weight, None if every layer has some."""
     name, arguments, ensemble = model
@@ -165,7 +168,12 @@ def _rewiring_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
 
 
 def _spec(
-    entry: CellEntry, facts: DatasetFacts, model: ModelSpec, semantics: Semantics, lineage: Lineage, locate: Locate
+    entry: CellEntry,
+    facts: DatasetFacts,
+    model: ModelSpec,
+    semantics: Semantics,
+    lineage: RecipeWithParent,
+    locate: Locate,
 ) -> RunSpec:
     def spec(phases: tuple[Phase, ...], *, sparse: bool, parent: RunSpec | None) -> RunSpec:
         return RunSpec(

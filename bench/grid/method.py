@@ -13,7 +13,7 @@ from pydantic import ValidationError, create_model
 
 from bench.errors import UserError, did_you_mean
 from bench.grid.messages import Locate, validated
-from bench.recipes import METHODS, Lineage, Method, Setting
+from bench.recipes import METHODS, Method, RecipeWithParent, Setting
 from bench.spec.phases import Phase
 from bench.spec.record import Record
 
@@ -42,7 +42,9 @@ def find_method(name: str, locate: Locate) -> Method:
     return method
 
 
-def make_phases(method: Method, name: str, parameters: dict[str, Any], setting: Setting, locate: Locate) -> Lineage:
+def make_phases(
+    method: Method, name: str, parameters: dict[str, Any], setting: Setting, locate: Locate
+) -> RecipeWithParent:
     """Return the phases of a recipe, and of its parent if it has one.
 
     UserError for parameters it does not have or that make no schedule.
@@ -69,19 +71,20 @@ def make_phases(method: Method, name: str, parameters: dict[str, Any], setting: 
         if ":" not in name:  # a mistake of ours
             raise
         raise UserError(f"{locate('method')}: {name!r} raised {_described(error)}") from None
-    lineage = phases if isinstance(phases, Lineage) else None
+    lineage = phases if isinstance(phases, RecipeWithParent) else None
     if lineage is None and isinstance(phases, tuple) and phases and all(isinstance(one, Phase) for one in phases):
         # Thousands of cells: the phases were checked when they were made.
-        lineage = Lineage.model_construct(phases=phases, parent=(), parent_sparse=False, shared=False)
+        lineage = RecipeWithParent.model_construct(phases=phases, parent=(), parent_sparse=False, shared=False)
     if lineage is None:
         raise UserError(
-            f"{locate('method')}: {name!r} must return a tuple of bench.spec.phases.Phase, or a bench.recipes.Lineage"
+            f"{locate('method')}: {name!r} must return a tuple of bench.spec.phases.Phase, or a "
+            "bench.recipes.RecipeWithParent"
         )
     return lineage
 
 
 @lru_cache(maxsize=4096)
-def _phases(method: Method, setting: Setting, parameters: Record) -> tuple[Phase, ...] | Lineage:
+def _phases(method: Method, setting: Setting, parameters: Record) -> tuple[Phase, ...] | RecipeWithParent:
     return method.recipe(setting, **dict(parameters))
 
 

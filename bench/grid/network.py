@@ -10,7 +10,7 @@ from bench.grid.entry import CellEntry
 from bench.grid.messages import Key, Locate, key_path, shown, validated
 from bench.models.catalog import NETWORKS, Network, find_network
 from bench.spec.record import Record
-from bench.spec.run import MULTI_MEMBER, McDropout, ModelSpec, MultiMember
+from bench.spec.run import MULTI_MEMBER_KINDS, McDropout, ModelSpec, MultiMemberSpec
 
 # Keys of `model` that are not arguments of the network.
 KEYS = ("name", "ensemble")
@@ -38,7 +38,7 @@ def _network(name: object, locate: Locate) -> Network:
     return NETWORKS[name]
 
 
-def _ensemble(choice: object, name: str, network: Network, members: int, locate: Locate) -> MultiMember | None:
+def _ensemble(choice: object, name: str, network: Network, members: int, locate: Locate) -> MultiMemberSpec | None:
     if choice is None:
         return None
     place = locate("model", "ensemble")
@@ -53,18 +53,18 @@ def _ensemble(choice: object, name: str, network: Network, members: int, locate:
     if not isinstance(choice, dict):
         raise UserError(f"{place}: found {shown(choice)}; allowed: a mapping (kind: ...), or a kind alone")
     kind = choice.get("kind")
-    if kind not in MULTI_MEMBER:
-        raise UserError(f"{at('kind')}: found {shown(kind)}{did_you_mean(kind, MULTI_MEMBER)}")
+    if kind not in MULTI_MEMBER_KINDS:
+        raise UserError(f"{at('kind')}: found {shown(kind)}{did_you_mean(kind, MULTI_MEMBER_KINDS)}")
     if kind not in network.ensembles:
         allowed = ", ".join(network.ensembles) or "none"
         raise UserError(f"{at('kind')}: {name} can not be {kind}; allowed: {allowed}")
-    record = MULTI_MEMBER[kind]
+    record = MULTI_MEMBER_KINDS[kind]
     given = choice if record is McDropout else {"members": members, **choice}
     return validated(record, given, at)
 
 
 @lru_cache(maxsize=4096)
-def _model_spec(name: str, arguments: Record, ensemble: MultiMember | None) -> ModelSpec:
+def _model_spec(name: str, arguments: Record, ensemble: MultiMemberSpec | None) -> ModelSpec:
     return ModelSpec(name=name, arguments=arguments.model_dump(), ensemble=ensemble)
 
 

@@ -31,7 +31,7 @@ class Network:
     layers      (classes, image_size, **arguments) -> weight layers in the order of the module's parameters; also takes
                 channels, those of the input, where "mimo" is among the ensembles; ValueError for impossible arguments
     blocks      (**arguments) -> names of the residual blocks in order; empty where they are not known
-    ensembles   the multi-member kinds (bench.spec.MULTI_MEMBER) that it can be
+    ensembles   the multi-member kinds (bench.spec.MULTI_MEMBER_KINDS) that it can be
     required    name -> type of the arguments without a default; built-in networks have none
     """
 

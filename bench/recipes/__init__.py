@@ -11,10 +11,10 @@ from bench.recipes.cyclic import fge, fge_dst, snapshot, snapshot_dst
 from bench.recipes.dynamic import dst, edst, superposed_edst
 from bench.recipes.fixed import dense, step_decay
 from bench.recipes.pruning import gradual_pruning, lottery_rewinding, prune_finetune
-from bench.recipes.setting import PRESETS, RELEASED, STANDARD, Lineage, Semantics, Setting
+from bench.recipes.setting import PRESETS, RELEASED, STANDARD, RecipeWithParent, Semantics, Setting
 from bench.spec.phases import Phase
 
-Recipe = Callable[..., tuple[Phase, ...] | Lineage]
+Recipe = Callable[..., tuple[Phase, ...] | RecipeWithParent]
 
 
 @dataclass(frozen=True)
@@ -40,4 +40,4 @@ METHODS: dict[str, Method] = {
     "fge_dst": Method(fge_dst, sparse="always"),
 }
 
-__all__ = ["METHODS", "PRESETS", "RELEASED", "STANDARD", "Lineage", "Method", "Recipe", "Semantics", "Setting"]
+__all__ = ["METHODS", "PRESETS", "RELEASED", "STANDARD", "Method", "Recipe", "RecipeWithParent", "Semantics", "Setting"]

@@ -5,7 +5,7 @@ topology keeps changing are this suite's combination, not the paper's.
 """
 
 from bench.recipes.dynamic import rewiring
-from bench.recipes.setting import Count, Growth, Positive, Setting, Share
+from bench.recipes.setting import Count, DropFraction, Growth, Positive, Setting
 from bench.spec.phases import LearningRate, Phase, Ramp, Rewire, TicketPolicy
 
 LAST = TicketPolicy(select="last")
@@ -33,7 +33,7 @@ def snapshot_dst(
     cycle_epochs: Count = 40,
     cycles: Count | None = None,
     update_every: Count = 1000,
-    drop_fraction: Share = 0.5,
+    drop_fraction: DropFraction = 0.5,
     growth: Growth = "gradient",
 ) -> tuple[Phase, ...]:
     """Train as snapshot, and rewire as DST does all along."""
@@ -81,7 +81,7 @@ def fge_dst(
     high_factor: Positive = 0.5,
     low_factor: Positive = 0.1,
     update_every: Count = 1000,
-    drop_fraction: Share = 0.5,
+    drop_fraction: DropFraction = 0.5,
     growth: Growth = "gradient",
 ) -> tuple[Phase, ...]:
     """Train as fge, and rewire as DST does all along."""

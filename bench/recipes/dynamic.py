@@ -12,20 +12,20 @@ from bench.errors import UserError
 from bench.recipes.fixed import step_decay
 from bench.recipes.setting import (
     Count,
+    DropFraction,
     Epochs,
     Growth,
-    Lineage,
     Positive,
+    RecipeWithParent,
     RefinementEpochs,
     Select,
     Semantics,
     Setting,
-    Share,
     StepDecayEpochs,
 )
 from bench.spec.phases import GlobalExploration, Inherit, LearningRate, Phase, Prune, Rewire, RewireRule, TicketPolicy
 
-ShareOrAll = Annotated[float, Field(ge=0, le=1)]
+ExplorationFraction = Annotated[float, Field(ge=0, le=1)]
 
 
 def dst(
@@ -37,7 +37,7 @@ def dst(
     warmup_epochs: Epochs = 0,
     select: Select = "best_validation",
     update_every: Count = 1000,
-    drop_fraction: Share = 0.5,
+    drop_fraction: DropFraction = 0.5,
     growth: Growth = "gradient",
 ) -> tuple[Phase, ...]:
     """Train as step_decay, and every `update_every` steps drop `drop_fraction` of each layer and grow as many."""
@@ -62,9 +62,9 @@ def edst(
     epochs: Count | None = None,
     tickets: Count | None = None,
     warmup_epochs: Epochs = 0,
-    exploration_fraction: ShareOrAll = 0.8,
+    exploration_fraction: ExplorationFraction = 0.8,
     update_every: Count = 1000,
-    drop_fraction: Share = 0.5,
+    drop_fraction: DropFraction = 0.5,
     growth: Growth = "gradient",
 ) -> tuple[Phase, ...]:
     """Explore at the first learning rate, then refine `tickets` times (x0.1, then x0.01), one ticket each.
@@ -112,11 +112,11 @@ def superposed_edst(
     tickets: Count = 3,
     exploration_epochs: Count = 150,
     refinement_epochs: RefinementEpochs = 100,
-    exploration_fraction: ShareOrAll = 0.8,
+    exploration_fraction: ExplorationFraction = 0.8,
     update_every: Count = 1000,
-    drop_fraction: Share = 0.5,
+    drop_fraction: DropFraction = 0.5,
     growth: Growth = "gradient",
-) -> Lineage:
+) -> RecipeWithParent:
     """Average all tickets of an EDST run, prune the mean to the cell's sparsity, re-estimate batch norm.
 
     After Yin et al., UAI 2022 (Sup-tickets: equal weights, global magnitude, batch norm after pruning), whose tickets
@@ -140,7 +140,7 @@ def superposed_edst(
         on_start=(Inherit(weights="average"), Prune()),
         ticket=TicketPolicy(select="last"),
     )
-    return Lineage(phases=(statistics,), parent=parent, parent_sparse=True)
+    return RecipeWithParent(phases=(statistics,), parent=parent, parent_sparse=True)
 
 
 def rewiring(setting: Setting, update_every: int, drop_fraction: float, growth: Growth) -> Rewire:

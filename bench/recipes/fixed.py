@@ -39,7 +39,7 @@ def dense(
     select: Select = "best_validation",
     rewind_epoch: Count | None = None,
 ) -> tuple[Phase, ...]:
-    """Train as step_decay, and keep the weights of an early epoch (2% of training unless given) to rewind to."""
+    """Train as step_decay, and write a rewind checkpoint after an early epoch (2% of training unless given)."""
     (phase,) = step_decay(
         setting,
         epochs=epochs,

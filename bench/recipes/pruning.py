@@ -5,7 +5,7 @@ Paper, section 4.1 (its baselines PF and LTR); gradual magnitude pruning, Zhu & 
 
 from bench.errors import UserError
 from bench.recipes.fixed import dense, step_decay, step_schedule
-from bench.recipes.setting import Count, Epochs, Lineage, Positive, Setting, StepDecayEpochs
+from bench.recipes.setting import Count, Epochs, Positive, RecipeWithParent, Setting, StepDecayEpochs
 from bench.spec.phases import GradualPruning, Inherit, LearningRate, Phase, Prune, TicketPolicy
 
 
@@ -16,7 +16,7 @@ def prune_finetune(
     learning_rate_factor: Positive = 0.01,
     dense_epochs: StepDecayEpochs = 250,
     rewind_epoch: Count | None = None,
-) -> Lineage:
+) -> RecipeWithParent:
     """Prune a trained dense network once and finetune it for `epochs` at a constant rate, masks fixed.
 
     Its parent is the `dense` run of the same seed (`rewind_epoch` as there), so the runs of a dense ensemble serve.
@@ -28,10 +28,12 @@ def prune_finetune(
         on_start=(Inherit(weights="ticket"), Prune()),
         ticket=TicketPolicy(),
     )
-    return Lineage(phases=(finetune,), parent=dense(setting, epochs=dense_epochs, rewind_epoch=rewind_epoch))
+    return RecipeWithParent(phases=(finetune,), parent=dense(setting, epochs=dense_epochs, rewind_epoch=rewind_epoch))
 
 
-def lottery_rewinding(setting: Setting, *, epochs: StepDecayEpochs = 250, rewind_epoch: Count | None = None) -> Lineage:
+def lottery_rewinding(
+    setting: Setting, *, epochs: StepDecayEpochs = 250, rewind_epoch: Count | None = None
+) -> RecipeWithParent:
     """Prune a trained dense network, rewind what is left to an early epoch, and train it again on the same schedule.
 
     Frankle et al. 2020. All runs of a replicate share one dense parent and its mask, and differ in the order of their
@@ -41,7 +43,7 @@ def lottery_rewinding(setting: Setting, *, epochs: StepDecayEpochs = 250, rewind
     rewound = (Inherit(weights="ticket"), Prune(), Inherit(weights="kept"))
     retrain = train.model_copy(update={"name": "retrain", "on_start": rewound})
     parent = dense(setting, epochs=epochs, rewind_epoch=rewind_epoch)
-    return Lineage(phases=(retrain,), parent=parent, shared=True)
+    return RecipeWithParent(phases=(retrain,), parent=parent, shared=True)
 
 
 def gradual_pruning(

@@ -9,7 +9,7 @@ from bench.spec.record import Record
 
 # Parameters of recipes with their bounds, which a grid is checked against.
 Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(gt=0, lt=1)]
+DropFraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Epochs = Annotated[int, Field(ge=0)]
 # Three learning rates, an epoch each at least.
@@ -60,10 +60,10 @@ class Setting(Record):
     semantics: Semantics = STANDARD
 
 
-class Lineage(Record):
+class RecipeWithParent(Record):
     """What a recipe returns whose runs start from the weights of another run, its parent.
 
-    phases   of the run itself; one of them inherits (bench.spec.phases.Inherit)
+    phases   of the run itself; one of them starts from the parent's weights (bench.spec.phases.Inherit)
     parent   phases of the parent: dense, or sparse as the cell says
     shared   one parent for all runs of a replicate, or one each
     """

@@ -134,8 +134,8 @@ class GlobalExploration(Record):
 class Inherit(Record):
     """Take all weights and buffers from the parent run; masks stay, and are applied.
 
-    weights   "ticket": those of its last ticket; "kept": those it kept early (Phase.keep), the first such epoch;
-              "average": the mean of all its tickets, active where any ticket is
+    weights   "ticket": those of its last ticket; "kept": its first rewind checkpoint (Phase.keep); "average": the mean
+              of all its tickets, active where any ticket is
     """
 
     action: Literal["inherit"] = "inherit"
@@ -173,7 +173,7 @@ def rule_of(action: Action) -> RewireRule | None:
             assert_never(action)
 
 
-def inherited(action: Action) -> Literal["ticket", "kept", "average"] | None:
+def parent_weights(action: Action) -> Literal["ticket", "kept", "average"] | None:
     """Return which weights of the parent an action loads, None if it loads none."""
     match action:
         case Inherit():
@@ -202,7 +202,7 @@ class Phase(Record):
     pruning    prune while it lasts
     on_start   what happens before its first step, in this order
     ticket     the ticket taken when it ends
-    keep       after how many of its epochs all weights are kept, for runs that start from them
+    keep       after how many of its epochs a rewind checkpoint is written: all weights, for runs that start from them
     """
 
     name: str

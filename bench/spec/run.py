@@ -9,11 +9,11 @@ of that parent, so that it is named by all that came before it.
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self, assert_never
+from typing import Annotated, Literal, Self, assert_never, get_args
 
 from pydantic import Field, model_validator
 
-from bench.spec.phases import Phase, RewireRule, inherited
+from bench.spec.phases import Phase, RewireRule, parent_weights
 from bench.spec.record import Record
 from bench.spec.seeds import derived_seed
 
@@ -83,12 +83,10 @@ class TreeNet(Record):
     head_blocks: int = Field(ge=0)
 
 
-MultiMember = Annotated[McDropout | Mimo | BatchEnsemble | TreeNet, Field(discriminator="kind")]
-MULTI_MEMBER: dict[str, type[McDropout | Mimo | BatchEnsemble | TreeNet]] = {
-    "mc_dropout": McDropout,
-    "mimo": Mimo,
-    "batch_ensemble": BatchEnsemble,
-    "tree_net": TreeNet,
+MultiMemberSpec = Annotated[McDropout | Mimo | BatchEnsemble | TreeNet, Field(discriminator="kind")]
+# The kinds by name, in the order in which messages list them.
+MULTI_MEMBER_KINDS: dict[str, type[McDropout | Mimo | BatchEnsemble | TreeNet]] = {
+    kind.model_fields["kind"].default: kind for kind in get_args(get_args(MultiMemberSpec)[0])
 }
 
 
@@ -97,7 +95,7 @@ class ModelSpec(Record):
 
     name: str
     arguments: dict[str, int | float | bool | str] = Field(default={})
-    ensemble: MultiMember | None = None
+    ensemble: MultiMemberSpec | None = None
 
     @property
     def members(self) -> int:
@@ -213,11 +211,11 @@ class RunSpec(Record):
         return None
 
     def _parent_problem(self) -> str | None:
-        wanted = {inherited(action) for phase in self.phases for action in phase.on_start} - {None}
+        wanted = {parent_weights(action) for phase in self.phases for action in phase.on_start} - {None}
         if (self.parent is not None) != bool(wanted):
-            return "a recipe that inherits weights needs a parent run, and no other has one"
+            return "a recipe that starts from a parent's weights needs a parent run, and no other recipe has one"
         if self.parent is not None and "kept" in wanted and not any(phase.keep for phase in self.parent.phases):
-            return "the parent run keeps no early weights to rewind to"
+            return "the parent run writes no rewind checkpoint to start from"
         return None
 
     @property

@@ -1,7 +1,7 @@
-"""Predictions on the same few images after every epoch, as text in the history: how a network moves in function space.
+"""Probe predictions: those on the same few images after every epoch, as text in the history of a run.
 
-What t-SNE along training trajectories is made of (paper, figure of the trajectories; Fort et al. 2019). The first
-validation images, not augmented: nothing is chosen by them here.
+They show how a network moves in function space: t-SNE along training trajectories is made of them (paper, figure of
+the trajectories; Fort et al. 2019). The probe images are the first validation images, not augmented.
 """
 
 import base64
@@ -17,8 +17,8 @@ MOST_IMAGES = 128
 MOST_NUMBERS = 12_800
 
 
-def watched_images(classes: int, available: int) -> int:
-    """Return how many of the validation images are watched."""
+def probe_images(classes: int, available: int) -> int:
+    """Return how many of the validation images the history records predictions on."""
     return min(MOST_IMAGES, max(1, MOST_NUMBERS // classes), available)
 
 

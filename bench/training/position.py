@@ -11,8 +11,8 @@ class Position:
     epoch and steps count over the run, phase_epoch within the phase, step within the epoch. best is the best validation
     accuracy to beat and candidate describes the weights held as the next ticket; targets counts the labels that the
     epoch in progress was trained on (several an image in networks of several members) and updates are its topology
-    changes; history, tickets and kept (early weights) are what the run has reported so far; inherited names the files
-    of the parent that it started from, with their checksums.
+    changes; history, tickets and kept (the rewind checkpoints) are what the run has reported so far; inherited names
+    the files of the parent that it started from, with their checksums. Field names are those of checkpoints on disk.
     """
 
     phase: int = 0

@@ -36,7 +36,7 @@ class RankFailedError(Exception):
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchShare:
     """The images of an epoch's order that a rank takes of a batch.
 
     weight    what the mean loss of the share is multiplied with, so that the mean over ranks is that of the batch
@@ -93,18 +93,18 @@ class Ranks:
         """What this rank adds to the name of its random draws, nothing of a process alone; not collective."""
         return () if self.size == 1 else ("rank", self.rank)
 
-    def share(self, start: int, stop: int) -> Share:
+    def share(self, start: int, stop: int) -> BatchShare:
         """Return this rank's images of the batch start..stop - 1, as many as the others' or one more; not collective.
 
         Of a batch of fewer images than ranks every rank takes all.
         """
         images = stop - start
         if images < self.size:
-            return Share(slice(start, stop), 1.0, counted=self.first)
+            return BatchShare(slice(start, stop), 1.0, counted=self.first)
         each, over = divmod(images, self.size)
         own = each + (self.rank < over)
         begin = start + self.rank * each + min(self.rank, over)
-        return Share(slice(begin, begin + own), own * self.size / images, counted=True)
+        return BatchShare(slice(begin, begin + own), own * self.size / images, counted=True)
 
     def data_parallel(self, model: nn.Module) -> nn.Module:
         """Return the network whose backward pass leaves, on every rank, the mean of all ranks' gradients."""

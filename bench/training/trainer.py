@@ -7,8 +7,8 @@ state_dict(), so that an interrupted run continues to the same bits.
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, assert_never
+from collections.abc import Callable, Mapping
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor
@@ -22,13 +22,13 @@ from bench.models.predict import ensemble_scores, predict
 from bench.spec.phases import GlobalExploration, Inherit, Phase, Prune
 from bench.spec.run import MASK_PREFIX, RunSpec
 from bench.spec.seeds import derived_seed
-from bench.store.probe import encode, watched_images
-from bench.training.inherit import average
+from bench.store.probe import encode, probe_images
 from bench.training.masking import Masking
 from bench.training.optimizer import Sgd
 from bench.training.position import Position
-from bench.training.ranks import ALONE, Ranks, Share
+from bench.training.ranks import ALONE, BatchShare, Ranks
 from bench.training.sync_norm import synchronise
+from bench.training.weights import ParentWeights, Ticket, WeightWriter, average
 
 log = logging.getLogger(__name__)
 
@@ -36,34 +36,9 @@ CHECK_LOSS_EVERY = 100
 # A mean epoch loss of this many times that of guessing has diverged, though it is still a number.
 HOPELESS = 10.0
 
-Ticket = dict[str, Tensor]
-
 
 class DivergedError(Exception):
     """The training loss is no longer a number, or far above that of guessing."""
-
-
-class Keeper(Protocol):
-    """Where a run's weights go; both return a checksum, and may be called again with the same after a resume."""
-
-    def ticket(self, index: int, tensors: Ticket, metadata: dict[str, Any]) -> str:
-        """Keep a ticket when its phase ends."""
-
-    def kept(self, index: int, tensors: Ticket) -> str:
-        """Keep the weights of an early epoch, for runs that start from them."""
-
-
-class Ancestor(Protocol):
-    """What a run may take from its parent, on the device of the run."""
-
-    def tickets(self) -> Sequence[Ticket]:
-        """Return the parent's tickets."""
-
-    def kept(self) -> Sequence[Ticket]:
-        """Return the weights that the parent kept early."""
-
-    def checksums(self) -> dict[str, str]:
-        """Return the checksum of each of its files of weights."""
 
 
 class Trainer:
@@ -79,10 +54,10 @@ class Trainer:
         train: DeviceImages,
         validation: DeviceImages | None,
         device: torch.device,
-        keeper: Keeper,
+        writer: WeightWriter,
         *,
         classes: int,
-        parent: Ancestor | None = None,
+        parent: ParentWeights | None = None,
         resumes: bool = False,
         deterministic: bool = False,
         ranks: Ranks = ALONE,
@@ -91,7 +66,7 @@ class Trainer:
         self.device = device
         self.at = Position()
         self._train_images, self._validation_images = train, validation
-        self._keeper, self._parent = keeper, parent
+        self._writer, self._parent = writer, parent
         self._ranks = ranks
         self._guessing = math.log(classes)
         model = build_model(spec.model, classes, spec.seed)
@@ -215,7 +190,7 @@ class Trainer:
         updates = self.masking.move(self.phase, self._phase_step(), self.at.steps, explores_next=self._explores_next())
         self.at.updates += updates
 
-    def _share(self) -> Share:
+    def _share(self) -> BatchShare:
         """Return which images of the epoch's order this process takes in the coming step."""
         start = self.at.step * self.spec.batch_size
         return self._ranks.share(start, min(start + self.spec.batch_size, len(self._train_images)))
@@ -241,10 +216,10 @@ class Trainer:
             draws = draw_epoch(len(images), spec.augmentation, spec.stream, "validation", self.at.epoch).to(self.device)
         logits = predict(self.model, self.forward, images, draws)
         loss, accuracy = ensemble_scores(logits, images.labels)
-        watched = logits[:, : watched_images(logits.shape[2], len(images))]
+        probe = logits[:, : probe_images(logits.shape[2], len(images))]
         if draws is not None:
-            watched = predict(self.model, self.forward, images, first=watched.shape[1])
-        predictions = encode(watched.softmax(dim=-1).mean(dim=0).cpu().numpy())
+            probe = predict(self.model, self.forward, images, first=probe.shape[1])
+        predictions = encode(probe.softmax(dim=-1).mean(dim=0).cpu().numpy())
         return {"validation_loss": loss, "validation_accuracy": accuracy, "predictions": predictions}
 
     # -- between epochs and phases -------------------------------------------------------------------------------------
@@ -273,9 +248,8 @@ class Trainer:
         self._start_counting()
         if self.at.phase_epoch in self.phase.keep:
             index = len(self.at.kept)
-            self.at.kept.append(
-                {"index": index, "epoch": self.at.epoch, "sha256": self._keeper.kept(index, self.snapshot())}
-            )
+            checksum = self._writer.write_rewind_checkpoint(index, self.snapshot())
+            self.at.kept.append({"index": index, "epoch": self.at.epoch, "sha256": checksum})
         if self.at.phase_epoch == self.phase.epochs:
             self._end_phase()
 
@@ -295,7 +269,7 @@ class Trainer:
                 if self._ranks.first:
                     log.warning("phase %r leaves no ticket: no epoch beat those before it", self.phase.name)
             else:
-                checksum = self._keeper.ticket(index, self._best, self.at.candidate)
+                checksum = self._writer.write_ticket(index, self._best, self.at.candidate)
                 self.at.tickets.append({"index": index, "sha256": checksum, **self.at.candidate})
             self._best = self.at.candidate = None
         self.at.phase += 1
@@ -311,23 +285,23 @@ class Trainer:
                 case GlobalExploration():
                     self.at.updates.append(self.masking.explore(action, self.at.steps))
                 case Inherit():
-                    self._inherit(action)
+                    self._initialise_from_parent(action)
                 case Prune():
                     self.at.updates.append(self.masking.prune(self.at.steps))
                 case _:
                     assert_never(action)
 
     @torch.no_grad()
-    def _inherit(self, action: Inherit) -> None:
+    def _initialise_from_parent(self, action: Inherit) -> None:
         """Load weights and buffers of the parent; the masks stay as they are."""
         if self._parent is None:
-            raise ValueError("a run without a parent has nothing to inherit")
+            raise ValueError("a run without a parent has no weights to start from")
         self.at.inherited = self._parent.checksums()
         match action.weights:
             case "ticket":
                 tensors = self._parent.tickets()[-1]
             case "kept":
-                tensors = self._parent.kept()[0]
+                tensors = self._parent.rewind_checkpoints()[0]
             case "average":
                 tickets = self._parent.tickets()
                 if self._ranks.first and self.spec.parent is not None and len(tickets) < self.spec.parent.tickets:

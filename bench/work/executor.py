@@ -159,13 +159,13 @@ class Executor:
             validation = self._place(split.validation, spec, augmented=spec.validation_augmented)
         parent = None
         if spec.parent is not None:
-            parent = _Ancestor(self.store.run(spec.parent.run_id), self.device, self.ranks)
+            parent = _StoredParent(self.store.run(spec.parent.run_id), self.device, self.ranks)
         return Trainer(
             spec,
             self._place(split.train, spec, augmented=True),
             validation,
             self.device,
-            _Keeper(folder, self.ranks),
+            _FolderWriter(folder, self.ranks),
             classes=DATASETS[spec.data.name].classes,
             parent=parent,
             resumes=resumes,
@@ -311,20 +311,20 @@ def _training_result(trainer: Trainer, device: torch.device, processes: int) -> 
     }
 
 
-class _Keeper:
+class _FolderWriter:
     """Writes the weights of a run into its folder."""
 
     def __init__(self, folder: RunFolder, ranks: Ranks) -> None:
         self._folder, self._ranks = folder, ranks
 
-    def ticket(self, index: int, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> str:
+    def write_ticket(self, index: int, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> str:
         return self._ranks.from_first(lambda: self._folder.write_ticket(index, _on_host(tensors), metadata))
 
-    def kept(self, index: int, tensors: dict[str, torch.Tensor]) -> str:
+    def write_rewind_checkpoint(self, index: int, tensors: dict[str, torch.Tensor]) -> str:
         return self._ranks.from_first(lambda: self._folder.write_kept(index, _on_host(tensors)))
 
 
-class _Ancestor:
+class _StoredParent:
     """Reads the weights of a finished run, every file against its checksum."""
 
     def __init__(self, folder: RunFolder, device: torch.device, ranks: Ranks) -> None:
@@ -338,7 +338,7 @@ class _Ancestor:
     def tickets(self) -> list[dict[str, torch.Tensor]]:
         return self._read("tickets")
 
-    def kept(self) -> list[dict[str, torch.Tensor]]:
+    def rewind_checkpoints(self) -> list[dict[str, torch.Tensor]]:
         return self._read("kept")
 
     def _read(self, kind: Literal["tickets", "kept"]) -> list[dict[str, torch.Tensor]]:

@@ -22,7 +22,7 @@ from bench.data.catalog import DATASETS
 from bench.data.dataset import LabelledImages
 from bench.models.build import build_model
 from bench.models.catalog import network_layers
-from bench.recipes import METHODS, RELEASED, Lineage, Setting
+from bench.recipes import METHODS, RELEASED, RecipeWithParent, Setting
 from bench.spec.run import (
     BatchEnsemble,
     DataSpec,
@@ -30,7 +30,7 @@ from bench.spec.run import (
     McDropout,
     Mimo,
     ModelSpec,
-    MultiMember,
+    MultiMemberSpec,
     Optimizer,
     RunSpec,
     Topology,
@@ -45,7 +45,7 @@ WRN_16_2 = ModelSpec(name="wide_resnet", arguments={"depth": 16, "width": 2})
 Step = Callable[[], None]
 
 
-def flops_ratio(ensemble: MultiMember) -> float:
+def flops_ratio(ensemble: MultiMemberSpec) -> float:
     """Return the FLOPs of a network of several members over those of the plain one."""
     several = network_layers(WRN_16_2.model_copy(update={"ensemble": ensemble}), 10, 32)
     return sum(layer.flops for layer in several) / sum(layer.flops for layer in network_layers(WRN_16_2, 10, 32))
@@ -62,7 +62,7 @@ class Row:
     execution: Execution
     limit: float | None
     over: str = "plain"
-    ensemble: MultiMember | None = None
+    ensemble: MultiMemberSpec | None = None
     images: int = BATCH
 
 
@@ -85,13 +85,13 @@ ROWS = {
 }
 
 
-class NoKeeper:
-    """Keeps nothing: no phase ends here."""
+class NoWriter:
+    """Writes nothing: no phase ends here."""
 
-    def ticket(self, *_: Any) -> str:
+    def write_ticket(self, *_: Any) -> str:
         raise AssertionError("a phase ended")
 
-    kept = ticket
+    write_rewind_checkpoint = write_ticket
 
 
 def fast_bf16() -> bool:
@@ -102,7 +102,7 @@ def fast_bf16() -> bool:
 def our_step(row: Row, execution: Execution) -> Step:
     setting = Setting(members=1, learning_rate=0.01, semantics=RELEASED)
     phases = METHODS[row.method].recipe(setting)
-    if isinstance(phases, Lineage):  # where the weights come from costs a step nothing
+    if isinstance(phases, RecipeWithParent):  # where the weights come from costs a step nothing
         phases = tuple(phase.model_copy(update={"on_start": ()}) for phase in phases.phases)
     spec = RunSpec(
         data=DataSpec(name="cifar10", train_images=8 * BATCH, validation_images=BATCH, test_images=BATCH),
@@ -121,7 +121,7 @@ def our_step(row: Row, execution: Execution) -> Step:
         random.integers(256, size=(8 * BATCH, 32, 32, 3), dtype=np.uint8), random.integers(10, size=8 * BATCH)
     )
     train = DeviceImages(images, FACTS.mean, FACTS.std, augmentation=spec.augmentation)
-    trainer = Trainer(spec, train, train, torch.device("cpu"), NoKeeper(), classes=10)
+    trainer = Trainer(spec, train, train, torch.device("cpu"), NoWriter(), classes=10)
     trainer.model.train()
     draws = draw_epoch(8 * BATCH, spec.augmentation, 0, "train", 0)
     index, offsets, flips = (drawn[: row.images] for drawn in (draws.order, draws.offsets, draws.flips))

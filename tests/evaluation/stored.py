@@ -12,13 +12,13 @@ from bench.data.dataset import LabelledImages
 from bench.evaluation.networks import Network, load_networks
 from bench.models.build import build_model
 from bench.sparsity.network import maskable_weights
-from bench.spec.run import MASK_PREFIX, BatchEnsemble, McDropout, Mimo, ModelSpec, MultiMember, RunSpec, TreeNet
+from bench.spec.run import MASK_PREFIX, BatchEnsemble, McDropout, Mimo, ModelSpec, MultiMemberSpec, RunSpec, TreeNet
 from bench.store.files import write_json
 from bench.store.folders import RunFolder, Store
 from tests.training.runs import CPU, WRN_10_1, dense_spec, edst_spec
 
 FACTS = DATASETS["digits"]
-MULTI_MEMBER: dict[str, MultiMember] = {
+MULTI_MEMBER: dict[str, MultiMemberSpec] = {
     "mc dropout": McDropout(rate=0.2, samples=3),
     "mimo": Mimo(members=2),
     "batch ensemble": BatchEnsemble(members=2),

@@ -8,7 +8,7 @@ import yaml
 from bench.grid import grid_files, load_grid
 from bench.plan import Plan, Together, make_plan
 from bench.recipes import METHODS
-from bench.spec.run import MULTI_MEMBER
+from bench.spec.run import MULTI_MEMBER_KINDS
 from tests.grid_text import PAPER_CONFIGS
 
 GRIDS = grid_files([PAPER_CONFIGS, PAPER_CONFIGS / "ablations"])
@@ -82,7 +82,7 @@ def test_imagenet_has_the_rows_of_the_paper() -> None:
 def test_the_digits_cover_every_method_and_every_network_of_several_members() -> None:
     cells = planned("digits.yaml").cells
     assert {cell.method for cell in load_grid(PAPER_CONFIGS / "digits.yaml").cells} == METHODS.keys()
-    assert {cell.model.ensemble.kind for cell in cells if cell.model.ensemble} == MULTI_MEMBER.keys()
+    assert {cell.model.ensemble.kind for cell in cells if cell.model.ensemble} == MULTI_MEMBER_KINDS.keys()
 
 
 @pytest.mark.parametrize(

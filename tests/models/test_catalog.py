@@ -23,13 +23,13 @@ from bench.models.catalog import (
 )
 from bench.models.trace import trace_layers
 from bench.sparsity.network import maskable_weights
-from bench.spec.run import MULTI_MEMBER, BatchEnsemble, McDropout, Mimo, ModelSpec, MultiMember, TreeNet
+from bench.spec.run import MULTI_MEMBER_KINDS, BatchEnsemble, McDropout, Mimo, ModelSpec, MultiMemberSpec, TreeNet
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *(("wide_resnet", {"depth": d, "width": w}) for d, w in [(10, 1), (10, 3), (16, 2), (22, 1), (28, 10), (40, 2)]),
     *((name, {"depth": depth}) for name in ("resnet_cifar", "resnet_imagenet") for depth in (18, 34, 50)),
 ]
-KINDS: list[MultiMember] = [
+KINDS: list[MultiMemberSpec] = [
     McDropout(samples=5),
     Mimo(members=1),
     Mimo(members=3),
@@ -183,7 +183,7 @@ def test_arguments_that_make_no_network_are_refused_with_what_was_found(depth: i
     ],
 )
 def test_the_message_says_what_is_allowed(
-    name: str, arguments: dict[str, Any], kind: MultiMember | None, message: str
+    name: str, arguments: dict[str, Any], kind: MultiMemberSpec | None, message: str
 ) -> None:
     spec = ModelSpec(name=name, arguments=arguments, ensemble=kind)
     with pytest.raises(ValueError, match=message):
@@ -202,13 +202,13 @@ def test_the_message_says_what_is_allowed(
     ],
     ids=str,
 )
-def test_inputs_and_passes_of_an_image(kind: MultiMember | None, fed: int, passes: int) -> None:
+def test_inputs_and_passes_of_an_image(kind: MultiMemberSpec | None, fed: int, passes: int) -> None:
     spec = ModelSpec(name="wide_resnet", arguments={"depth": 10, "width": 1}, ensemble=kind)
     assert (inputs_per_image(spec), passes_per_image(spec)) == (fed, passes)
 
 
 def test_every_kind_is_some_networks() -> None:
-    assert {kind for network in NETWORKS.values() for kind in network.ensembles} == set(MULTI_MEMBER)
+    assert {kind for network in NETWORKS.values() for kind in network.ensembles} == set(MULTI_MEMBER_KINDS)
     assert find_network("wide_resnet") is NETWORKS["wide_resnet"]
 
 

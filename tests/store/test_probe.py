@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from bench.store.probe import decode, encode, watched_images
+from bench.store.probe import decode, encode, probe_images
 
 
 @given(arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.floats(0, 1, width=16)))
@@ -34,7 +34,7 @@ def test_the_text_is_base64_of_little_endian_halves() -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "available", "watched"),
+    ("classes", "available", "probed"),
     [
         (10, 5000, 128),
         (10, 60, 60),
@@ -45,13 +45,13 @@ def test_the_text_is_base64_of_little_endian_halves() -> None:
         (10, 1, 1),
     ],
 )
-def test_how_many_images_are_watched(classes: int, available: int, watched: int) -> None:
-    assert watched_images(classes, available) == watched
+def test_how_many_images_are_probed(classes: int, available: int, probed: int) -> None:
+    assert probe_images(classes, available) == probed
 
 
 @pytest.mark.parametrize("classes", [1, 2, 10, 99, 100, 101, 1000, 12_800])
 def test_a_line_of_the_history_stays_small(classes: int) -> None:
-    images = watched_images(classes, 10**6)
+    images = probe_images(classes, 10**6)
     assert len(encode(np.zeros((images, classes)))) < 35_000
 
 

@@ -12,7 +12,7 @@ from bench.data.augment import DeviceImages
 from bench.data.catalog import DATASETS
 from bench.data.dataset import LabelledImages, Split, cut
 from bench.data.digits import load_digits
-from bench.recipes import RELEASED, STANDARD, Lineage, Semantics, Setting
+from bench.recipes import RELEASED, STANDARD, RecipeWithParent, Semantics, Setting
 from bench.recipes.cyclic import snapshot
 from bench.recipes.dynamic import edst
 from bench.recipes.fixed import step_decay
@@ -31,7 +31,8 @@ from bench.spec.run import (
     Topology,
 )
 from bench.store.folders import Store
-from bench.training.trainer import Ticket, Trainer
+from bench.training.trainer import Trainer
+from bench.training.weights import Ticket
 
 DATA = DataSpec(name="digits", train_images=120, validation_images=60, test_images=60)
 WRN_10_1 = ModelSpec(name="wide_resnet", arguments={"depth": 10, "width": 1})
@@ -89,7 +90,7 @@ def edst_spec(semantics: Semantics = STANDARD, *, growth: str = "gradient", ever
     )
 
 
-def lineage_spec(lineage: Lineage, density: float = 0.2, **changes: Any) -> RunSpec:
+def child_spec(lineage: RecipeWithParent, density: float = 0.2, **changes: Any) -> RunSpec:
     """Return the spec of a run with a dense parent of the same seed."""
     parent = run_spec(lineage.parent, density=None, **changes)
     return run_spec(lineage.phases, density=density, distribution="global", parent=parent, **changes)
@@ -109,7 +110,7 @@ SPECS: dict[str, Callable[[], RunSpec]] = {
         model=WRN_10_1.model_copy(update={"ensemble": Mimo(members=2, batch_repetitions=2, input_repetition=0.5)}),
     ),
     "batch ensemble": lambda: dense_spec(model=WRN_10_1.model_copy(update={"ensemble": BatchEnsemble(members=2)})),
-    "rewinding": lambda: lineage_spec(lottery_rewinding(SETTING, epochs=3)),
+    "rewinding": lambda: child_spec(lottery_rewinding(SETTING, epochs=3)),
 }
 
 
@@ -134,18 +135,18 @@ def noise(data: DataSpec = DATA) -> Split:
     return Split(images(data.train_images), images(data.validation_images), images(data.test_images))
 
 
-class MemoryKeeper:
+class MemoryWriter:
     """Holds what a run leaves, as its parent's role for another run."""
 
     def __init__(self, tickets: dict[int, Ticket]) -> None:
         self.by_index = tickets
         self.early: dict[int, Ticket] = {}
 
-    def ticket(self, index: int, tensors: Ticket, _: dict[str, Any]) -> str:
+    def write_ticket(self, index: int, tensors: Ticket, _: dict[str, Any]) -> str:
         self.by_index[index] = tensors
         return "checksum"
 
-    def kept(self, index: int, tensors: Ticket) -> str:
+    def write_rewind_checkpoint(self, index: int, tensors: Ticket) -> str:
         self.early[index] = tensors
         return "checksum"
 
@@ -154,16 +155,16 @@ class MemoryKeeper:
 class MemoryParent:
     """A finished run as a parent."""
 
-    keeper: MemoryKeeper
+    writer: MemoryWriter
 
     def tickets(self) -> list[Ticket]:
-        return [self.keeper.by_index[index] for index in sorted(self.keeper.by_index)]
+        return [self.writer.by_index[index] for index in sorted(self.writer.by_index)]
 
     def checksums(self) -> dict[str, str]:
         return {}
 
-    def kept(self) -> list[Ticket]:
-        return [self.keeper.early[index] for index in sorted(self.keeper.early)]
+    def rewind_checkpoints(self) -> list[Ticket]:
+        return [self.writer.early[index] for index in sorted(self.writer.early)]
 
 
 def make_trainer(
@@ -171,7 +172,7 @@ def make_trainer(
     tickets: dict[int, Ticket] | None = None,
     images: Split | None = None,
     parent: MemoryParent | None = None,
-    keeper: MemoryKeeper | None = None,
+    writer: MemoryWriter | None = None,
 ) -> Trainer:
     facts, images = DATASETS["digits"], images or split(spec.data)
     train, validation = (
@@ -180,8 +181,8 @@ def make_trainer(
         )
         for source in (images.train, images.validation)
     )
-    keeper = keeper or MemoryKeeper({} if tickets is None else tickets)
-    return Trainer(spec, train, validation, CPU, keeper, classes=10, parent=parent)
+    writer = writer or MemoryWriter({} if tickets is None else tickets)
+    return Trainer(spec, train, validation, CPU, writer, classes=10, parent=parent)
 
 
 def nothing() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.data.augment import DeviceImages
 from bench.data.catalog import DATASETS
-from bench.recipes import Lineage, Setting
+from bench.recipes import RecipeWithParent, Setting
 from bench.recipes.cyclic import fge, fge_dst, snapshot, snapshot_dst
 from bench.recipes.dynamic import edst, superposed_edst
 from bench.recipes.fixed import dense
@@ -18,13 +18,14 @@ from bench.recipes.pruning import gradual_pruning, lottery_rewinding, prune_fine
 from bench.sparsity.network import maskable_weights
 from bench.spec.phases import Phase
 from bench.spec.run import Optimizer, RunSpec
-from bench.training.trainer import Ticket, Trainer
+from bench.training.trainer import Trainer
+from bench.training.weights import Ticket
 from tests.training.runs import (
     CPU,
     DATA,
-    MemoryKeeper,
     MemoryParent,
-    lineage_spec,
+    MemoryWriter,
+    child_spec,
     make_trainer,
     nothing,
     run_spec,
@@ -35,17 +36,17 @@ SETTING = Setting(members=2, learning_rate=0.05)
 STEPS = 4  # an epoch of 120 images in batches of 32
 
 
-def trained(spec: RunSpec, parent: MemoryParent | None = None) -> tuple[Trainer, MemoryKeeper]:
-    keeper = MemoryKeeper({})
-    trainer = make_trainer(spec, parent=parent, keeper=keeper)
+def trained(spec: RunSpec, parent: MemoryParent | None = None) -> tuple[Trainer, MemoryWriter]:
+    writer = MemoryWriter({})
+    trainer = make_trainer(spec, parent=parent, writer=writer)
     while not trainer.finished:
         trainer.train_epoch(nothing)
-    return trainer, keeper
+    return trainer, writer
 
 
-def family(lineage: Lineage, **changes: Any) -> tuple[RunSpec, MemoryKeeper]:
+def family(lineage: RecipeWithParent, **changes: Any) -> tuple[RunSpec, MemoryWriter]:
     """Train the parent; return the child's spec and what the parent left."""
-    spec = lineage_spec(lineage, **changes)
+    spec = child_spec(lineage, **changes)
     assert spec.parent is not None
     return spec, trained(spec.parent)[1]
 
@@ -92,14 +93,14 @@ def test_rewound_weights_are_the_stored_early_ones_bit_for_bit_under_the_mask_of
 
 def test_the_kept_weights_are_those_of_the_epoch_asked_for() -> None:
     spec = run_spec(dense(SETTING, epochs=4, rewind_epoch=2), density=None)
-    keeper = MemoryKeeper({})
-    trainer = make_trainer(spec, keeper=keeper)
+    writer = MemoryWriter({})
+    trainer = make_trainer(spec, writer=writer)
     states = []
     while not trainer.finished:
         trainer.train_epoch(nothing)
         states.append(trainer.snapshot())
-    assert list(keeper.early) == [0]
-    assert all(torch.equal(states[1][name], tensor) for name, tensor in keeper.early[0].items())
+    assert list(writer.early) == [0]
+    assert all(torch.equal(states[1][name], tensor) for name, tensor in writer.early[0].items())
 
 
 def test_keeping_early_weights_changes_no_number_of_the_run() -> None:
@@ -111,7 +112,7 @@ def test_keeping_early_weights_changes_no_number_of_the_run() -> None:
 
 def test_gradual_pruning_follows_the_cubic_schedule_and_its_ticket_has_the_density_asked_for() -> None:
     phases = gradual_pruning(SETTING, epochs=8, begin_epoch=1, end_epoch=6, update_every=5)
-    trainer, keeper = trained(run_spec(phases, density=0.2, distribution="uniform"))
+    trainer, writer = trained(run_spec(phases, density=0.2, distribution="uniform"))
     updates = [update for line in trainer.at.history for update in line["updates"]]
     # from step 4 to step 24, every 5 steps after the first, and at the last
     assert [update["step"] for update in updates] == [9, 14, 19, 24]
@@ -120,7 +121,7 @@ def test_gradual_pruning_follows_the_cubic_schedule_and_its_ticket_has_the_densi
     assert trainer.at.history[0]["density"] == 1
     (ticket,) = trainer.at.tickets
     assert ticket["epoch"] > 6
-    masks = [tensor for name, tensor in keeper.by_index[0].items() if name.startswith("mask/")]
+    masks = [tensor for name, tensor in writer.by_index[0].items() if name.startswith("mask/")]
     share = sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
     assert share == pytest.approx(0.2, abs=1e-4)
 
@@ -152,11 +153,11 @@ def test_a_run_that_inherits_needs_a_parent_and_no_other_may_have_one() -> None:
     with pytest.raises(ValueError, match="needs a parent"):
         run_spec(inheriting, density=0.2, distribution="global")
     plain = run_spec(dense(SETTING, epochs=3), density=None)
-    with pytest.raises(ValueError, match="no other has one"):
+    with pytest.raises(ValueError, match="no other recipe has one"):
         run_spec(dense(SETTING, epochs=3), density=None, parent=plain)
     without = tuple(phase.model_copy(update={"keep": ()}) for phase in dense(SETTING, epochs=3))
-    with pytest.raises(ValueError, match="keeps no early weights"):
-        lineage_spec(Lineage(phases=inheriting, parent=without))
+    with pytest.raises(ValueError, match="writes no rewind checkpoint"):
+        child_spec(RecipeWithParent(phases=inheriting, parent=without))
 
 
 def rates(phase: Phase) -> list[float]:
@@ -246,9 +247,9 @@ def test_a_run_without_validation_images_keeps_its_last_epoch() -> None:
     spec = run_spec(dense(SETTING, epochs=3, select="last"), density=None, data=data)
     facts = DATASETS["digits"]
     images = DeviceImages(split().train, (0.3,) * 3, (0.3,) * 3, augmentation=spec.augmentation, channels_last=False)
-    keeper = MemoryKeeper({})
-    trainer = Trainer(spec, images, None, CPU, keeper, classes=facts.classes)
+    writer = MemoryWriter({})
+    trainer = Trainer(spec, images, None, CPU, writer, classes=facts.classes)
     while not trainer.finished:
         trainer.train_epoch(nothing)
     assert [line["validation_accuracy"] for line in trainer.at.history] == [None] * 3
-    assert all(torch.equal(tensor, keeper.by_index[0][name]) for name, tensor in trainer.model.state_dict().items())
+    assert all(torch.equal(tensor, writer.by_index[0][name]) for name, tensor in trainer.model.state_dict().items())

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from bench.spec.phases import Inherit, LearningRate, Phase, Prune, TicketPolicy
-from bench.recipes import Lineage
+from bench.recipes import RecipeWithParent
 
 
 def tiny_net(classes: int, width: int = 4, channels: int = 3) -> nn.Module:
@@ -36,7 +36,7 @@ def warm(setting, *, epochs: int = 3):
 def warm_then_prune(setting, *, epochs: int = 2):
     start = (Inherit(weights="ticket"), Prune())
     (phase,) = warm(setting, epochs=epochs)
-    return Lineage(phases=(phase.model_copy(update={"on_start": start}),), parent=warm(setting))
+    return RecipeWithParent(phases=(phase.model_copy(update={"on_start": start}),), parent=warm(setting))
 """
 GRID = """
 replicates: 1

@@ -18,7 +18,7 @@ from bench.recipes.dynamic import edst
 from bench.spec.phases import TicketPolicy
 from bench.spec.run import Augmentation, RunSpec
 from bench.training.trainer import Trainer
-from tests.training.runs import CPU, DATA, MemoryKeeper, nothing, run_spec
+from tests.training.runs import CPU, DATA, MemoryWriter, nothing, run_spec
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "released_dst_wrn-10-1.npz"
 STEPS_PER_EPOCH, BATCH_SIZE, EPOCHS = 4, 16, 7
@@ -39,7 +39,7 @@ def steps(recording: Recording) -> tuple[Trainer, list[dict[str, Tensor]]]:
     """Return the trainer after its last step, and its masks after every epoch (and whatever starts the next phase)."""
     spec = _spec()
     images = RecordedImages(recording, spec)
-    trainer = Trainer(spec, images, None, CPU, MemoryKeeper({}), classes=10)  # type: ignore[arg-type]
+    trainer = Trainer(spec, images, None, CPU, MemoryWriter({}), classes=10)  # type: ignore[arg-type]
     trainer.model.double()
     trainer.model.load_state_dict({**_tensors(recording, "start/weight/"), **_tensors(recording, "start/buffer/")})
     trainer.masking.load(_tensors(recording, "start/mask/"))

@@ -17,13 +17,14 @@ from bench.sparsity import erdos_renyi_kernel, exact_counts
 from bench.sparsity.network import maskable_weights
 from bench.spec.run import RunSpec
 from bench.store.probe import decode
-from bench.training.trainer import DivergedError, Ticket, Trainer
+from bench.training.trainer import DivergedError, Trainer
+from bench.training.weights import Ticket
 from tests.sparsity.reference import drop_and_grow
 from tests.training.runs import (
     CPU,
     DATA,
     SPECS,
-    MemoryKeeper,
+    MemoryWriter,
     dense_spec,
     edst_spec,
     make_trainer,
@@ -303,7 +304,7 @@ def test_without_validation_images_no_prediction_is_recorded() -> None:
     spec = run_spec(step_decay(Setting(members=1, learning_rate=0.1), epochs=3, select="last"), density=None, data=data)
     facts, train = DATASETS["digits"], split(data).train
     images = DeviceImages(train, facts.mean, facts.std, augmentation=spec.augmentation, channels_last=False)
-    trainer = Trainer(spec, images, None, CPU, MemoryKeeper({}), classes=10)
+    trainer = Trainer(spec, images, None, CPU, MemoryWriter({}), classes=10)
     line = trainer.train_epoch(nothing)
     assert line["predictions"] is line["validation_loss"] is line["validation_accuracy"] is None
 

@@ -37,9 +37,9 @@ from tests.training.runs import (
     CPU,
     DATA,
     WRN_10_1,
-    MemoryKeeper,
+    MemoryWriter,
+    child_spec,
     dense_spec,
-    lineage_spec,
     noise,
     nothing,
     planned,
@@ -91,7 +91,7 @@ SPECS: dict[str, Callable[[], RunSpec]] = {
 STORED: dict[str, Callable[[], RunSpec]] = {
     "edst": SPECS["edst"],
     "mc dropout": lambda: dst_spec(model=WRN_10_1.model_copy(update={"ensemble": McDropout(rate=0.2, samples=2)})),
-    "rewinding": lambda: lineage_spec(lottery_rewinding(FEW, epochs=3), **SMALL_BATCHES),
+    "rewinding": lambda: child_spec(lottery_rewinding(FEW, epochs=3), **SMALL_BATCHES),
 }
 INTERRUPTED_AT = {"edst": 14, "mc dropout": 6}
 HAND_OVER = 6  # step after which another number of processes goes on, in the middle of an epoch
@@ -109,8 +109,8 @@ def make_trainer(spec: RunSpec, ranks: Ranks) -> Trainer:
         layout = spec.execution.channels_last
         return DeviceImages(source, facts.mean, facts.std, augmentation=spec.augmentation, channels_last=layout)
 
-    keeper = MemoryKeeper({})
-    return Trainer(spec, place(images.train), place(images.validation), CPU, keeper, classes=10, ranks=ranks)
+    writer = MemoryWriter({})
+    return Trainer(spec, place(images.train), place(images.validation), CPU, writer, classes=10, ranks=ranks)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from bench.training import trainer as trainer_module
 from bench.work.executor import Executor
 from bench.work.runner import run_plan
 from bench.work.signals import InterruptedRunError, StopRequest
-from tests.training.runs import Planned, dense_spec, edst_spec, lineage_spec, outcome, planned
+from tests.training.runs import Planned, child_spec, dense_spec, edst_spec, outcome, planned
 
 GOOD = dense_spec(epochs=4)
 BAD = dense_spec(epochs=4, learning_rate=1e4)
@@ -216,7 +216,7 @@ def test_signals_become_a_request_and_a_second_ctrl_c_acts_at_once(number: signa
 
 # -- runs that start from others ---------------------------------------------------------------------------------------
 
-CHILD = lineage_spec(prune_finetune(Setting(members=1, learning_rate=0.05), epochs=1, dense_epochs=3))
+CHILD = child_spec(prune_finetune(Setting(members=1, learning_rate=0.05), epochs=1, dense_epochs=3))
 ALTERED_BYTE = -1
 
 
