@@ -30,6 +30,10 @@ OutPath = Annotated[
     Path,
     typer.Option("--out", metavar="DIR", help="Where to write; files of the same name go.", callback=a_folder),
 ]
+TopicNames = Annotated[
+    list[str] | None,
+    typer.Option("--topic", metavar="PACKAGE.MODULE:NAME", help="A topic of your own; may be given several times."),
+]
 
 
 @app.command()
@@ -38,12 +42,13 @@ def tables(
     store: StorePath = Path("results"),
     scale: ScaleName = "paper",
     out: OutPath = Path("report"),
+    topics: TopicNames = None,
 ) -> None:
     """Write the tables of a grid as CSV, Markdown and LaTeX."""
     from analysis.loading import load
     from analysis.report import all_tables, write_tables
 
-    loaded = load(grid, store, scale)
+    loaded = load(grid, store, scale, topics or ())
     write_tables(all_tables(loaded), loaded.results.context, out)
     _finish(loaded, out)
 
@@ -54,12 +59,13 @@ def figures(
     store: StorePath = Path("results"),
     scale: ScaleName = "paper",
     out: OutPath = Path("report"),
+    topics: TopicNames = None,
 ) -> None:
     """Write the figures of a grid as PNG and PDF, and their captions."""
     from analysis.loading import load
     from analysis.report import write_figures
 
-    loaded = load(grid, store, scale)
+    loaded = load(grid, store, scale, topics or ())
     write_figures(loaded, out)
     _finish(loaded, out)
 
@@ -70,12 +76,13 @@ def report(
     store: StorePath = Path("results"),
     scale: ScaleName = "paper",
     out: OutPath = Path("report"),
+    topics: TopicNames = None,
 ) -> None:
     """Write index.html with all tables, figures and verdicts, and the files it shows in tables/ and figures/."""
     from analysis.loading import load
     from analysis.report import write_report
 
-    loaded = load(grid, store, scale)
+    loaded = load(grid, store, scale, topics or ())
     _finish(loaded, write_report(loaded, out))
 
 

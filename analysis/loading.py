@@ -14,7 +14,7 @@ from analysis.reading import StoreView, tidy
 from analysis.results import Results
 from analysis.table import Table
 from analysis.topic import FigureEntry, Topic
-from analysis.topics import TOPICS
+from analysis.topics import TOPICS, find_topic
 from analysis.verdicts import Claim, read_claims
 from bench.errors import UserError
 from bench.grid import load_grid
@@ -57,8 +57,12 @@ class Loaded:
         return [note for note in notes if note]
 
 
-def load(grid_path: Path, store_path: Path, scale: str, topics: Sequence[Topic[Any]] = TOPICS) -> Loaded:
-    """Return what tables, figures and report need; UserError if no run of the grid is done at this scale."""
+def load(grid_path: Path, store_path: Path, scale: str, more_topics: Sequence[str] = ()) -> Loaded:
+    """Return what tables, figures and report need; UserError if no run of the grid is done at this scale.
+
+    more_topics   topics of the user's own, each as `package.module:NAME`
+    """
+    topics = (*TOPICS, *map(find_topic, more_topics))
     grid, store = load_grid(grid_path), Store(store_path)
     plan = make_plan(grid, scale, store)
     if not any(run.status in ("done", "damaged") for run in plan.runs):

@@ -37,8 +37,8 @@ def figures(accuracy: Accuracy, results: Results) -> Iterator[FigureEntry]:
         yield FigureEntry(
             "classes",
             "Accuracy by class",
-            "Share of the test images of each class that the ensemble predicts as it, mean over replicates (bars), and "
-            f"its members (dots, of all replicates); lines are 95% Student-t intervals. {n}",
+            "Test accuracy by class: bars are ensembles, mean over replicates, lines their 95% Student-t intervals; "
+            f"dots are the members of all replicates. {n}",
             lambda: class_bars(cells, accuracy.classes),
         )
 

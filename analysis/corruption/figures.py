@@ -49,8 +49,8 @@ def _family_figures(corruption: Corruption, results: Results, family: str) -> It
         yield FigureEntry(
             f"{family}_severity",
             f"Scores against severity: {family}",
-            "Accuracy, NLL and ECE (15 bins) of ensembles, mean over types of corruption, against severity; 0 are the "
-            f"clean test images. Bands are 95% Student-t intervals over replicates. {what}",
+            "Accuracy, NLL and ECE (15 bins) of ensembles, mean over types of corruption, against severity; severity 0 "
+            f"is the clean test images. Bands are 95% Student-t intervals over replicates. {what}",
             lambda: severity_curves(cells, replicates, sets),
         )
         yield FigureEntry(
@@ -62,7 +62,8 @@ def _family_figures(corruption: Corruption, results: Results, family: str) -> It
         yield FigureEntry(
             f"{family}_type_map",
             f"Cells and types: {family}",
-            f"The same accuracies as numbers, one colour scale. {what}",
+            "Accuracy of ensembles on each type of corruption as numbers, mean over severities and replicates; one "
+            f"colour scale. {what}",
             lambda: type_map(cells, sets),
         )
     if not bins.empty:

@@ -6,6 +6,7 @@ a set has no scores. The name of a corrupted ECE says how it is defined and over
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,25 +24,21 @@ from bench.metrics.calibration import RELEASED_BINS, Reliability
 from bench.metrics.probabilities import Floats
 from bench.plan import CellPlan, Plan
 
-ACCURACY = Metric("corrupted_accuracy", "Corrupted accuracy (%)", 2, "higher", 100, "corrupted")
-NLL = Metric("corrupted_nll", "Corrupted NLL", 4, "lower", 1, "corrupted")
-BRIER = Metric("corrupted_brier", "Corrupted Brier", 4, "lower", 1, "corrupted")
-ECE_MEAN = Metric("corrupted_ece_mean", "Corrupted ECE (mean over sets, 15 bins)", 4, "lower", 1, "corrupted")
-ECE_POOLED = Metric("corrupted_ece_pooled", "Corrupted ECE (pooled, 14 bins)", 4, "lower", 1, "corrupted")
-ADAPTIVE_ECE_MEAN = Metric(
-    "corrupted_adaptive_ece_mean",
-    "Corrupted ECE of equal mass (mean over sets, 15 bins)",
-    4,
-    "lower",
-    1,
-    "corrupted",
+_corrupted = partial(Metric, measured_on="corrupted")
+ACCURACY = _corrupted("corrupted_accuracy", "Corrupted accuracy (%)", 2, "higher", 100)
+NLL = _corrupted("corrupted_nll", "Corrupted NLL", 4, "lower")
+BRIER = _corrupted("corrupted_brier", "Corrupted Brier", 4, "lower")
+ECE_MEAN = _corrupted("corrupted_ece_mean", "Corrupted ECE (mean over sets, 15 bins)", 4, "lower")
+ECE_POOLED = _corrupted("corrupted_ece_pooled", "Corrupted ECE (pooled, 14 bins)", 4, "lower")
+ADAPTIVE_ECE_MEAN = _corrupted(
+    "corrupted_adaptive_ece_mean", "Corrupted ECE of equal mass (mean over sets, 15 bins)", 4, "lower"
 )
-ADAPTIVE_ECE_POOLED = Metric(
-    "corrupted_adaptive_ece_pooled", "Corrupted ECE of equal mass (pooled, 14 bins)", 4, "lower", 1, "corrupted"
+ADAPTIVE_ECE_POOLED = _corrupted(
+    "corrupted_adaptive_ece_pooled", "Corrupted ECE of equal mass (pooled, 14 bins)", 4, "lower"
 )
-MCE = Metric("mce", "mCE (% of dense)", 1, "lower", 100, "corrupted")
-MEMBER_ACCURACY = Metric("corrupted_member_accuracy", "Corrupted member accuracy (%)", 2, "higher", 100, "corrupted")
-DISAGREEMENT = Metric("corrupted_disagreement", "Corrupted disagreement", 4, None, 1, "corrupted")
+MCE = _corrupted("mce", "mCE (% of dense)", 1, "lower", 100)
+MEMBER_ACCURACY = _corrupted("corrupted_member_accuracy", "Corrupted member accuracy (%)", 2, "higher", 100)
+DISAGREEMENT = _corrupted("corrupted_disagreement", "Corrupted disagreement", 4, None)
 METRICS = (
     ACCURACY,
     NLL,

@@ -58,8 +58,8 @@ def figures(diversity: Diversity, results: Results) -> Iterator[FigureEntry]:
         yield FigureEntry(
             "mask_overlap_by_layer",
             "Mask overlap by layer",
-            "The same in each layer, mean over pairs of tickets and replicates; at 1 all tickets have one mask, as "
-            f"in a layer that is dense. {n}",
+            "Mask overlap (intersection over union) in each layer, mean over pairs of tickets and replicates; it is 1 "
+            f"where all tickets have the same mask, as in a dense layer. {n}",
             lambda: overlap_by_layer(cells, overlap),
         )
 

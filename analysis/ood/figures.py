@@ -44,7 +44,7 @@ def figures(ood: Ood, results: Results) -> Iterator[FigureEntry]:
             f"ood_roc_{score}",
             f"Telling images out of distribution apart: {SCORE_NAMES[score]}",
             f"True-positive rate against false-positive rate of {SCORE_NAMES[score]}, images out of distribution being "
-            f"the positives; mean over replicates, the area under the curve in the legend. {n}",
+            f"the positives, mean over replicates; below, area under the curve and 95% Student-t interval. {n}",
             partial(roc_curves, cells, ood.detection, ood.curves, score),
         )
     yield FigureEntry(

@@ -30,8 +30,8 @@ def figures(training: Training, results: Results) -> Iterator[FigureEntry]:
             "Trajectories in function space",
             "t-SNE of the predictions that runs made on the same validation images after every epoch, one embedding "
             "for all panels (paper, trajectories of free tickets; Fort et al. 2019): a line is a run from its first "
-            "epoch to its last, stars are tickets; of very many epochs some are left out. Only neighbourhoods mean "
-            f"something in such a plane, neither lengths nor axes. n = {runs} runs.",
+            "epoch to its last, stars are tickets. Where there are very many epochs, some are left out. Only "
+            f"neighbourhoods have a meaning in this plane; lengths and axes have none. n = {runs} runs.",
             # Here, since it takes seconds that tables need not wait for.
             lambda: function_space(embed(training.predictions)),
         )

@@ -1,4 +1,4 @@
-"""A topic is all that a report needs to know of a question: one that only this file has is in every output."""
+"""A topic is all that a report needs to know of a question: what only this file has is in every output."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,9 @@ from analysis.reading import tidy
 from analysis.report import write_report
 from analysis.table import cells_table
 from analysis.topic import FigureEntry, Topic
-from analysis.topics import TOPICS
+from analysis.topics import TOPICS, find_topic
 from bench import metrics
+from bench.errors import UserError
 
 HALF = Metric("risk_at_half", "Risk at half coverage (%)", 1, "lower", 100)
 
@@ -77,14 +78,14 @@ def loaded_with_risk(grid, full):
     folder = grid.path.parent / "published"
     folder.mkdir()
     (folder / "claims.yaml").write_text(CLAIM)
-    return load(grid.path, full.root, "paper", topics=(RISK, *TOPICS))
+    return load(grid.path, full.root, "paper", [f"{__name__}:RISK"])
 
 
 def test_a_topic_of_one_file_is_in_tables_figures_claims_and_page(loaded_with_risk, tmp_path, monkeypatch):
     # Drawing what the suite has takes seconds, and is tested elsewhere.
     monkeypatch.setattr(
         "analysis.loading.Loaded.figures",
-        lambda loaded: [entry for topic, n in loaded.topics[:1] for entry in topic.figures(n, loaded.results)],
+        lambda loaded: [entry for topic, n in loaded.topics[-1:] for entry in topic.figures(n, loaded.results)],
     )
     out = tmp_path / "out"
     page = write_report(loaded_with_risk, out).read_text(encoding="utf-8")
@@ -101,6 +102,23 @@ def test_a_topic_of_one_file_is_in_tables_figures_claims_and_page(loaded_with_ri
     verdicts = (out / "tables" / "small_verdicts.md").read_text()
     assert "Risk at half coverage (%)" in verdicts
     assert "Half of the images are the most confident ones." in verdicts
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no.such.module:RISK", "cannot be imported"),
+        (f"{__name__}:NOTHING", "cannot be imported"),
+        ("RISK", "cannot be imported"),
+        (f"{__name__}:HALF", "not an analysis.topic.Topic but a Metric"),
+        ("analysis.ood:TOPIC", "choose another"),
+    ],
+)
+def test_a_topic_that_cannot_be_used_is_a_mistake_that_names_it(name, message):
+    with pytest.raises(UserError, match="--topic") as caught:
+        find_topic(name)
+    assert repr(name) in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_no_two_topics_share_a_name_or_a_metric():

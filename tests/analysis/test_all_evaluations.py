@@ -1,4 +1,4 @@
-"""Tables, figures and verdicts of robustness: numbers against the results, and what they must say of themselves."""
+"""The report of a grid that asks for every kind of evaluation set: complete, and honest about what sets are."""
 
 import re
 
