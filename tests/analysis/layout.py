@@ -7,8 +7,8 @@ def overlapping(artists):
     """Pairs of artists whose boxes share more than a pixel."""
     boxes = [(artist, artist.get_window_extent()) for artist in artists]
     return [
-        (one, other)
-        for index, (one, a) in enumerate(boxes)
+        (artist, other)
+        for index, (artist, a) in enumerate(boxes)
         for other, b in boxes[index + 1 :]
         if min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
     ]
@@ -34,9 +34,9 @@ def assert_laid_out(figure):
         assert box.x1 <= figure.bbox.x1 + 1
         assert box.y0 >= foot.y1 - 1
         assert box.y1 <= figure.bbox.y1 + 1
-        own = [axes.title, axes.xaxis.label, axes.yaxis.label, *tick_labels(axes)]
-        texts += [text for text in own if text.get_text() and text.get_visible()]
-        assert all(text.get_fontsize() >= 6.5 for text in [*own, *axes.texts])
+        labels = [axes.title, axes.xaxis.label, axes.yaxis.label, *tick_labels(axes)]
+        texts += [text for text in labels if text.get_text() and text.get_visible()]
+        assert all(text.get_fontsize() >= 6.5 for text in [*labels, *axes.texts])
         # Numbers in squares and at tickets keep clear of each other.
         assert not overlapping(axes.texts)
     assert not overlapping(texts)

@@ -11,7 +11,7 @@ IMAGES = 300
 
 
 def spec_of(plan, run):
-    return next(one.spec for one in plan.runs if one.id == run)
+    return next(planned.spec for planned in plan.runs if planned.id == run)
 
 
 def probabilities(plan, name, replicate):

@@ -23,10 +23,10 @@ def test_classes_are_recalled_by_the_ensemble_and_by_each_member(loaded):
     name = "EDST M=3 S=0.9"
     members, labels = probabilities(loaded.plan, name, 1), labels_of(IMAGES)
     for number, predicted in enumerate((members.mean(axis=0), *members)):
-        own = of(loaded.numbers("accuracy").classes, cell=name, replicate=1, member=number)
-        assert list(own["label"]) == list(range(10))
+        rows = of(loaded.numbers("accuracy").classes, cell=name, replicate=1, member=number)
+        assert list(rows["label"]) == list(range(10))
         recall = recall_score(labels, predicted.argmax(axis=1), average=None, labels=range(10))
-        assert list(own["accuracy"]) == pytest.approx(list(recall))
+        assert list(rows["accuracy"]) == pytest.approx(list(recall))
     assert set(of(loaded.numbers("accuracy").classes, cell=name)["member"]) == {0, 1, 2, 3}
 
 
@@ -58,10 +58,10 @@ def test_scores_show_mean_interval_and_every_replicate(loaded, drawn, panel):
         half_width = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
         assert segment[:, 0] == pytest.approx([values.mean() - half_width, values.mean() + half_width])
         dots = [line for line in axes.lines if len(line.get_xdata()) == len(values) > 1]
-        (own,) = (
+        (drawn_dots,) = (
             line for line in dots if np.allclose(line.get_xdata(), values) and abs(line.get_ydata()[0] - position) < 0.5
         )
-        assert (own.get_ydata() > position).all()  # beside the interval, not on it
+        assert (drawn_dots.get_ydata() > position).all()  # beside the interval, not on it
 
 
 def test_a_single_replicate_is_drawn_without_an_interval(loaded):

@@ -38,7 +38,7 @@ def by_hand(clean, attacked, cell, attack, view):
     """Accuracy in percent, replicates x budgets 0, 2, 8."""
     rows = []
     for replicate in (1, 2, 3):
-        own = of(attacked, cell=cell, attack=attack, replicate=replicate)
+        shown = of(attacked, cell=cell, attack=attack, replicate=replicate)
         if view == "ensemble":
             chosen = [("ensemble", "ensemble")]
         elif view == "through a member":
@@ -49,7 +49,7 @@ def by_hand(clean, attacked, cell, attack, view):
         row = [without["member_accuracy" if view == "member" else "accuracy"].item()]
         for budget in (2, 8):
             values = [
-                of(own, budget=budget, crafted_on=crafted, evaluated_on=evaluated)["accuracy"].item()
+                of(shown, budget=budget, crafted_on=crafted, evaluated_on=evaluated)["accuracy"].item()
                 for crafted, evaluated in chosen
             ]
             row.append(sum(values) / len(values))
@@ -106,8 +106,8 @@ def test_transfer_has_the_ensemble_first_and_members_by_number():
     _, attacked = frames(cells_of(1), members=11, budgets=(2,), attacks=("fgsm",))
     matrix = transfer_matrix(attacked.sample(frac=1, random_state=0))
     assert list(matrix.index) == list(matrix.columns) == ["ensemble", *(f"member {number}" for number in range(1, 12))]
-    own = of(attacked, crafted_on="member 10", evaluated_on="ensemble")["accuracy"]
-    assert matrix.loc["member 10", "ensemble"] == pytest.approx(own.sum() / 3)
+    rows = of(attacked, crafted_on="member 10", evaluated_on="ensemble")["accuracy"]
+    assert matrix.loc["member 10", "ensemble"] == pytest.approx(rows.sum() / 3)
 
 
 def test_transfer_maps_are_of_one_attack_on_one_scale_from_zero():

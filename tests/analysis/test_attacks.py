@@ -19,7 +19,7 @@ SETS = ("fgsm-40-images/2", "fgsm-40-images/8", "pgd-5-40-images/8")
 def ensemble_of(plan, name, replicate):
     cell = cell_of(plan, name)
     wanted = Ensemble(cell.runs[replicate - 1], cell.members)
-    return next(one for one in plan.ensembles if one.ensemble == wanted)
+    return next(planned for planned in plan.ensembles if planned.ensemble == wanted)
 
 
 def accuracies(logits, labels):
@@ -40,23 +40,23 @@ def test_each_is_evaluated_on_what_was_crafted_on_each(robust, found, cell, name
     plan = ensemble_of(robust.plan, cell, 2)
     logits, labels = attack_logits(plan, name), labels_of(IMAGES)
     attack, budget = name.split("/")
-    own = of(found.accuracy, cell=cell, replicate=2, attack=attack.removesuffix("-40-images"), budget=float(budget))
-    assert len(own) == (plan.ensemble.members + 1) ** 2
-    assert set(own["images"]) == {IMAGES}
+    rows = of(found.accuracy, cell=cell, replicate=2, attack=attack.removesuffix("-40-images"), budget=float(budget))
+    assert len(rows) == (plan.ensemble.members + 1) ** 2
+    assert set(rows["images"]) == {IMAGES}
     names = [*(f"member {number}" for number in range(1, plan.ensemble.members + 1)), "ensemble"]
     for crafted_on, of_one in zip(names, logits, strict=True):
         whole, members = accuracies(of_one, labels)
         for evaluated_on, expected in zip(names, [*members, whole], strict=True):
-            row = of(own, crafted_on=crafted_on, evaluated_on=evaluated_on)
+            row = of(rows, crafted_on=crafted_on, evaluated_on=evaluated_on)
             assert row["accuracy"].item() == pytest.approx(expected)
 
 
 def test_a_single_network_is_the_ensemble(robust, found):
-    own = of(found.accuracy, cell="dense", replicate=1)
-    assert list(own["attack"] + own["budget"].astype(str)) == ["fgsm2.0", "fgsm8.0", "pgd-58.0"]
-    assert set(own["crafted_on"]) == set(own["evaluated_on"]) == {"ensemble"}
+    rows = of(found.accuracy, cell="dense", replicate=1)
+    assert list(rows["attack"] + rows["budget"].astype(str)) == ["fgsm2.0", "fgsm8.0", "pgd-58.0"]
+    assert set(rows["crafted_on"]) == set(rows["evaluated_on"]) == {"ensemble"}
     logits = attack_logits(ensemble_of(robust.plan, "dense", 1), SETS[1])
-    assert own["accuracy"].iloc[1] == pytest.approx(accuracies(logits[0], labels_of(IMAGES))[0])
+    assert rows["accuracy"].iloc[1] == pytest.approx(accuracies(logits[0], labels_of(IMAGES))[0])
 
 
 def test_clean_accuracy_is_on_the_images_that_were_attacked(robust, found):
@@ -85,11 +85,11 @@ def test_of_a_network_that_draws_members_only_the_whole_is_attacked(tmp_path):
     made = make(tmp_path, text + "evaluations: {fgsm: {budgets: [8]}, pgd: {budgets: [8], steps: 5}}")
     found, _ = numbers_of(load_attacks, made.plan, made.store)
     for cell, members in (("two", 2), ("five", 5)):
-        own = of(found.accuracy, cell=cell, replicate=1, attack="fgsm")
-        assert set(own["crafted_on"]) == {"ensemble"}
-        assert list(own["evaluated_on"]) == ["ensemble", *(f"member {n}" for n in range(1, members + 1))]
+        rows = of(found.accuracy, cell=cell, replicate=1, attack="fgsm")
+        assert set(rows["crafted_on"]) == {"ensemble"}
+        assert list(rows["evaluated_on"]) == ["ensemble", *(f"member {n}" for n in range(1, members + 1))]
         logits = attack_logits(ensemble_of(made.plan, cell, 1), "fgsm/8")
-        assert own["accuracy"].iloc[0] == pytest.approx(accuracies(logits[0], labels_of(60))[0])
+        assert rows["accuracy"].iloc[0] == pytest.approx(accuracies(logits[0], labels_of(60))[0])
 
 
 def rewritten(made, cell, name, change):
@@ -134,8 +134,8 @@ def test_attacks_on_networks_that_draw_members_are_not_compared(tmp_path):
     made = make(tmp_path, text + f"evaluations: {{fgsm: {{{images}}}, pgd: {{{images}, steps: 5}}}}")
     found, problems = rewritten(made, "two", SETS[2], strengthened(-1))
     assert problems == ()
-    own = of(found.accuracy, replicate=1, evaluated_on="ensemble").set_index("attack")["accuracy"]
-    assert own["pgd-5"] > own["fgsm"]
+    rows = of(found.accuracy, replicate=1, evaluated_on="ensemble").set_index("attack")["accuracy"]
+    assert rows["pgd-5"] > rows["fgsm"]
 
 
 def test_an_attack_that_is_not_there_yet_has_no_clean_accuracy_either(evaluated):
@@ -156,8 +156,8 @@ def test_a_damaged_file_is_named_and_the_other_attacks_are_read(evaluated, damag
     found, problems = numbers_of(load_attacks, evaluated.plan, evaluated.store)
     assert len(problems) == 1
     assert str(path) in problems[0]
-    own = of(found.accuracy, cell="DST M=2 S=0.8", replicate=1)
-    assert set(zip(own["attack"], own["budget"], strict=True)) == {("fgsm", 8.0), ("pgd-5", 8.0)}
+    rows = of(found.accuracy, cell="DST M=2 S=0.8", replicate=1)
+    assert set(zip(rows["attack"], rows["budget"], strict=True)) == {("fgsm", 8.0), ("pgd-5", 8.0)}
     assert set(of(found.clean, cell="DST M=2 S=0.8", replicate=1)["attack"]) == {"fgsm", "pgd-5"}
     assert len(of(found.accuracy, cell="DST M=2 S=0.8", replicate=2)) == 3 * 9
 

@@ -63,7 +63,7 @@ def test_temperatures_are_fitted_on_validation_images_and_applied_to_test_images
     assert row["temperature"] != pytest.approx(1, abs=0.02)  # or nothing would be seen of it
     whole = scipy.special.softmax(pooled(logits) / temperature, axis=-1)
     assert row["nll_scaled"] == pytest.approx(nll(whole, labels), rel=1e-3)
-    single = [scipy.special.softmax(own / fitted(v, truth), axis=-1) for own, v in zip(logits, held_out, strict=True)]
+    single = [scipy.special.softmax(m / fitted(v, truth), axis=-1) for m, v in zip(logits, held_out, strict=True)]
     assert row["nll_scaled_members"] == pytest.approx(nll(np.mean(single, axis=0), labels), rel=1e-3)
     for key, scaled in (("ece_scaled", whole), ("ece_scaled_members", np.mean(single, axis=0))):
         assert row[key] == pytest.approx(expected_calibration_error(scaled, labels), abs=2e-3)
@@ -80,11 +80,11 @@ def test_damaged_validation_logits_cost_the_temperatures_alone(plan, full, read,
     results = loaded.results
     assert [str(path) in problem for problem in loaded.problems] == [True]
     assert len(results.replicates) == 8
-    own = of(results.replicates, cell="DST M=2 S=0.8").set_index("replicate")
-    assert np.isnan(own.at[1, "temperature"])
-    assert np.isnan(own.at[1, "nll_scaled_members"])
-    assert own["nll"].notna().all()
-    assert own.at[2, "temperature"] > 0
+    rows = of(results.replicates, cell="DST M=2 S=0.8").set_index("replicate")
+    assert np.isnan(rows.at[1, "temperature"])
+    assert np.isnan(rows.at[1, "nll_scaled_members"])
+    assert rows["nll"].notna().all()
+    assert rows.at[2, "temperature"] > 0
 
 
 def test_without_validation_images_there_are_no_temperatures_and_no_problem(tmp_path):

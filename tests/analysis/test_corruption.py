@@ -25,9 +25,9 @@ HEAD = GRID.split("cells:")[0]
 def members_of(plan, cell, replicate, name):
     """Probabilities [members, images, classes] straight from the logits that were written."""
     runs = {run.id: run for run in plan.runs}
-    own = cell_of(plan, cell)
-    logits = np.concatenate([set_logits(runs[run], name, IMAGES) for run in own.runs[replicate - 1]])
-    return scipy.special.softmax(logits[: own.members].astype(float), axis=-1)
+    wanted = cell_of(plan, cell)
+    logits = np.concatenate([set_logits(runs[run], name, IMAGES) for run in wanted.runs[replicate - 1]])
+    return scipy.special.softmax(logits[: wanted.members].astype(float), axis=-1)
 
 
 def ece(probabilities, labels, bins):
@@ -69,9 +69,9 @@ def found(robust):
 @pytest.mark.parametrize("replicate", [1, 2])
 def test_every_set_equals_an_independent_computation(robust, found, cell, replicate):
     labels = labels_of(IMAGES)
-    own = of(found.sets, cell=cell, replicate=replicate)
-    assert sorted(f"{row.family}/{row.type}/{row.severity}" for row in own.itertuples()) == SETS
-    for row in own.to_dict("records"):
+    rows = of(found.sets, cell=cell, replicate=replicate)
+    assert sorted(f"{row.family}/{row.type}/{row.severity}" for row in rows.itertuples()) == SETS
+    for row in rows.to_dict("records"):
         members = members_of(robust.plan, cell, replicate, f"local-c/{row['type']}/{row['severity']}")
         ensemble = members.mean(axis=0)
         assert row["images"] == IMAGES
@@ -81,7 +81,7 @@ def test_every_set_equals_an_independent_computation(robust, found, cell, replic
         assert row["ece"] == pytest.approx(ece(ensemble, labels, 15))
         assert row["member_accuracy"] == pytest.approx((members.argmax(axis=2) == labels).mean())
         pairs = list(itertools.combinations(members.argmax(axis=2), 2))
-        expected = np.mean([one != other for one, other in pairs]) if pairs else math.nan
+        expected = np.mean([predicted != other for predicted, other in pairs]) if pairs else math.nan
         assert row["disagreement"] == pytest.approx(expected, nan_ok=True)
 
 
@@ -100,9 +100,9 @@ def test_scores_equal_those_of_all_images_together_or_of_the_sets(robust, found,
     assert row["corrupted_adaptive_ece_pooled"] == pytest.approx(adaptive_ece(everything, all_labels, 14))
     common = [adaptive_ece(ensembles[name], labels, 15) for name in SETS if "saturate" not in name]
     assert row["corrupted_adaptive_ece_mean"] == pytest.approx(np.mean(common))
-    own = of(found.sets, cell=cell, replicate=2)
+    rows = of(found.sets, cell=cell, replicate=2)
     for name in ("brier", "member_accuracy", "disagreement"):
-        assert row[f"corrupted_{name}"] == pytest.approx(own[name].mean(), nan_ok=True)
+        assert row[f"corrupted_{name}"] == pytest.approx(rows[name].mean(), nan_ok=True)
 
 
 def test_a_set_of_fewer_images_counts_as_much_as_the_others(evaluated):
@@ -111,9 +111,9 @@ def test_a_set_of_fewer_images_counts_as_much_as_the_others(evaluated):
         folder = Evaluated.of_run(evaluated.store.run(run.id))
         folder.write("local-c/fog/1", set_logits(run, "local-c/fog/1", IMAGES)[:, :10], labels_of(10), **FACTS)
     found, _ = numbers_of(load_corruption, plan, evaluated.store)
-    own = of(found.sets, cell="dense", replicate=1)
-    assert sorted(own["images"].unique()) == [10, IMAGES]
-    assert of(found.by_family, cell="dense", replicate=1)["corrupted_nll"].item() == pytest.approx(own["nll"].mean())
+    rows = of(found.sets, cell="dense", replicate=1)
+    assert sorted(rows["images"].unique()) == [10, IMAGES]
+    assert of(found.by_family, cell="dense", replicate=1)["corrupted_nll"].item() == pytest.approx(rows["nll"].mean())
 
 
 def test_bins_hold_every_image_of_every_set_once(robust, found):
@@ -200,9 +200,9 @@ def test_a_type_without_one_of_its_severities_is_left_out_of_all_scores(evaluate
     assert problems == ("local-c: some severities of fog are missing; its scores are without",)
     assert found.ece_names == {"local-c": ("pooled-2-14bins", "mean-1-15bins")}
     assert len(found.by_family) == 8
-    own = of(found.sets, cell="dense", replicate=1)
-    assert "fog" in set(own["type"])
-    scored = own[own["type"] != "fog"]
+    rows = of(found.sets, cell="dense", replicate=1)
+    assert "fog" in set(rows["type"])
+    scored = rows[rows["type"] != "fog"]
     score = of(found.by_family, cell="dense", replicate=1)["corrupted_accuracy"].item()
     assert score == pytest.approx(scored["accuracy"].mean())
 
@@ -231,8 +231,8 @@ def test_a_damaged_file_costs_its_own_set_alone(evaluated, damage):
     path = file_of(evaluated, cell.runs[0][0], "local-c/frost/1")
     damage(path)
     found, problems = numbers_of(load_corruption, evaluated.plan, evaluated.store)
-    own = of(found.sets, cell=cell.name, replicate=1)
-    assert sorted(own["type"] + "/" + own["severity"].astype(str)) == [
+    rows = of(found.sets, cell=cell.name, replicate=1)
+    assert sorted(rows["type"] + "/" + rows["severity"].astype(str)) == [
         name.removeprefix("local-c/") for name in SETS if name != "local-c/frost/1"
     ]
     assert len(found.sets) == 8 * len(SETS) - 1

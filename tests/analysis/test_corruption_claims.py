@@ -16,7 +16,7 @@ def claim(metric, left="EDST M=3 S=0.9", right="dense", direction="higher"):
 @pytest.mark.parametrize("metric", [metric.key for metric in METRICS])
 def test_claims_are_judged_on_every_corrupted_metric(all_of_it, metric):
     verdict = judge([claim(metric)], all_of_it.results)[0]
-    factor = next(one.factor for one in METRICS if one.key == metric)
+    factor = next(known.factor for known in METRICS if known.key == metric)
     scores = all_of_it.numbers("corruption").by_family.set_index(["cell", "replicate"])[metric] * factor
     differences = scores["EDST M=3 S=0.9"] - scores["dense"]
     if metric == "corrupted_disagreement":  # a single network has none

@@ -63,12 +63,12 @@ def test_a_row_a_type_and_severity(all_of_it):
     assert [row[:2] for row in table.rows] == [(t, s) for t in ("fog", "frost", "saturate") for s in ("1", "4")]
     sets = all_of_it.numbers("corruption").sets
     for cell in CELLS:
-        own = of(sets, cell=cell, type="frost", severity=4)
-        mean, half_width = mean_and_half_width(own["accuracy"] * 100)
+        rows = of(sets, cell=cell, type="frost", severity=4)
+        mean, half_width = mean_and_half_width(rows["accuracy"] * 100)
         assert column(table, cell, 2)["frost", "4"] == f"{mean:.2f} ± {half_width:.2f}"
         row = of(table.numbers, type="frost", severity=4, cell=cell).iloc[0]
         assert row["accuracy_percent"] == pytest.approx(mean)
-        assert row["nll"] == pytest.approx(own["nll"].mean())
+        assert row["nll"] == pytest.approx(rows["nll"].mean())
         assert row["replicates"] == 2
     assert "3 types of corruption at severities 1, 4, 60 images a set." in table.notes
 
@@ -76,7 +76,7 @@ def test_a_row_a_type_and_severity(all_of_it):
 def forget(made, runs, name):
     for run in runs:
         path = made.store.run(run).path / RECEIPTS
-        path.write_text(json.dumps({key: one for key, one in json.loads(path.read_text()).items() if key != name}))
+        path.write_text(json.dumps({key: known for key, known in json.loads(path.read_text()).items() if key != name}))
 
 
 def test_replicates_that_were_not_evaluated_are_not_counted(evaluated):

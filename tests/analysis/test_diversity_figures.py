@@ -86,8 +86,8 @@ def class_rows(cell, replicate, accuracies, names=None):
             "member": member,
             "accuracy": value,
         }
-        for label, own in enumerate(accuracies)
-        for member, value in enumerate(own)
+        for label, shares in enumerate(accuracies)
+        for member, value in enumerate(shares)
     ]
 
 
@@ -335,11 +335,11 @@ def test_twenty_cells_with_long_names_are_laid_out_without_overlap(crowded, name
 
 def test_one_cell_of_two_members_and_one_replicate_is_laid_out():
     cells = CELLS[CELLS["cell"] == "DST"]
-    own = [frame[frame["cell"] == "DST"] for frame in (REPLICATES, OVERLAP)]
-    assert_laid_out(diversity_against_accuracy(cells, own[0]))
+    rows = [frame[frame["cell"] == "DST"] for frame in (REPLICATES, OVERLAP)]
+    assert_laid_out(diversity_against_accuracy(cells, rows[0]))
     assert_laid_out(disagreement_maps(cells, pd.DataFrame(pair_rows("DST", 2, lambda i, j: 0.1))))  # noqa: ARG005
-    assert_laid_out(overlap_maps(cells, own[1]))
-    assert_laid_out(overlap_by_layer(cells, own[1]))
+    assert_laid_out(overlap_maps(cells, rows[1]))
+    assert_laid_out(overlap_by_layer(cells, rows[1]))
     assert_laid_out(class_bars(cells, pd.DataFrame(class_rows("DST", 1, [[0.9, 0.8, 0.85]]))))
 
 

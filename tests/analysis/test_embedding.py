@@ -54,7 +54,7 @@ def test_groups_are_apart():
     frame = embed(predictions)
     centers = frame.groupby("run")[["x", "y"]].mean()
     spread = max(
-        np.linalg.norm(own[["x", "y"]] - centers.loc[name], axis=1).max() for name, own in frame.groupby("run")
+        np.linalg.norm(rows[["x", "y"]] - centers.loc[name], axis=1).max() for name, rows in frame.groupby("run")
     )
     apart = min(np.linalg.norm(centers.loc[a] - centers.loc[b]) for a, b in (("r0", "r1"), ("r0", "r2"), ("r1", "r2")))
     assert apart > 2 * spread
@@ -79,7 +79,7 @@ def test_the_caller_keeps_its_arrays_and_the_global_random_state():
     before = [prediction.probabilities.copy() for prediction in predictions]
     state = np.random.get_state()[1].copy()  # noqa: NPY002
     embed(predictions)
-    assert all(np.array_equal(one.probabilities, old) for one, old in zip(predictions, before, strict=True))
+    assert all(np.array_equal(first.probabilities, old) for first, old in zip(predictions, before, strict=True))
     assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002
 
 

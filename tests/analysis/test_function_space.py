@@ -26,16 +26,22 @@ def test_every_epoch_of_every_run_is_embedded_with_its_tickets_marked(robust):
     plan = robust.plan
     predictions, problems = numbers_of(load_predictions, plan, robust.store)
     assert problems == ()
-    assert {one.trajectory for one in predictions} == {"dense, dense ensemble M=2", "DST M=2 S=0.8", "EDST M=3 S=0.9"}
+    assert {prediction.trajectory for prediction in predictions} == {
+        "dense, dense ensemble M=2",
+        "DST M=2 S=0.8",
+        "EDST M=3 S=0.9",
+    }
     for run in plan.runs:
-        own = [one for one in predictions if one.run == run.id]
+        recorded = [prediction for prediction in predictions if prediction.run == run.id]
         history = history_of(run.spec)
-        assert [(one.epoch, one.phase) for one in own] == [(line["epoch"], line["phase"]) for line in history]
-        marked = {one.epoch for one in own if one.ticket}
+        assert [(prediction.epoch, prediction.phase) for prediction in recorded] == [
+            (line["epoch"], line["phase"]) for line in history
+        ]
+        marked = {prediction.epoch for prediction in recorded if prediction.ticket}
         assert marked == {ticket["epoch"] for ticket in tickets_of(run.spec, history)}
-        for one in own:
-            expected = probe_of(run.seed, one.epoch, 12)
-            np.testing.assert_allclose(one.probabilities, expected, atol=1e-3)  # float16
+        for prediction in recorded:
+            expected = probe_of(run.seed, prediction.epoch, 12)
+            np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-3)  # float16
 
 
 def test_points_are_in_the_plane(robust):
@@ -55,7 +61,7 @@ def test_runs_that_recorded_none_leave_those_that_did(evaluated):
     rewrite(history_path(evaluated, run), lambda _, line: {**line, "predictions": None})
     predictions, problems = numbers_of(load_predictions, evaluated.plan, evaluated.store)
     assert problems == ()
-    assert {one.run for one in predictions} == {one.id for one in evaluated.plan.runs} - {run}
+    assert {prediction.run for prediction in predictions} == {planned.id for planned in evaluated.plan.runs} - {run}
 
 
 def test_a_run_in_progress_has_no_tickets_yet(evaluated):
@@ -64,8 +70,8 @@ def test_a_run_in_progress_has_no_tickets_yet(evaluated):
     rewrite(history_path(evaluated, run.id), lambda _, line: line)
     predictions, problems = numbers_of(load_predictions, evaluated.plan, evaluated.store)
     assert problems == ()
-    assert len([one for one in predictions if one.run == run.id]) == len(history_of(run.spec))
-    assert not any(one.ticket for one in predictions if one.run == run.id)
+    assert len([prediction for prediction in predictions if prediction.run == run.id]) == len(history_of(run.spec))
+    assert not any(prediction.ticket for prediction in predictions if prediction.run == run.id)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +85,7 @@ def test_altered_predictions_are_a_problem_of_their_run_alone(evaluated, altered
     rewrite(path, lambda index, line: {**line, "predictions": altered} if index == 3 else line)
     predictions, problems = numbers_of(load_predictions, evaluated.plan, evaluated.store)
     assert [str(path) in problem for problem in problems] == [True]
-    assert {one.run for one in predictions} == {one.id for one in evaluated.plan.runs} - {run}
+    assert {prediction.run for prediction in predictions} == {planned.id for planned in evaluated.plan.runs} - {run}
 
 
 def test_a_history_without_epochs_is_a_problem(evaluated):
@@ -88,7 +94,7 @@ def test_a_history_without_epochs_is_a_problem(evaluated):
     rewrite(path, lambda _, line: {key: value for key, value in line.items() if key != "epoch"})
     predictions, problems = numbers_of(load_predictions, evaluated.plan, evaluated.store)
     assert [str(path) in problem for problem in problems] == [True]
-    assert run not in {one.run for one in predictions}
+    assert run not in {prediction.run for prediction in predictions}
 
 
 def test_predictions_on_fewer_images_can_not_be_compared(evaluated):
@@ -110,7 +116,7 @@ def test_a_result_without_tickets_marks_none_and_is_no_problem_of_the_history(ev
     path.write_text(json.dumps({key: v for key, v in json.loads(path.read_text()).items() if key != "tickets"}))
     predictions, problems = numbers_of(load_predictions, evaluated.plan, evaluated.store)
     assert problems == ()
-    assert not any(one.ticket for one in predictions if one.run == run)
+    assert not any(prediction.ticket for prediction in predictions if prediction.run == run)
 
 
 def test_runs_on_other_images_than_the_first_are_left_out(tmp_path):
@@ -119,7 +125,7 @@ def test_runs_on_other_images_than_the_first_are_left_out(tmp_path):
     made = make(tmp_path, text.replace("method: dense", "method: dense, recipe: {epochs: 8}"), probe_images=4)
     predictions, problems = numbers_of(load_predictions, made.plan, made.store)
     assert problems == ()
-    assert {one.trajectory for one in predictions} == {"a"}
+    assert {prediction.trajectory for prediction in predictions} == {"a"}
 
 
 def test_nothing_begun_is_nothing_to_embed(plan, store):
@@ -130,4 +136,4 @@ def test_nothing_begun_is_nothing_to_embed(plan, store):
 
 def test_histories_of_any_length_fit_the_store(plan, store, read):
     fill(store, plan, images=20, probe_images=3)
-    assert {one.run for one in read().numbers("training").predictions} == {run.id for run in plan.runs}
+    assert {prediction.run for prediction in read().numbers("training").predictions} == {run.id for run in plan.runs}

@@ -99,10 +99,10 @@ def test_a_missing_ticket_makes_a_smaller_ensemble_that_says_so(plan, full, read
     cell = cell_of(plan, "EDST M=3 S=0.9")
     spec = spec_of(plan, cell.runs[1][0])
     write_run(full, spec, logits_of("edst", spec.seed, 3, IMAGES), labels_of(IMAGES), missing={0})
-    own = of(read().results.replicates, cell=cell.name).set_index("replicate")
-    assert own["members"].to_dict() == {1: 3, 2: 2}
+    rows = of(read().results.replicates, cell=cell.name).set_index("replicate")
+    assert rows["members"].to_dict() == {1: 3, 2: 2}
     rest = probabilities(plan, cell.name, 2)[1:].mean(axis=0)
-    assert own.at[2, "nll"] == pytest.approx(log_loss(labels_of(IMAGES), rest, labels=range(10)))
+    assert rows.at[2, "nll"] == pytest.approx(log_loss(labels_of(IMAGES), rest, labels=range(10)))
 
 
 def test_a_run_without_any_ticket_is_a_problem_and_not_a_crash(plan, full, read):

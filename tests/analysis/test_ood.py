@@ -22,10 +22,10 @@ CELLS = ("dense", "dense ensemble M=2", "DST M=2 S=0.8", "EDST M=3 S=0.9")
 
 def members_of(plan, cell, replicate, name):
     """Probabilities [members, images, classes] straight from the logits that were written."""
-    own, runs = cell_of(plan, cell), {run.id: run for run in plan.runs}
-    chosen = [runs[run] for run in own.runs[replicate - 1]]
+    wanted, runs = cell_of(plan, cell), {run.id: run for run in plan.runs}
+    chosen = [runs[run] for run in wanted.runs[replicate - 1]]
     if name == "test":
-        logits = [logits_of(own.method, run.seed, run.spec.tickets, IMAGES) for run in chosen]
+        logits = [logits_of(wanted.method, run.seed, run.spec.tickets, IMAGES) for run in chosen]
     else:
         logits = [set_logits(run, name, IMAGES) for run in chosen]
     return scipy.special.softmax(np.concatenate(logits).astype(float), axis=-1)
@@ -48,18 +48,18 @@ def found(robust):
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("ood_set", ["mnist", "uniform"])
 def test_detection_equals_that_of_scikit_learn(robust, found, cell, ood_set):
-    own = of(found.detection, cell=cell, replicate=2, ood_set=ood_set).set_index("score")
+    rows = of(found.detection, cell=cell, replicate=2, ood_set=ood_set).set_index("score")
     inside = scores_of(members_of(robust.plan, cell, 2, "test"))
     beyond = scores_of(members_of(robust.plan, cell, 2, f"ood/{ood_set}"))
-    assert list(own.index) == list(inside)
+    assert list(rows.index) == list(inside)
     for score in inside:
         labels = np.repeat([0, 1], IMAGES)
         values = np.concatenate([inside[score], beyond[score]])
-        assert own.at[score, "auroc"] == pytest.approx(roc_auc_score(labels, values))
-        assert own.at[score, "aupr"] == pytest.approx(average_precision_score(labels, values))
+        assert rows.at[score, "auroc"] == pytest.approx(roc_auc_score(labels, values))
+        assert rows.at[score, "aupr"] == pytest.approx(average_precision_score(labels, values))
         # The custom turns the classes round: test images are the positives, found by a low score.
         fpr, tpr, _ = roc_curve(1 - labels, -values, drop_intermediate=False)
-        assert own.at[score, "fpr95"] == pytest.approx(fpr[np.argmax(tpr >= 0.95 - 1e-12)])
+        assert rows.at[score, "fpr95"] == pytest.approx(fpr[np.argmax(tpr >= 0.95 - 1e-12)])
 
 
 def test_a_single_network_has_no_mutual_information(found):
@@ -82,11 +82,11 @@ def test_histograms_hold_every_image_once_and_the_test_images_once_a_replicate(r
     counts = found.histograms.groupby(["cell", "replicate", "set", "score"])["count"].sum()
     assert (counts == IMAGES).all()
     assert set(found.histograms["set"]) == {"test", "mnist", "uniform"}
-    own = of(found.histograms, cell="EDST M=3 S=0.9", replicate=1, set="uniform", score="entropy")
+    rows = of(found.histograms, cell="EDST M=3 S=0.9", replicate=1, set="uniform", score="entropy")
     values = scores_of(members_of(robust.plan, "EDST M=3 S=0.9", 1, "ood/uniform"))["entropy"]
     counts, edges = np.histogram(values, BINS, (0, math.log(10)))
-    assert list(own["count"]) == list(counts)
-    assert list(own["high"]) == pytest.approx(list(edges[1:]))
+    assert list(rows["count"]) == list(counts)
+    assert list(rows["high"]) == pytest.approx(list(edges[1:]))
 
 
 def test_a_set_that_is_not_there_leaves_the_others(evaluated):
@@ -94,8 +94,8 @@ def test_a_set_that_is_not_there_leaves_the_others(evaluated):
     path = evaluated.store.run(run).path / RECEIPTS
     path.write_text(path.read_text().replace('"ood/mnist"', '"ood/svhn"'))
     found, problems = numbers_of(load_ood, evaluated.plan, evaluated.store)
-    own = of(found.detection, cell="DST M=2 S=0.8")
-    assert set(zip(own["replicate"], own["ood_set"], strict=True)) == {(1, "uniform"), (2, "mnist"), (2, "uniform")}
+    rows = of(found.detection, cell="DST M=2 S=0.8")
+    assert set(zip(rows["replicate"], rows["ood_set"], strict=True)) == {(1, "uniform"), (2, "mnist"), (2, "uniform")}
     assert problems == ()
 
 
@@ -108,9 +108,9 @@ def test_a_damaged_file_is_named_and_the_rest_is_computed(evaluated, name, damag
     found, problems = numbers_of(load_ood, evaluated.plan, evaluated.store)
     assert len(problems) == 1
     assert str(path) in problems[0]
-    own = of(found.detection, cell="DST M=2 S=0.8")
+    rows = of(found.detection, cell="DST M=2 S=0.8")
     left = {(1, "uniform")} if name != "test" else set()
-    assert set(zip(own["replicate"], own["ood_set"], strict=True)) == left | {(2, "mnist"), (2, "uniform")}
+    assert set(zip(rows["replicate"], rows["ood_set"], strict=True)) == left | {(2, "mnist"), (2, "uniform")}
     assert set(found.detection["cell"]) == set(CELLS)
 
 
@@ -141,7 +141,7 @@ def test_a_plan_that_asks_for_nothing_gives_empty_frames(loaded):
 def test_detection_of_each_set_by_each_score(all_of_it):
     table = ood_table(all_of_it.numbers("ood"), all_of_it.results)
     assert len(table.rows) == 2 * (2 + 3 * 3)
-    own = of(all_of_it.numbers("ood").detection, cell="DST M=2 S=0.8", ood_set="uniform", score="entropy")
-    mean, half_width = mean_and_half_width(own["fpr95"] * 100)
+    rows = of(all_of_it.numbers("ood").detection, cell="DST M=2 S=0.8", ood_set="uniform", score="entropy")
+    mean, half_width = mean_and_half_width(rows["fpr95"] * 100)
     texts = column(table, "FPR at 95% TPR (%)", 3)
     assert texts["DST M=2 S=0.8", "uniform", "entropy of the mean"] == f"{mean:.2f} ± {half_width:.2f}"

@@ -39,8 +39,8 @@ def histograms(cells, replicates=2, ood_set=SETS, score="entropy"):
         | {"low": 0.5 * bin, "high": 0.5 * bin + 0.5, "count": count * replicate}
         for cell in cells["cell"]
         for replicate in range(1, replicates + 1)
-        for name, own in counts.items()
-        for bin, count in enumerate(own)
+        for name, rows in counts.items()
+        for bin, count in enumerate(rows)
     )
 
 
@@ -96,8 +96,8 @@ def test_curves_are_means_over_replicates():
     chance, first, second = panel.lines
     assert list(chance.get_ydata()) == pytest.approx(list(100 * GRID[1:]))
     for line, cell in ((first, cells["cell"][0]), (second, cells["cell"][1])):
-        own = of(curves, cell=cell, ood_set="MNIST", score="entropy")
-        by_hand = np.mean([of(own, replicate=replicate)["tpr"] for replicate in (1, 2, 3)], axis=0)
+        rows = of(curves, cell=cell, ood_set="MNIST", score="entropy")
+        by_hand = np.mean([of(rows, replicate=replicate)["tpr"] for replicate in (1, 2, 3)], axis=0)
         assert list(line.get_xdata()) == pytest.approx(list(100 * GRID[1:]))
         assert list(line.get_ydata()) == pytest.approx(list(100 * by_hand[1:]))
 

@@ -13,8 +13,8 @@ from analysis.statistics import estimate
 def test_interval_equals_that_of_scipy(n):
     sample = np.random.default_rng(n).normal(size=n)
     low, high = scipy.stats.t.interval(0.95, n - 1, loc=sample.mean(), scale=scipy.stats.sem(sample))
-    one = estimate(sample)
-    assert (one.low, one.high, one.n) == (pytest.approx(low), pytest.approx(high), n)
+    measured = estimate(sample)
+    assert (measured.low, measured.high, measured.n) == (pytest.approx(low), pytest.approx(high), n)
 
 
 def test_interval_of_two_and_three_values_by_hand():
@@ -24,9 +24,9 @@ def test_interval_of_two_and_three_values_by_hand():
 
 
 def test_one_replicate_has_a_mean_and_no_interval():
-    one = estimate([0.7])
-    assert (one.mean, one.n) == (0.7, 1)
-    assert math.isnan(one.half_width)
+    measured = estimate([0.7])
+    assert (measured.mean, measured.n) == (0.7, 1)
+    assert math.isnan(measured.half_width)
 
 
 def test_no_replicate_has_nothing():
@@ -41,5 +41,5 @@ def test_values_that_do_not_exist_are_not_counted():
 
 def test_student_t_covers_95_percent_for_three_seeds():
     rng = np.random.default_rng(0)
-    inside = [abs((one := estimate(rng.normal(size=3))).mean) <= one.half_width for _ in range(2000)]
+    inside = [abs((measured := estimate(rng.normal(size=3))).mean) <= measured.half_width for _ in range(2000)]
     assert np.mean(inside) == pytest.approx(0.95, abs=0.015)

@@ -44,8 +44,8 @@ def table(loaded):
 )
 def test_mean_and_interval_equal_those_of_the_replicates(loaded, table, metric):
     numbers = csv_of(table, loaded.results.context).set_index("cell")
-    for cell, own in loaded.results.replicates.groupby("cell"):
-        values = own[metric.key].to_numpy() * metric.factor
+    for cell, rows in loaded.results.replicates.groupby("cell"):
+        values = rows[metric.key].to_numpy() * metric.factor
         if np.isnan(values).all():
             assert np.isnan(numbers.at[cell, metric.csv_name])
             continue
@@ -64,8 +64,8 @@ def test_tables_of_single_scores_show_mean_and_interval(loaded, make, metrics):
     assert table.head == ("Cell", "Members", "Sparsity", "Replicates", *(metric.head for metric in metrics))
     for metric in metrics:
         for cell, text in column(table, metric.head).items():
-            own = loaded.results.replicates
-            values = own.loc[own["cell"] == cell, metric.key].to_numpy() * metric.factor
+            rows = loaded.results.replicates
+            values = rows.loc[rows["cell"] == cell, metric.key].to_numpy() * metric.factor
             if np.isnan(values).all():
                 assert text == ""
                 continue

@@ -28,8 +28,8 @@ def test_dense_and_its_ensemble_are_one_trajectory(loaded):
 
 def test_epochs_are_those_that_were_recorded(loaded):
     run = loaded.plan.runs[0]
-    own = of(loaded.numbers("training").epochs, run=run.id)
-    assert list(own["validation_loss"]) == [line["validation_loss"] for line in history_of(run.spec)]
+    rows = of(loaded.numbers("training").epochs, run=run.id)
+    assert list(rows["validation_loss"]) == [line["validation_loss"] for line in history_of(run.spec)]
 
 
 def test_events_of_edst_by_hand(loaded):
@@ -142,10 +142,10 @@ def test_density_is_drawn_layer_by_layer_a_panel_a_sparsity(loaded, drawn):
 
 
 def test_densities_that_differ_between_tickets_show_their_range(loaded):
-    own = of(loaded.numbers("training").densities, trajectory="DST M=2 S=0.8").copy()
-    last = own[["run", "ticket"]].drop_duplicates().iloc[-1]
-    own.loc[(own["run"] == last["run"]) & (own["layer"] == "fc.weight"), "density"] = 0.5
-    axes = density_by_layer(loaded.results.cells, own).axes[0]
+    rows = of(loaded.numbers("training").densities, trajectory="DST M=2 S=0.8").copy()
+    last = rows[["run", "ticket"]].drop_duplicates().iloc[-1]
+    rows.loc[(rows["run"] == last["run"]) & (rows["layer"] == "fc.weight"), "density"] = 0.5
+    axes = density_by_layer(loaded.results.cells, rows).axes[0]
     segments = bars_with_errors(axes)[0].lines[2][0].get_segments()
     assert segments[-1][:, 1] == pytest.approx([0.5, 1.0])
 

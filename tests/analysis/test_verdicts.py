@@ -118,10 +118,10 @@ def test_table_shows_the_numbers_behind_a_verdict_and_the_scale():
 def test_the_claims_of_the_suite_are_about_cells_of_the_paper_grid():
     cells = {cell.name for cell in load_grid(CONFIGS / "cifar10.yaml").cells}
     claims = read_claims(CONFIGS / "published" / "claims.yaml", KNOWN)
-    assert len({one.id for one in claims}) == len(claims)
-    for one in claims:
-        assert one.left.cell in cells
-        assert not isinstance(one.right, Side) or one.right.cell in cells
+    assert len({made.id for made in claims}) == len(claims)
+    for made in claims:
+        assert made.left.cell in cells
+        assert not isinstance(made.right, Side) or made.right.cell in cells
 
 
 def test_no_claims_file_is_no_mistake(tmp_path):
