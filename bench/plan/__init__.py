@@ -3,7 +3,7 @@
 from bench.plan.evaluations import ensembles_of
 from bench.plan.images import variants_of
 from bench.plan.make import find_scale, make_plan
-from bench.plan.records import CellPlan, EnsemblePlan, Plan, RunPlan, method_of
+from bench.plan.records import CellPlan, EnsemblePlan, Plan, RunPlan
 from bench.plan.selection import select
 from bench.plan.several import Together, print_several, several_to_json
 from bench.plan.show import print_plan, to_json
@@ -17,7 +17,6 @@ __all__ = [
     "ensembles_of",
     "find_scale",
     "make_plan",
-    "method_of",
     "print_plan",
     "print_several",
     "select",
