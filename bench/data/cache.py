@@ -52,14 +52,18 @@ def read_cache(path: Path) -> Dataset:
     return dataset
 
 
-def read_if_intact(path: Path) -> Dataset | None:
-    """Return the data set of a cache file, or None if there is none or, with a warning, if it is damaged."""
+def read_if_intact(path: Path, *, again: bool = False) -> Dataset | None:
+    """Return the data set of a cache file, or None if there is none or, with a warning, if it is damaged.
+
+    again   damage was said before, and is not said now
+    """
     if not path.exists():
         return None
     try:
         return read_cache(path)
     except DamagedCacheError as error:
-        log.warning("%s: not usable (%s); the images are decoded again", path, error)
+        level = logging.DEBUG if again else logging.WARNING
+        log.log(level, "%s: not usable (%s); the images are decoded again", path, error)
         return None
 
 

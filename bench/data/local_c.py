@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from bench.data.alone import alone
 from bench.data.corruptions.catalog import VERSION
 from bench.data.dataset import Array, LabelledImages
 from bench.data.lazy import EvaluationImages
@@ -48,11 +49,14 @@ class LocalCorruptions:
         file = self._folder / f"{type}-{severity}.safetensors"
         found = _open(file, self._clean)
         if found is None:
-            try:
-                self._make(file, type, severity)
-            except (OSError, SafetensorError) as error:
-                raise UserError(f"{file}: corrupted images could not be written ({error})") from None
-            found = _open(file, self._clean)
+            with alone(file.with_suffix(".lock"), f"images are corrupted: {type}, severity {severity}"):
+                found = _open(file, self._clean, again=True)  # another process may have made them since
+                if found is None:
+                    try:
+                        self._make(file, type, severity)
+                    except (OSError, SafetensorError) as error:
+                        raise UserError(f"{file}: corrupted images could not be written ({error})") from None
+                    found = _open(file, self._clean)
         if found is None:
             raise UserError(f"{file}: corrupted images read back differ from what was written; check the disk")
         return EvaluationImages(found[:images], self._test.labels[:images], self.source)
@@ -76,8 +80,12 @@ class LocalCorruptions:
             save_file({"images": result}, temporary, {"clean": self._clean, "corrupted": _digest(result)})
 
 
-def _open(file: Path, clean: str) -> Array | None:
-    """Return the memory-mapped images of a file, None unless they are whole and made of images of this digest."""
+def _open(file: Path, clean: str, *, again: bool = False) -> Array | None:
+    """Return the memory-mapped images of a file, None unless they are whole and made of images of this digest.
+
+    again   damage was said before, and is not said now
+    """
+    level = logging.DEBUG if again else logging.WARNING
     if not file.exists():
         return None
     try:
@@ -86,12 +94,12 @@ def _open(file: Path, clean: str) -> Array | None:
             shape = tuple(content.get_slice("images").get_shape())
         images = _mapped(file, shape)
     except (SafetensorError, OSError, ValueError) as error:
-        log.warning("%s: not usable (%s); the images are corrupted again", file, error)
+        log.log(level, "%s: not usable (%s); the images are corrupted again", file, error)
         return None
     if metadata.get("clean") != clean:
         return None
     if metadata.get("corrupted") != _digest(images):
-        log.warning("%s: truncated or altered; the images are corrupted again", file)
+        log.log(level, "%s: truncated or altered; the images are corrupted again", file)
         return None
     return images
 

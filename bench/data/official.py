@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.data.alone import alone
 from bench.data.dataset import Dataset
 from bench.data.download import explained, fetch, temporary_folder
 from bench.errors import UserError
@@ -76,12 +77,18 @@ def load_official(name: str, folder: Path, *, progress: bool) -> Dataset:
 
 def extract(name: str, folder: Path, *, progress: bool) -> None:
     """Make sure that the folder of batches exists, from the archive, downloaded if that does not exist either."""
+    if not (folder / FILES[name].folder).exists():
+        with alone(folder / f".{name}.lock", f"{name} is downloaded or extracted"):
+            _extract(name, folder, progress=progress)
+
+
+def _extract(name: str, folder: Path, *, progress: bool) -> None:
     from torchvision.datasets.utils import extract_archive
 
     files = FILES[name]
     archive, batches = folder / files.archive, folder / files.folder
     if batches.exists():
-        return
+        return  # another process was faster
     if not archive.exists():
         md5, ways = _torchvision_class(name).tgz_md5, by_hand(name, folder)
         fetch(name, files.url, archive, md5, megabytes=DISK_MEGABYTES, by_hand=ways, progress=progress)

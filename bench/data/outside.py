@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from bench.data import official, sources
+from bench.data.alone import alone
 from bench.data.dataset import Array
 from bench.data.digits import load_digits
 from bench.data.download import fetch, md5_of
@@ -118,7 +119,9 @@ def download_file(name: str, root: Path, *, progress: bool) -> None:
     file = FILES[name]
     path, ways = root / file.path, file.by_hand(root)
     if not path.exists():
-        fetch(name, file.url, path, file.md5, megabytes=MEGABYTES, by_hand=ways, progress=progress)
+        with alone(root / f".{name}.lock", f"{name} is downloaded"):
+            if not path.exists():
+                fetch(name, file.url, path, file.md5, megabytes=MEGABYTES, by_hand=ways, progress=progress)
 
 
 def _stored(name: str, root: Path, *, download: bool, progress: bool) -> tuple[Array, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.data.alone import alone
 from bench.data.corruptions.catalog import SEVERITIES
 from bench.data.dataset import Array
 from bench.data.download import fetch, md5_of
@@ -195,7 +196,11 @@ def open_released(name: str, root: Path, *, download: bool, progress: bool = Fal
         )
     if found is None:
         archive, md5 = root / release.archive, release.md5()["_archive"]
-        fetch(release.folder, release.url, archive, md5, megabytes=MEGABYTES, by_hand=by_hand, progress=progress)
+        with alone(root / f".{release.name}.lock", f"{release.folder} is downloaded"):
+            if not archive.exists():
+                fetch(
+                    release.folder, release.url, archive, md5, megabytes=MEGABYTES, by_hand=by_hand, progress=progress
+                )
         found = ReleasedCorruptions(release, archive, _members(archive))
     return found
 

@@ -8,6 +8,7 @@ import logging
 import os
 from pathlib import Path
 
+from bench.data.alone import alone
 from bench.data.cache import cache_path, read_if_intact, write_cache
 from bench.data.catalog import DATASETS
 from bench.data.dataset import Dataset
@@ -18,7 +19,7 @@ from bench.errors import UserError, did_you_mean
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Dataset", "default_root", "describe", "find_images", "load", "variant_of"]
+__all__ = ["Dataset", "default_root", "describe", "find_images", "load", "takes_location", "variant_of"]
 
 
 def default_root() -> Path:
@@ -41,10 +42,19 @@ def load(name: str, location: Path | None, *, root: Path, progress: bool) -> Dat
     with open_images(images) as tree:
         path = cache_path(root, name, tree.variant)
         dataset = read_if_intact(path)
-        if dataset is None:
-            dataset = decode_dataset(name, tree, progress=progress)
-            _keep(path, dataset)
+        if dataset is not None:
+            return dataset
+        with alone(path.with_suffix(".lock"), f"images of {images} are decoded"):
+            dataset = read_if_intact(path, again=True)  # another process may have decoded them since
+            if dataset is None:
+                dataset = decode_dataset(name, tree, progress=progress)
+                _keep(path, dataset)
     return dataset
+
+
+def takes_location(name: str) -> bool:
+    """Return whether the images of a data set can be given by a user; embedded ones cannot."""
+    return name in FILES
 
 
 def variant_of(name: str, location: Path | None) -> str:

@@ -15,14 +15,14 @@ import torch
 
 from bench.data.augment import NONE, DeviceImages
 from bench.data.catalog import DATASETS
-from bench.data.dataset import LabelledImages, Split, cut
-from bench.data.sources import default_root, describe, load
+from bench.data.dataset import LabelledImages, Split
+from bench.data.loading import ImageLoader
 from bench.errors import UserError
 from bench.models.predict import predict
 from bench.spec.run import MASK_PREFIX, DataSpec, RunSpec
 from bench.spec.seeds import derived_seed
 from bench.store.files import read_json, remove_temporaries, sha256_of, write_json
-from bench.store.folders import Array, DataRecord, RunFolder, Store
+from bench.store.folders import Array, RunFolder, Store
 from bench.store.lock import LockLostError, RunLock
 from bench.store.logits import RECEIPTS
 from bench.training.checkpoint import load_checkpoint, save_checkpoint
@@ -61,36 +61,19 @@ class Executor:
         self.store = store
         self.ranks = ranks
         self.device = _device(device)
-        self._data = data
+        self._images = ImageLoader(store, data, progress=ranks.first)
         self._checkpoint_seconds = checkpoint_seconds
         self._deterministic = deterministic
         self._stop = stop or StopRequest()
-        self._split: tuple[DataSpec, Split] | None = None
 
     def load_data(self, spec: DataSpec) -> Split:
-        """Return the images of a run, and record in the store which they are; UserError if they are not to be had.
-
-        Rank 0 loads them first, so that no two ranks decode them at the same time.
-        """
+        """Return the images of a run; UserError if they are not to be had. Rank 0 loads them first."""
 
         def load_first() -> None:
-            self._load(spec)
+            self._images.load(spec)
 
         self.ranks.from_first(load_first)
-        return self._load(spec)
-
-    def _load(self, spec: DataSpec) -> Split:
-        if self._split is None or self._split[0] != spec:
-            record = self.store.data_records().get(spec.name)
-            location = self._data if spec.name != "digits" else None
-            if location is None and record is not None and record.location is not None:
-                location = Path(record.location)
-            dataset = load(spec.name, location, root=default_root(), progress=self.ranks.first)
-            place = str(location.resolve()) if location is not None and dataset.variant != "official" else None
-            if self.ranks.first:
-                self.store.record_data(spec.name, DataRecord(dataset.variant, place, describe(dataset.variant)))
-            self._split = spec, cut(dataset, spec)
-        return self._split[1]
+        return self._images.load(spec)
 
     def execute(self, spec: RunSpec, title: str) -> None:
         """Bring one run to "done", from wherever an earlier process left it.
