@@ -72,7 +72,7 @@ def _mark(axes: Axes, marks: pd.DataFrame, last: int) -> None:
     for row in marks.to_dict("records"):
         if row["kind"] == "lr":
             axes.axvline(row["epoch"] - 0.5, color=GREY, linewidth=0.7, linestyle=":")
-        elif row["kind"] in ("exploration", "pruning"):
+        elif row["kind"] != "phase":  # a topology change
             axes.axvline(row["epoch"] - 0.5, color="black", linewidth=0.9, linestyle=(0, (4, 2)))
     axes.set_xlim(0.5, last + 0.5)
 

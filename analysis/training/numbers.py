@@ -14,7 +14,7 @@ from analysis.reading import StoreView, Ticket, tidy
 from analysis.training.embedding import Prediction
 from bench.errors import UserError
 from bench.plan import Plan, RunPlan
-from bench.spec.phases import GlobalExploration, Inherit, LearningRate, Phase, Prune, Ramp
+from bench.spec.phases import Densify, GlobalExploration, Inherit, LearningRate, Phase, Prune, Ramp
 from bench.spec.run import RunSpec, canonical_json
 
 EPOCHS = "trajectory run epoch phase lr train_loss train_accuracy validation_loss validation_accuracy density"
@@ -31,7 +31,8 @@ class Training:
     """What runs recorded of their training, as tidy DataFrames.
 
     epochs       one row an epoch of a run that has begun (losses in nats, accuracies as shares, epochs from 1)
-    events       one row for what the schedule does before the first step of an epoch: "phase", "lr", "exploration"
+    events       one row for what the schedule does before the first step of an epoch: "phase", "lr" or a
+                 topology change
     tickets      one row a ticket of a finished run
     densities    one row a layer of a ticket of a finished sparse run; `cell` is the first that the run serves
     predictions  what runs predicted on the same images after each epoch, to be embedded together
@@ -117,6 +118,8 @@ def schedule_events(spec: RunSpec) -> Iterator[dict[str, Any]]:
                 case Prune():
                     density = 1.0 if spec.topology is None else spec.topology.density
                     yield {"kind": "pruning", "epoch": start, "label": f"{density:g}"}
+                case Densify():
+                    yield {"kind": "densification", "epoch": start, "label": "1"}
                 case Inherit():
                     pass  # the first epoch of a child begins with it
                 case _:

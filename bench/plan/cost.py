@@ -18,7 +18,7 @@ from typing import Any, Literal, assert_never
 from bench.models.catalog import inputs_per_image, passes_per_image
 from bench.models.layers import ModelKey, cached_layers
 from bench.sparsity.distribution import DISTRIBUTIONS
-from bench.spec.phases import GlobalExploration, GradualPruning, Inherit, Prune
+from bench.spec.phases import Densify, GlobalExploration, GradualPruning, Inherit, Prune
 from bench.spec.run import DataSpec, ModelSpec, RunSpec, Topology
 
 PASSES_A_STEP = 3
@@ -79,6 +79,8 @@ def _dense_epochs(spec: RunSpec, topology: Topology) -> float:
             match action:
                 case Prune():
                     current = target
+                case Densify():
+                    current = 1.0
                 case GlobalExploration() | Inherit():
                     pass  # as many weights as before
                 case _:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.recipes.alternating import acdc
 from bench.recipes.cyclic import fge, fge_dst, snapshot, snapshot_dst
 from bench.recipes.dynamic import dst, edst, superposed_edst
 from bench.recipes.fixed import dense, step_decay
@@ -34,6 +35,7 @@ METHODS: dict[str, Method] = {
     "prune_finetune": Method(prune_finetune, sparse="always"),
     "lottery_rewinding": Method(lottery_rewinding, sparse="always"),
     "gradual_pruning": Method(gradual_pruning, sparse="always"),
+    "acdc": Method(acdc, sparse="always"),
     "snapshot": Method(snapshot, sparse="never"),
     "snapshot_dst": Method(snapshot_dst, sparse="always"),
     "fge": Method(fge, sparse="never"),

@@ -64,6 +64,13 @@ def step_schedule(
     return LearningRate(values=values, boundaries=boundaries, warmup_epochs=warmup_epochs)
 
 
+def part(schedule: LearningRate, start: int, stop: int) -> LearningRate:
+    """Return what a schedule without warm-up does in epochs start..stop - 1, for a phase of its own."""
+    first = sum(boundary <= start for boundary in schedule.boundaries)
+    inside = tuple(boundary - start for boundary in schedule.boundaries if start < boundary < stop)
+    return LearningRate(values=schedule.values[first : first + len(inside) + 1], boundaries=inside)
+
+
 @lru_cache(maxsize=4096)  # the cells of a grid share a few schedules
 def _step_phase(
     learning_rate: float,

@@ -4,7 +4,7 @@ Paper, section 4.1 (its baselines PF and LTR); gradual magnitude pruning, Zhu & 
 """
 
 from bench.errors import UserError
-from bench.recipes.fixed import dense, step_decay, step_schedule
+from bench.recipes.fixed import dense, part, step_decay, step_schedule
 from bench.recipes.setting import Count, Epochs, Positive, RecipeWithParent, Setting, StepDecayEpochs
 from bench.spec.phases import GradualPruning, Inherit, LearningRate, Phase, Prune, TicketPolicy
 
@@ -67,21 +67,17 @@ def gradual_pruning(
             "before the last epoch"
         )
     schedule = step_schedule(setting.learning_rate, epochs, None, 0.1)
-    before = [boundary for boundary in schedule.boundaries if boundary < end]
-    # at `end` itself the rate may have changed already
-    first = sum(boundary <= end for boundary in schedule.boundaries)
-    after = tuple(boundary - end for boundary in schedule.boundaries[first:])
     return (
         Phase(
             name="prune",
             epochs=end,
-            lr=LearningRate(values=schedule.values[: len(before) + 1], boundaries=tuple(before)),
+            lr=part(schedule, 0, end),
             pruning=GradualPruning(every=update_every, begin=begin, end=end),
         ),
         Phase(
             name="finetune",
             epochs=epochs - end,
-            lr=LearningRate(values=schedule.values[first:], boundaries=after),
+            lr=part(schedule, end, epochs),
             ticket=TicketPolicy(),
         ),
     )

@@ -102,6 +102,16 @@ class SparseWeights:
         self.apply()
         return Update(before - sum(self.nonzeros().values()), 0, self.density())
 
+    @torch.no_grad()
+    def activate_all(self, momenta: Mapping[str, Tensor] | None = None) -> Update:
+        """Make all weights active; those that were not are zero, and so are their momenta (by name) where given."""
+        before = sum(self.nonzeros().values())
+        for name, mask in self.masks.items():
+            if momenta is not None:
+                momenta[name].masked_fill_(self._inactive[name], 0.0)
+            self._set(name, torch.ones_like(mask))
+        return Update(0, sum(self.nonzeros().values()) - before, self.density())
+
     def nonzeros(self) -> dict[str, int]:
         """Return the number of active weights of each layer."""
         return {name: count_true(mask) for name, mask in self.masks.items()}

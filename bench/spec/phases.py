@@ -148,15 +148,21 @@ class Prune(Record):
     action: Literal["prune"] = "prune"
 
 
-Action = Annotated[GlobalExploration | Inherit | Prune, Field(discriminator="action")]
+class Densify(Record):
+    """Make all weights active again: those that were pruned start at zero, and so does their momentum."""
+
+    action: Literal["densify"] = "densify"
+
+
+Action = Annotated[GlobalExploration | Inherit | Prune | Densify, Field(discriminator="action")]
 
 
 def prunes(action: Action) -> bool:
-    """Return whether an action takes weights away for good, so that the run starts with all of them."""
+    """Return whether an action takes weights away, so that the run starts with all of them."""
     match action:
         case Prune():
             return True
-        case GlobalExploration() | Inherit():
+        case GlobalExploration() | Inherit() | Densify():
             return False
         case _:
             assert_never(action)
@@ -167,7 +173,7 @@ def rule_of(action: Action) -> RewireRule | None:
     match action:
         case GlobalExploration():
             return action.rule
-        case Inherit() | Prune():
+        case Inherit() | Prune() | Densify():
             return None
         case _:
             assert_never(action)
@@ -178,7 +184,7 @@ def parent_weights(action: Action) -> Literal["ticket", "kept", "average"] | Non
     match action:
         case Inherit():
             return action.weights
-        case GlobalExploration() | Prune():
+        case GlobalExploration() | Prune() | Densify():
             return None
         case _:
             assert_never(action)
@@ -237,12 +243,12 @@ class Phase(Record):
 
     @property
     def prunes(self) -> bool:
-        """Whether the phase takes weights away for good, so that the run starts with all of them."""
+        """Whether the phase takes weights away, so that the run starts with all of them."""
         return self.pruning is not None or self.prunes_at_once
 
     @property
     def prunes_at_once(self) -> bool:
-        """Whether an action that starts the phase takes weights away for good."""
+        """Whether an action that starts the phase takes weights away."""
         return any(prunes(action) for action in self.on_start)
 
     @property

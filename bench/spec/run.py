@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self, assert_never, get_args
 
 from pydantic import Field, model_validator
 
-from bench.spec.phases import Phase, RewireRule, parent_weights
+from bench.spec.phases import Densify, GlobalExploration, Inherit, Phase, Prune, RewireRule, parent_weights
 from bench.spec.record import Record
 from bench.spec.seeds import derived_seed
 
@@ -189,7 +189,7 @@ class RunSpec(Record):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        problem = self._phase_problem() or self._parent_problem()
+        problem = self._phase_problem() or self._densify_problem() or self._parent_problem()
         if problem is not None:
             raise ValueError(problem)
         return self
@@ -208,6 +208,27 @@ class RunSpec(Record):
             return "no phase of the recipe leaves a ticket"
         if not self.data.validation_images and any(p.ticket and p.ticket.select != "last" for p in self.phases):
             return "without validation images there is no best epoch: its tickets must be the last of their phase"
+        return None
+
+    def _densify_problem(self) -> str | None:
+        pruned = dense_again = False
+        for phase in self.phases:
+            for action in phase.on_start:
+                match action:
+                    case Prune():
+                        pruned, dense_again = True, False
+                    case Densify():
+                        if not pruned:
+                            return "a recipe that makes all weights active again must have pruned them before"
+                        dense_again = True
+                    case GlobalExploration() | Inherit():
+                        pass
+                    case _:
+                        assert_never(action)
+            if phase.pruning is not None:
+                pruned, dense_again = True, False
+            if dense_again and phase.ticket is not None:
+                return f"phase {phase.name!r} leaves a ticket with all weights active; prune before it"
         return None
 
     def _parent_problem(self) -> str | None:

@@ -86,6 +86,13 @@ class Masking:
         self._compare(f"masks after step {steps} (prune)")
         return _record("prune", steps, progress, update)
 
+    def densify(self, steps: int) -> dict[str, Any]:
+        """Make all weights active again; return what the history says of it."""
+        sparse = self._required()
+        update = sparse.activate_all(self._optimizer.momenta(sparse.weights))
+        self._compare(f"masks after step {steps} (densify)")
+        return _record("densify", steps, 1.0, update)
+
     def _rewire(self, kind: str, fraction: float, rule: RewireRule, steps: int) -> dict[str, Any]:
         sparse = self._required()
         momenta = self._optimizer.momenta(sparse.weights) if self._masked_momentum else None

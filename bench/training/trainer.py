@@ -19,7 +19,7 @@ from bench.models.arithmetic import forward_function, prepare
 from bench.models.build import build_model
 from bench.models.members import MultiMember
 from bench.models.predict import ensemble_scores, predict
-from bench.spec.phases import GlobalExploration, Inherit, Phase, Prune
+from bench.spec.phases import Densify, GlobalExploration, Inherit, Phase, Prune
 from bench.spec.run import MASK_PREFIX, RunSpec
 from bench.spec.seeds import derived_seed
 from bench.store.probe import encode, probe_images
@@ -288,6 +288,8 @@ class Trainer:
                     self._initialise_from_parent(action)
                 case Prune():
                     self.at.updates.append(self.masking.prune(self.at.steps))
+                case Densify():
+                    self.at.updates.append(self.masking.densify(self.at.steps))
                 case _:
                     assert_never(action)
 

@@ -11,6 +11,7 @@ from bench.grid import load_grid
 from bench.models.catalog import wide_resnet_layers
 from bench.plan import make_plan
 from bench.recipes import Setting
+from bench.recipes.alternating import acdc
 from bench.recipes.dynamic import edst
 from tests.analysis.drawing import bars_with_errors
 from tests.analysis.stores import numbers_of, of
@@ -46,6 +47,16 @@ def test_events_of_edst_by_hand(loaded):
     assert events["phase"] == [(1, "explore"), (151, "refine 1"), (251, "refine 2"), (351, "refine 3")]
     assert events["lr"] == [(151, "0.01"), (201, "0.001"), (251, "0.01"), (301, "0.001"), (351, "0.01"), (401, "0.001")]
     assert events["exploration"] == [(251, "0.8"), (351, "0.8")]
+
+
+def test_events_of_acdc_by_hand(loaded):
+    phases = acdc(Setting(members=1, learning_rate=0.1), epochs=200, first_dense_epochs=50, alternation_epochs=50)
+    spec = next(run.spec for run in loaded.plan.runs if run.cells == ("EDST M=3 S=0.9",))
+    events = schedule_events(spec.model_copy(update={"phases": phases}))
+    changes = [
+        (event["kind"], event["epoch"], event["label"]) for event in events if event["kind"] not in ("phase", "lr")
+    ]
+    assert changes == [("pruning", 51, "0.1"), ("densification", 101, "1"), ("pruning", 151, "0.1")]
 
 
 def test_tickets_are_at_the_best_validation_epoch_of_their_phase(loaded):

@@ -79,9 +79,14 @@ def test_imagenet_has_the_rows_of_the_paper() -> None:
     }
 
 
-def test_the_digits_cover_every_method_and_every_network_of_several_members() -> None:
+def test_every_method_is_in_a_grid() -> None:
+    assert {cell.method for grid in GRIDS for cell in load_grid(grid).cells} == METHODS.keys()
+
+
+def test_the_digits_cover_the_methods_of_their_table_and_every_network_of_several_members() -> None:
     cells = planned("digits.yaml").cells
-    assert {cell.method for cell in load_grid(PAPER_CONFIGS / "digits.yaml").cells} == METHODS.keys()
+    # Methods that came later are in other grids, so that the table of the digits stays what it was.
+    assert {cell.method for cell in load_grid(PAPER_CONFIGS / "digits.yaml").cells} == METHODS.keys() - {"acdc"}
     assert {cell.model.ensemble.kind for cell in cells if cell.model.ensemble} == MULTI_MEMBER_KINDS.keys()
 
 

@@ -11,6 +11,7 @@ from bench.models.layers import layers_of
 from bench.plan import make_plan
 from bench.plan.cost import ASSUMED_TFLOPS, Speeds, forward_flops, training_flops
 from bench.recipes import Setting
+from bench.recipes.alternating import acdc
 from bench.recipes.fixed import step_decay
 from bench.recipes.pruning import gradual_pruning
 from bench.spec.run import Augmentation, DataSpec, Execution, ModelSpec, Optimizer, RunSpec, Topology
@@ -143,6 +144,13 @@ def test_gradual_pruning_costs_the_sum_over_its_steps() -> None:
     # step t computes with the masks after step t - 1
     total = sum(1 - sparsity(step) for step in range(250 * 352)) / 352
     assert training_flops(spec) / training_flops(run_spec()) == pytest.approx(total / 250)
+
+
+def test_acdc_costs_its_dense_epochs_and_a_share_of_its_sparse_ones() -> None:
+    # 10 + 4 x 20 epochs of all weights, 4 x 20 + 30 of a fifth, in layers of one density
+    phases = acdc(Setting(members=1, learning_rate=0.1), epochs=200)
+    spec = run_spec().model_copy(update={"phases": phases, "topology": Topology(density=0.2, distribution="uniform")})
+    assert training_flops(spec) / training_flops(run_spec(epochs=200)) == pytest.approx((90 + 0.2 * 110) / 200)
 
 
 def test_weights_of_all_members_together() -> None:

@@ -13,6 +13,7 @@ from bench.data.catalog import DATASETS
 from bench.data.dataset import LabelledImages, Split, cut
 from bench.data.digits import load_digits
 from bench.recipes import RELEASED, STANDARD, RecipeWithParent, Semantics, Setting
+from bench.recipes.alternating import acdc
 from bench.recipes.cyclic import snapshot
 from bench.recipes.dynamic import edst
 from bench.recipes.fixed import step_decay
@@ -103,6 +104,9 @@ SPECS: dict[str, Callable[[], RunSpec]] = {
     "edst standard": lambda: edst_spec(STANDARD),
     "edst random": lambda: edst_spec(STANDARD, growth="random"),
     "gradual pruning": lambda: run_spec(gradual_pruning(SETTING, epochs=5, update_every=2), density=0.2),
+    "acdc": lambda: run_spec(
+        acdc(SETTING, epochs=4, first_dense_epochs=1, alternation_epochs=1), density=0.2, distribution="global"
+    ),
     "mc dropout": lambda: dense_spec(model=WRN_10_1.model_copy(update={"ensemble": McDropout(rate=0.2, samples=3)})),
     "mimo snapshots": lambda: run_spec(
         snapshot(SETTING, cycle_epochs=1),

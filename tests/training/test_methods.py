@@ -11,6 +11,7 @@ from torch import Tensor
 from bench.data.augment import DeviceImages
 from bench.data.catalog import DATASETS
 from bench.recipes import RecipeWithParent, Setting
+from bench.recipes.alternating import acdc
 from bench.recipes.cyclic import fge, fge_dst, snapshot, snapshot_dst
 from bench.recipes.dynamic import edst, superposed_edst
 from bench.recipes.fixed import dense
@@ -124,6 +125,49 @@ def test_gradual_pruning_follows_the_cubic_schedule_and_its_ticket_has_the_densi
     masks = [tensor for name, tensor in writer.by_index[0].items() if name.startswith("mask/")]
     share = sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
     assert share == pytest.approx(0.2, abs=1e-4)
+
+
+def test_acdc_alternates_between_all_weights_and_the_density_asked_for() -> None:
+    phases = acdc(SETTING, epochs=8, first_dense_epochs=2, alternation_epochs=1)
+    trainer, writer = trained(run_spec(phases, density=0.2, distribution="global"))
+    densities = [line["density"] for line in trainer.at.history]
+    assert densities == pytest.approx([1, 1, 0.2, 1, 0.2, 1, 0.2, 0.2], abs=1e-4)
+    updates = [update for line in trainer.at.history for update in line["updates"]]
+    assert [(update["kind"], update["step"] // STEPS) for update in updates] == [
+        *[("prune", 2), ("densify", 3), ("prune", 4), ("densify", 5), ("prune", 6)]
+    ]
+    assert [update["grown"] for update in updates[1::2]] == [update["dropped"] for update in updates[0:3:2]]
+    (ticket,) = trainer.at.tickets
+    assert ticket["epoch"] > 6
+    masks = [tensor for name, tensor in writer.by_index[0].items() if name.startswith("mask/")]
+    assert sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks) == pytest.approx(0.2, abs=1e-4)
+
+
+def test_revived_weights_and_their_momenta_start_at_zero_and_then_move() -> None:
+    trainer = make_trainer(run_spec(acdc(SETTING, epochs=4, first_dense_epochs=1, alternation_epochs=1), density=0.2))
+    trainer.train_epoch(nothing)
+    pruned = {name: ~mask for name, mask in trainer.snapshot().items() if name.startswith("mask/")}
+    trainer.train_epoch(nothing)  # under masks, and at its end all weights are active again
+    names = [name for name, _ in trainer.model.named_parameters()]  # torch numbers them in this order
+    momenta = trainer.state_dict()["optimizer"]["state"]
+    weights = trainer.snapshot()
+    for mask, revived in pruned.items():
+        name = mask.removeprefix("mask/")
+        momentum = momenta[names.index(name)]["momentum_buffer"]
+        assert weights[mask].all()
+        assert not weights[name][revived].any()
+        assert not momentum[revived].any()
+        assert momentum[~revived].any()
+    moved = []
+
+    def look() -> None:
+        now = trainer.model.state_dict()
+        moved.append(
+            [bool(now[mask.removeprefix("mask/")][where].any()) for mask, where in pruned.items() if where.any()]
+        )
+
+    trainer.train_epoch(look)
+    assert all(moved[0])
 
 
 def test_a_superposed_network_is_the_pruned_mean_of_the_tickets_with_batch_norm_estimated_anew() -> None:

@@ -57,6 +57,8 @@ def finish(store: Path, name: str) -> dict[str, Any]:
         pytest.param("edst standard", "step:20", id="step before a global exploration"),
         pytest.param("edst random", "step:24", id="rewiring step in a refinement"),
         pytest.param("gradual pruning", "step:9", id="pruning step"),
+        pytest.param("acdc", "step:8", id="step before all weights become active again"),
+        pytest.param("acdc", "step:10", id="dense phase after a sparse one"),
         pytest.param("mc dropout", "step:6", id="dropout"),
         pytest.param("mimo snapshots", "step:6", id="second cycle of several inputs an image"),
         pytest.param("batch ensemble", "step:5", id="weights of two learning rates"),
