@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bench import metrics
-from bench.data.catalog import DATASETS
+from bench.data.catalog import facts_of
 from bench.errors import UserError
 from bench.evaluation.sets import AttackSet, TicketSet
 from bench.metrics.probabilities import Doubles, Floats, Labels
@@ -214,7 +214,7 @@ class StoreView:
 
         UserError if the history was altered since.
         """
-        classes = DATASETS[run.spec.data.name].classes
+        classes = facts_of(run.spec.data).classes
         try:
             return [
                 ProbePrediction(line["epoch"], line["phase"], decode(text, classes))

@@ -7,7 +7,7 @@ the plan is.
 from collections.abc import Iterable
 from math import ceil
 
-from bench.data.catalog import DATASETS
+from bench.data.catalog import facts_of, images_of
 from bench.models.catalog import inputs_per_image
 from bench.models.layers import layers_of
 from bench.spec.run import RunSpec
@@ -99,11 +99,10 @@ def image_bytes(spec: RunSpec) -> int:
 
     Evaluation sets are streamed from disk, so they count for nothing.
     """
-    facts = DATASETS[spec.data.name]
-    whole = facts.train_images + facts.validation_images + facts.test_images
+    facts = facts_of(spec.data)
     padded = spec.data.train_images + spec.data.validation_images
     side = facts.image_size + 2 * spec.augmentation.padding
-    return 3 * (2 * whole * facts.image_size**2 + padded * side**2)
+    return 3 * (2 * images_of(spec.data) * facts.image_size**2 + padded * side**2)
 
 
 def weight_bytes(spec: RunSpec) -> int:

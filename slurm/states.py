@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any, Literal
 
 from bench.errors import UserError
-from bench.evaluation.sets import AttackSet, CorruptedSet, OutsideSet
+from bench.evaluation.sets import AttackSet, CorruptedSet, OodSet
 from bench.spec.run import RunSpec
 from bench.store.folders import RunFolder, Status, Store
 from bench.store.lock import holder
@@ -282,7 +282,7 @@ def _ended(owner: Owner, known: Known | None, mark: Mark | None) -> tuple[State,
 
 def _set_name(record: Mapping[str, Any]) -> str:
     """Return the name of an evaluation set from its JSON."""
-    kind = CorruptedSet if "severity" in record else OutsideSet
+    kind = CorruptedSet if "severity" in record else OodSet
     return kind(**record).name
 
 

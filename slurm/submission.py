@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.commands.options import check_folder
+from bench.data.catalog import DATASETS
 from bench.data.inventory import inventory
 from bench.data.sources import default_root
 from bench.errors import UserError, did_you_mean
@@ -99,10 +100,10 @@ def _lacks_gpu(plans: Sequence[Plan], site: Site) -> str | None:
 def _warnings(plans: Sequence[Plan], store: Store, options: Options, data: Path | None) -> Iterator[str]:
     """Yield what will probably stop tasks on their nodes, though SLURM would take them."""
     root = options.site.data or default_root()
-    there = {row.name for row in inventory(root) if row.state != "absent"} if root.is_dir() else {"digits"}
+    there = {row.name for row in inventory(root) if row.state != "absent"}
     known = store.data_records()
     for name in dict.fromkeys(cell.data.name for plan in plans for cell in plan.cells):
-        if data is None and name not in there and name not in known:
+        if data is None and name in DATASETS and name not in there and name not in known:
             yield (
                 f"no images of {name} in {root}; before tasks start, where nodes have no internet: "
                 f"python -m bench data prepare {name} --root {shlex.quote(str(root))}"

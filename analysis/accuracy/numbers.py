@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.columns import Metric
 from analysis.reading import StoreView, tidy
 from bench import metrics
-from bench.data.class_names import CLASS_NAMES
+from bench.data.catalog import class_names
 
 MEMBER_ACCURACY = Metric("member_accuracy", "Member accuracy (%)", 2, "higher", 100)
 SCORES = "cell replicate accuracy member_accuracy"
@@ -38,7 +38,7 @@ def load_accuracy(view: StoreView) -> Accuracy:
             ensemble = metrics.ensemble_mean(members)
             mean = float(np.mean([metrics.accuracy(member, labels) for member in members]))
             scores.append({**replicate.key, "accuracy": metrics.accuracy(ensemble, labels), "member_accuracy": mean})
-            names = CLASS_NAMES.get(replicate.cell.data.name, ())
+            names = class_names(replicate.cell.data.name)
             classes += [
                 {
                     **replicate.key,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.reading import StoreView, tidy
 from bench import metrics
-from bench.evaluation.sets import OutsideSet
+from bench.evaluation.sets import OodSet
 from bench.metrics.probabilities import Doubles
 
 DETECTION = "cell replicate ood_set score auroc aupr fpr95"
@@ -50,7 +50,7 @@ def load_ood(view: StoreView) -> Ood:
     curves: list[dict[str, Any]] = []
     for replicate in view.replicates():
         inside: dict[str, Doubles] = {}
-        for ood_set in view.sets(replicate, OutsideSet):
+        for ood_set in view.sets(replicate, OodSet):
             with view.noting():
                 if not inside:
                     members, _ = replicate.members("test")

@@ -4,11 +4,13 @@ import errno
 import hashlib
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from bench.data.alone import alone
 from bench.data.dataset import Array, Dataset
 from bench.store.files import atomic_path
 
@@ -31,6 +33,23 @@ def cache_path(root: Path, name: str, variant: str) -> Path:
 def cached_files(root: Path) -> list[Path]:
     """Return the cache files in a data folder, sorted."""
     return sorted((root / "cache").glob("*.safetensors"))
+
+
+def cached(root: Path, name: str, variant: str, what: str, make: Callable[[], Dataset]) -> Dataset:
+    """Return the data set of a cache file, which is made, by one of the processes that want it, unless it is intact."""
+    path = cache_path(root, name, variant)
+    dataset = read_if_intact(path)
+    if dataset is not None:
+        return dataset
+    with alone(path.with_suffix(".lock"), what):
+        dataset = read_if_intact(path, again=True)  # another process may have made it since
+        if dataset is None:
+            dataset = make()
+            try:
+                write_cache(path, dataset)
+            except OSError as error:
+                log.warning("%s: not written (%s); the images will be decoded again next time", path, error)
+    return dataset
 
 
 def read_cache(path: Path) -> Dataset:

@@ -1,65 +1,112 @@
-"""The data sets by name: what a plan must know of them without loading an image or importing torch."""
+"""The data sets and the sets to evaluate on, by name: what plans, workers and `bench data` look up.
 
-from dataclasses import dataclass
+A data set that is not listed is named `package.module:name`, or is an image folder that a grid names
+(bench.data.image_folder). Without torch, and without loading an image.
+"""
 
-from bench.spec.run import Augmentation
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from importlib import import_module
+
+from bench.data.ood import OtherDataSet
+from bench.data.record import DataSet, OodImages, ReleasedCorruptions, Shown
+from bench.data.sets.cifar import CIFAR10, CIFAR100
+from bench.data.sets.cifar_c import CIFAR10_C, CIFAR100_C
+from bench.data.sets.digits import DIGITS
+from bench.data.sets.imagenet import IMAGENET
+from bench.data.sets.imagenet_c import IMAGENET_C
+from bench.data.sets.mnist import MNIST
+from bench.data.sets.noise import GAUSSIAN, UNIFORM
+from bench.data.sets.svhn import SVHN
+from bench.errors import UserError, did_you_mean
+from bench.spec.run import DataSpec, ImageFacts
+
+# In the order in which `bench data` shows them.
+DATASETS: dict[str, DataSet] = {data.name: data for data in (DIGITS, CIFAR10, CIFAR100, IMAGENET)}
+RELEASES: dict[str, ReleasedCorruptions] = {release.name: release for release in (CIFAR10_C, CIFAR100_C, IMAGENET_C)}
+OOD: dict[str, OodImages] = {images.name: images for images in (SVHN, MNIST, GAUSSIAN, UNIFORM)}
+SHOWN: dict[str, Shown] = {shown.name: shown for shown in (CIFAR10_C, CIFAR100_C, SVHN, MNIST, IMAGENET_C)}
+# Image folders that grids named in this process, by name and variant.
+_FOLDERS: dict[tuple[str, str], DataSet] = {}
 
 
-@dataclass(frozen=True)
-class DatasetFacts:
-    """Sizes, normalisation (per channel, of images in [0, 1]) and augmentation of a data set of RGB images.
+def find_data_set(name: str, variant: str | None = None) -> DataSet:
+    """Return a data set by name: listed, elsewhere as `package.module:name`, or an image folder that a grid named.
 
-    The training set holds train_images + validation_images; the last ones validate (released code, utils.py).
+    UserError if there is none.
     """
+    if name in DATASETS:
+        return DATASETS[name]
+    if ":" in name:
+        return _imported(name)
+    for (known, of), data in _FOLDERS.items():
+        if known == name and variant in (None, of):
+            return data
+    other = ", or a data set elsewhere as package.module:name"
+    raise UserError(f"data: unknown data set {name!r}{did_you_mean(name, DATASETS)}{other}")
 
-    classes: int
-    train_images: int
-    validation_images: int
-    test_images: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    augmentation: Augmentation
-    image_size: int = 32
+
+def remember_folder(data: DataSet) -> None:
+    """Let an image folder be found by its name, in this process."""
+    _FOLDERS[data.name, data.version] = data
 
 
-DATASETS: dict[str, DatasetFacts] = {
-    "digits": DatasetFacts(
-        classes=10,
-        train_images=1257,
-        validation_images=180,
-        test_images=360,
-        mean=(0.3060, 0.3060, 0.3060),
-        std=(0.3241, 0.3241, 0.3241),
-        # A mirrored digit is another sign; a shift of 4 pixels is one pixel of the 8x8 original.
-        augmentation=Augmentation(padding=4, padding_mode="zero", flip=False),
-    ),
-    "cifar10": DatasetFacts(
-        classes=10,
-        train_images=45_000,
-        validation_images=5_000,
-        test_images=10_000,
-        mean=(0.4914, 0.4822, 0.4465),
-        std=(0.2023, 0.1994, 0.2010),
-        augmentation=Augmentation(padding=4, padding_mode="reflect", flip=True),
-    ),
-    "cifar100": DatasetFacts(
-        classes=100,
-        train_images=45_000,
-        validation_images=5_000,
-        test_images=10_000,
-        mean=(0.5071, 0.4865, 0.4409),
-        std=(0.2673, 0.2564, 0.2762),
-        augmentation=Augmentation(padding=4, padding_mode="zero", flip=True),
-    ),
-    # Grids can be planned; its images can not be read yet (bench.data.sources).
-    "imagenet": DatasetFacts(
-        classes=1000,
-        train_images=1_271_167,
-        validation_images=10_000,
-        test_images=50_000,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        augmentation=Augmentation(padding=0, padding_mode="zero", flip=True),
-        image_size=224,
-    ),
-}
+def facts_of(data: DataSpec) -> ImageFacts:
+    """Return what a network for these images is built for: as listed, or as in the spec of a run on a user's images."""
+    if data.name in DATASETS:
+        return DATASETS[data.name].facts
+    if data.facts is None:
+        raise UserError(f"data: unknown data set {data.name!r}{did_you_mean(data.name, DATASETS)}")
+    return data.facts
+
+
+def images_of(data: DataSpec) -> int:
+    """Return how many images there are, all parts together; of a user's data set, as many as the run sees."""
+    if data.name in DATASETS:
+        return DATASETS[data.name].images
+    return data.train_images + data.validation_images + data.test_images
+
+
+def class_names(name: str) -> tuple[str, ...]:
+    """Return the names of the classes, in the order of the labels; none where they are not known."""
+    try:
+        return find_data_set(name).class_names
+    except UserError:  # a user's own, of a store that was brought here without it
+        return ()
+
+
+def ood_names() -> Iterator[str]:
+    """Yield the names of the sets out of distribution: those listed, and data sets whose images can be read."""
+    yield from OOD
+    yield from (data.name for data in DATASETS.values() if data.source is not None)
+
+
+def find_ood(name: str) -> OodImages:
+    """Return a set out of distribution; UserError if there is none of this name."""
+    if name in OOD:
+        return OOD[name]
+    if name not in ood_names() and ":" not in name:
+        raise UserError(f"out of distribution: unknown set {name!r}{did_you_mean(name, ood_names())}")
+    return OtherDataSet(find_data_set(name))
+
+
+def find_release(family: str) -> ReleasedCorruptions | None:
+    """Return the released corrupted set that a family belongs to: "imagenet-c-500" is of "imagenet-c"."""
+    found = [release for name, release in RELEASES.items() if family == name or family.startswith(f"{name}-")]
+    return found[0] if found else None
+
+
+@cache
+def _imported(name: str) -> DataSet:
+    module, _, attribute = name.partition(":")
+    try:
+        found = import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # importing runs the user's code, which can raise anything
+        raise UserError(f"data: {name!r} cannot be imported: {type(error).__name__}: {error}") from None
+    if not isinstance(found, DataSet):
+        kind = type(found).__name__
+        raise UserError(f"data: {name!r} is a {kind}; allowed: a bench.data.record.DataSet")
+    return replace(found, name=name)

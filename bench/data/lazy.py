@@ -3,12 +3,14 @@
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from PIL import Image
 
 from bench.data.dataset import Array, LabelledImages
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 OFFICIAL = "official, MD5 verified"
 
@@ -47,11 +49,24 @@ class LazyImages:
         return cast(Array, self)
 
 
-def rgb(data: bytes) -> Image.Image:
+def rgb(data: bytes) -> "Image":
     """Decode the bytes of an image file to three channels; ValueError, whatever the decoder raises."""
+    from PIL import Image
+
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.convert("RGB")
     # The decoders of Pillow raise what they like at damaged bytes.
     except Exception as error:
         raise ValueError(f"cannot be decoded ({error})") from None
+
+
+def square(image: "Image", size: int) -> "Image":
+    """Resize the short side to `size`, bilinearly, and cut out the middle: torchvision's Resize and CenterCrop."""
+    from PIL import Image
+
+    short = min(image.size)
+    width, height = (size * side // short for side in image.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    return resized.crop((left, top, left + size, top + size))

@@ -1,10 +1,14 @@
 """The images of runs: loaded once for all runs in a row that see the same, and recorded in the store."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from bench.data.alone import alone
-from bench.data.dataset import Split, cut
+from bench.data.catalog import find_data_set, remember_folder
+from bench.data.dataset import Dataset, Split, cut
+from bench.data.image_folder import FolderSource, open_image_folder
 from bench.data.sources import default_root, describe, load, takes_location
+from bench.errors import UserError
 from bench.spec.run import DataSpec
 from bench.store.folders import DataRecord, Store
 
@@ -28,23 +32,66 @@ class ImageLoader:
         UserError, with what to do, if they are not to be had, or are others than the store's runs were made from.
         """
         if self._last is None or self._last[0] != spec:
-            location = self._find(spec.name)
-            dataset = load(spec.name, location, root=default_root(), progress=self._progress)
+            dataset, place = self._images(spec)
             split = cut(dataset, spec)
-            place = str(location.resolve()) if location is not None and dataset.variant != "official" else None
-            self._record(spec.name, DataRecord(dataset.variant, place, describe(dataset.variant)))
+            _record(self._store, spec.name, DataRecord(dataset.variant, place, describe(dataset.variant)))
             self._last = spec, split
         return self._last[1]
 
-    def _find(self, name: str) -> Path | None:
-        if not takes_location(name):
-            return None
-        if self._location is not None:
-            return self._location
-        record = self._store.data_records().get(name)
-        return None if record is None or record.location is None else Path(record.location)
+    def _images(self, spec: DataSpec) -> tuple[Dataset, str | None]:
+        """Return all images of a data set, and the place to remember, None for a data set's own."""
+        record = self._store.data_records().get(spec.name)
+        known = None if record is None or record.location is None else Path(record.location)
+        place = _folder_of(spec)
+        if place is None and _is_folder(spec):
+            if known is None:
+                raise UserError(
+                    f"data: {spec.name} ({spec.variant}) is an image folder, and {self._store.root} does not know "
+                    "where it is: give the grid that names it"
+                )
+            place = _open_again(spec, known)
+        if place is not None:
+            return load(spec.name, None, root=default_root(), progress=self._progress), str(place)
+        location = (self._location or known) if takes_location(spec.name) else None
+        dataset = load(spec.name, location, root=default_root(), progress=self._progress)
+        substitute = location is not None and dataset.variant.startswith("images-")
+        return dataset, str(location.resolve()) if location is not None and substitute else None
 
-    def _record(self, name: str, record: DataRecord) -> None:
-        if self._store.data_records().get(name) != record:
-            with alone(self._store.root / "data.lock", "images are recorded"):
-                self._store.record_data(name, record)
+
+def record_folders(store: Store, data: Iterable[DataSpec]) -> None:
+    """Record in a store where the image folders of a grid are, for workers that see its runs and not the grid."""
+    for spec in data:
+        place = _folder_of(spec)
+        if place is not None:
+            _record(store, spec.name, DataRecord(spec.variant, str(place), describe(spec.variant)))
+
+
+def _is_folder(spec: DataSpec) -> bool:
+    return spec.facts is not None and ":" not in spec.name
+
+
+def _folder_of(spec: DataSpec) -> Path | None:
+    """Return the image folder that a grid named in this process, None if the images are no such folder's."""
+    if not _is_folder(spec):
+        return None
+    try:
+        source = find_data_set(spec.name, spec.variant).source
+    except UserError:
+        return None
+    return source.path if isinstance(source, FolderSource) else None
+
+
+def _open_again(spec: DataSpec, path: Path) -> Path:
+    facts = spec.facts
+    assert facts is not None
+    data = open_image_folder(
+        path, facts.image_size, root=default_root(), name=spec.name, mean=facts.mean, std=facts.std
+    )
+    remember_folder(data)
+    return path
+
+
+def _record(store: Store, name: str, record: DataRecord) -> None:
+    if store.data_records().get(name) != record:
+        with alone(store.root / "data.lock", "images are recorded"):
+            store.record_data(name, record)

@@ -1,25 +1,21 @@
-"""Where the images come from: embedded, official (torchvision), or a user's image folder or zip of one.
+"""Where the images of a data set come from: its own source, or a user's image folder or zip of one in its place.
 
-`load` is the one way in. Which images they are is their variant: "official", or the fingerprint of substitute images,
-which is part of a run's identity and of every table made from them.
+Which images they are is their variant: "official", or the fingerprint of the images that a user gave, which is part of
+a run's identity and of every table made from them.
 """
 
-import logging
 import os
 from pathlib import Path
 
-from bench.data.alone import alone
-from bench.data.cache import cache_path, read_if_intact, write_cache
-from bench.data.catalog import DATASETS
+from bench.data.cache import cached
+from bench.data.catalog import DATASETS, find_data_set
 from bench.data.dataset import Dataset
-from bench.data.digits import load_digits
-from bench.data.folders import decode_dataset, image_root, open_images
-from bench.data.official import FILES, load_official
-from bench.errors import UserError, did_you_mean
+from bench.data.folders import SUBSTITUTE, decode_substitute, holds_images, image_root, layout_mistake, open_images
+from bench.data.record import DataSet, unreadable
+from bench.errors import UserError
 
-log = logging.getLogger(__name__)
-
-__all__ = ["Dataset", "default_root", "describe", "find_images", "load", "takes_location", "variant_of"]
+# Folders of a data folder that hold image files and are no image folder: ImageNet-C, and what this suite keeps.
+IGNORED = ("imagenet-c", "cache")
 
 
 def default_root() -> Path:
@@ -36,73 +32,78 @@ def load(name: str, location: Path | None, *, root: Path, progress: bool) -> Dat
 
     UserError, with what to do, for whatever is missing, damaged or not what the data set needs.
     """
-    images = find_images(name, location)
+    data, images = find_data_set(name), find_images(name, location)
     if images is None:
-        return load_digits() if name == "digits" else load_official(name, location or root, progress=progress)
+        return data.read(location or root, progress=progress)
     with open_images(images) as tree:
-        path = cache_path(root, name, tree.variant)
-        dataset = read_if_intact(path)
-        if dataset is not None:
-            return dataset
-        with alone(path.with_suffix(".lock"), f"images of {images} are decoded"):
-            dataset = read_if_intact(path, again=True)  # another process may have decoded them since
-            if dataset is None:
-                dataset = decode_dataset(name, tree, progress=progress)
-                _keep(path, dataset)
-    return dataset
 
+        def decode() -> Dataset:
+            classes, parts = decode_substitute(data, tree, progress=progress)
+            return Dataset(name, tree.variant, classes, *parts)
 
-def takes_location(name: str) -> bool:
-    """Return whether the images of a data set can be given by a user; embedded ones cannot."""
-    return name in FILES
+        return cached(root, name, tree.variant, f"images of {images} are decoded", decode)
 
 
 def variant_of(name: str, location: Path | None) -> str:
     """Return the variant that `load` would give, without decoding an image; UserErrors likewise."""
     images = find_images(name, location)
     if images is None:
-        return "official"
+        return find_data_set(name).version
     with open_images(images) as tree:
         return tree.variant
 
 
 def describe(variant: str) -> str:
-    """Return the sentence that every table of substitute images carries; empty for the official ones."""
-    if variant == "official":
-        return ""
-    return (
-        f"Images from an image folder ({variant}), not the official files: comparable within this table only, not with "
-        "published numbers."
-    )
+    """Return the sentence that every table of images that are not the official ones carries; empty for those."""
+    if variant.startswith("images-"):
+        return (
+            f"Images from an image folder ({variant}), not the official files: comparable within this table only, not "
+            "with published numbers."
+        )
+    return "" if variant == "official" else f"Images of the user's own ({variant})."
+
+
+def takes_location(name: str) -> bool:
+    """Return whether the images of a data set can be given with --data; embedded ones, for instance, cannot."""
+    try:
+        source = find_data_set(name).source
+    except UserError:
+        return False
+    return source is not None and bool(source.names)
 
 
 def find_images(name: str, location: Path | None) -> Path | None:
-    """Return `location` if it is an image folder, or a file to read as a zip of one; None for official data.
+    """Return `location` if it is an image folder, or a file to read as a zip of one; None for a data set's own source.
 
-    UserError for a data set that does not exist or takes no location, and for a location that does not exist.
+    UserError for a data set that does not exist or takes no location, for a location that does not exist, and for a
+    folder that holds images in another layout.
     """
-    if name not in DATASETS:
-        raise UserError(f"data: unknown data set {name!r}{did_you_mean(name, DATASETS)}")
-    if name not in (*FILES, "digits"):
-        raise UserError(f"data: the images of {name} can not be read yet: its grids can be planned, not trained")
+    data = find_data_set(name)
+    if data.source is None:
+        raise unreadable(name)
     if location is None:
         return None
-    if name not in FILES:
-        raise UserError(f"{location}: {name} is embedded and takes no --data; allowed with: {', '.join(FILES)}")
+    if not data.source.names:
+        allowed = ", ".join(filter(takes_location, DATASETS))
+        raise UserError(f"{location}: {name} brings its own images and takes no --data; allowed with: {allowed}")
     if not location.exists():
         raise UserError(f"{location}: no such file or folder; --data names an image folder, a zip of one, or a folder")
-    official = FILES[name]
-    if location.name in (official.archive, official.folder):
+    if location.name in data.source.names:
         raise UserError(f"{location}: official data; --data names the folder that this lies in: {location.parent}")
     if location.is_file():
         return location
-    if (location / official.folder).exists() or (location / official.archive).exists():
+    if any((location / own).exists() for own in data.source.names):
         return None
-    return location if image_root(location) else None
+    if image_root(location):
+        return location
+    _refuse_other_images(data, location)
+    return None
 
 
-def _keep(path: Path, dataset: Dataset) -> None:
-    try:
-        write_cache(path, dataset)
-    except OSError as error:
-        log.warning("%s: not written (%s); the images will be decoded again next time", path, error)
+def _refuse_other_images(data: DataSet, location: Path) -> None:
+    """Refuse a folder of images in another layout, which is no place to download official data to."""
+    if holds_images(location, IGNORED):
+        raise UserError(
+            f"{location}: holds images, but not as {SUBSTITUTE.expected}; {layout_mistake(location)}. To download {data.name}, name a "
+            "folder without images"
+        )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.augment import Normalise
-from bench.data.catalog import DATASETS
+from bench.data.catalog import facts_of
 from bench.models.arithmetic import Forward, forward_function, prepare
 from bench.models.build import build_model
 from bench.models.members import MultiMember
@@ -50,7 +50,7 @@ def load_networks(
     networks = []
     for ticket in folder.result()["tickets"]:
         tensors = folder.ticket(ticket["index"])
-        model = build_model(spec.model, DATASETS[spec.data.name].classes, spec.seed)
+        model = build_model(spec.model, facts_of(spec.data).classes, spec.seed)
         weights = {name: torch.from_numpy(t) for name, t in tensors.items() if not name.startswith(MASK_PREFIX)}
         model.load_state_dict(weights)
         if isinstance(model, MultiMember):
@@ -63,6 +63,6 @@ def load_networks(
 
 def normaliser(spec: RunSpec, device: torch.device) -> Normalise:
     """Return what turns pixels into what the networks of a run read, on a device and in the run's memory layout."""
-    facts = DATASETS[spec.data.name]
+    facts = facts_of(spec.data)
     layout = torch.channels_last if spec.execution.channels_last else torch.contiguous_format
     return Normalise(facts.mean, facts.std, (facts.image_size, facts.image_size), device=device, layout=layout)

@@ -12,27 +12,17 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from bench.data.catalog import DATASETS, RELEASES, find_ood, ood_names
 from bench.data.corruptions.catalog import CORRUPTIONS, SEVERITIES, VERSION
-from bench.errors import did_you_mean
+from bench.data.record import ReleasedCorruptions
+from bench.errors import UserError, did_you_mean
 from bench.spec.record import Record
 from bench.spec.run import DataSpec
 
 # Those made here; a version of which a pixel means something else is another family.
 LOCAL = "local-c" if VERSION == 1 else f"local-c-v{VERSION}"
-# The released corrupted sets, by the data set whose test images they hold.
-RELEASED = {"cifar10": "cifar-10-c", "cifar100": "cifar-100-c"}
-# Of a whole ImageNet-C: the validation images of ImageNet.
-IMAGENET_IMAGES = 50_000
-OUTSIDE_IMAGES = {
-    "svhn": 26_032,
-    "cifar10": 10_000,
-    "cifar100": 10_000,
-    "mnist": 10_000,
-    "digits": 1_797,
-    "gaussian": 10_000,
-    "uniform": 10_000,
-}
-OUTSIDE = tuple(OUTSIDE_IMAGES)
+# Images of a folder out of distribution, to estimate hours by.
+FOLDER_IMAGES = 10_000
 # The set of images in distribution, with which others are compared.
 TEST = "test"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -58,8 +48,8 @@ class CorruptedSet:
 
 
 @dataclass(frozen=True)
-class OutsideSet:
-    """Images that show none of the classes, one of OUTSIDE or a folder of the user's; images None means all."""
+class OodSet:
+    """Images that show none of the classes, by name or of a folder of the user's; images None means all."""
 
     source: str
     folder: str | None = None
@@ -71,9 +61,9 @@ class OutsideSet:
         return f"ood{_size(self.images)}/{self.source}"
 
     def count(self, _: DataSpec) -> int:
-        """Return how many images there are; of a folder, which only its reader knows, as many as of noise."""
-        there = OUTSIDE_IMAGES.get(self.source, OUTSIDE_IMAGES["gaussian"])
-        return min(self.images or there, there)
+        """Return how many images there are; of a folder, which only its reader knows, ten thousand."""
+        available = find_ood(self.source).images if self.folder is None else FOLDER_IMAGES
+        return min(self.images or available, available)
 
 
 @dataclass(frozen=True)
@@ -109,7 +99,7 @@ class AttackSet:
 
 
 # Of a run's tickets, each by itself; attacks are made on an ensemble as a whole, and so belong to a cell's replicate.
-TicketSet = CorruptedSet | OutsideSet
+TicketSet = CorruptedSet | OodSet
 
 
 def _size(images: int | None) -> str:
@@ -133,6 +123,16 @@ def _one_of(known: Collection[str | int]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _ood_name(value: Any) -> Any:
+    try:
+        find_ood(str(value))
+    except UserError as error:
+        if ":" in str(value):
+            raise ValueError(str(error)) from None
+        raise ValueError(did_you_mean(value, ood_names()).removeprefix(";").strip()) from None
+    return value
+
+
 Type = Annotated[str, _one_of(CORRUPTIONS)]
 Severity = Annotated[int, _one_of(SEVERITIES)]
 Budget = Annotated[float, Field(gt=0, le=255)]
@@ -153,31 +153,32 @@ class Corrupted(Record):
                 yield CorruptedSet(family, kind, severity, images)
 
 
-class Outside(Record):
+class Ood(Record):
     """Sets out of distribution, by name or as folders of images (name -> path); the first `images` of each."""
 
-    sets: Annotated[list[Annotated[str, _one_of(OUTSIDE)]], BeforeValidator(_distinct)] = Field(default=[])
+    sets: Annotated[list[Annotated[str, BeforeValidator(_ood_name)]], BeforeValidator(_distinct)] = Field(default=[])
     folders: dict[str, str] = Field(default={})
     images: Images = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.sets and not self.folders:
-            raise ValueError(f"no set; name some in sets ({', '.join(OUTSIDE)}) or in folders (name: path)")
+            raise ValueError(f"no set; name some in sets ({', '.join(ood_names())}) or in folders (name: path)")
+        taken = (*ood_names(), TEST)
         for name in self.folders:
-            if not _NAME.fullmatch(name) or name in (*OUTSIDE, TEST):
+            if not _NAME.fullmatch(name) or name in taken:
                 raise ValueError(
                     f"folders: found the name {name!r}; allowed: lower-case letters, digits, - and _, but none of "
-                    f"{', '.join((*OUTSIDE, TEST))}"
+                    f"{', '.join(taken)}"
                 )
         return self
 
-    def all(self) -> Iterator[OutsideSet]:
+    def all(self) -> Iterator[OodSet]:
         """Yield the named sets, then the folders."""
         for name in self.sets:
-            yield OutsideSet(name, None, self.images)
+            yield OodSet(name, None, self.images)
         for name, folder in self.folders.items():
-            yield OutsideSet(name, folder, self.images)
+            yield OodSet(name, folder, self.images)
 
 
 class Fgsm(Record):
@@ -199,7 +200,7 @@ class Evaluations(Record):
     cifar_c: Corrupted | None = None
     imagenet_c: Corrupted | None = None
     local_c: Corrupted | None = None
-    ood: Outside | None = None
+    ood: Ood | None = None
     fgsm: Fgsm | None = None
     pgd: Pgd | None = None
 
@@ -213,14 +214,18 @@ class Evaluations(Record):
         """Whether any set is an attack."""
         return self.fgsm is not None or self.pgd is not None
 
+    def _released(self) -> list[tuple[str, Corrupted]]:
+        asked = (("cifar_c", self.cifar_c), ("imagenet_c", self.imagenet_c))
+        return [(key, corrupted) for key, corrupted in asked if corrupted is not None]
+
     def ticket_sets(self, data: DataSpec) -> tuple[TicketSet, ...]:
         """Return the sets on which every ticket of a run on this data is evaluated, in the order of the fields."""
         sets: list[TicketSet] = []
-        if self.cifar_c is not None:
-            sets += self.cifar_c.of(RELEASED[data.name], _some(self.cifar_c.images, data))
-        if self.imagenet_c is not None:
-            size = self.imagenet_c.images or IMAGENET_IMAGES
-            sets += self.imagenet_c.of("imagenet-c" if size == IMAGENET_IMAGES else f"imagenet-c-{size}", None)
+        for key, corrupted in self._released():
+            release = _release_of(key, data.name)
+            if release is not None:
+                family, images = release.family(corrupted.images, data.test_images)
+                sets += corrupted.of(family, images)
         if self.local_c is not None:
             sets += self.local_c.of(LOCAL, _some(self.local_c.images, data))
         if self.ood is not None:
@@ -238,12 +243,14 @@ class Evaluations(Record):
 
     def problem(self, data: DataSpec) -> tuple[str, str] | None:
         """Return the key and a message of what can not be for a data set, None if all is well."""
-        if self.cifar_c is not None and data.name not in RELEASED:
-            return "cifar_c", f"there is none of {data.name}, only of {', '.join(RELEASED)}; local_c makes one"
-        if self.imagenet_c is not None and data.name != "imagenet":
-            return "imagenet_c", f"it is made of images of imagenet, not of {data.name}; local_c makes one"
-        if self.local_c is not None and data.name == "imagenet":
-            return "local_c", "imagenet has a released set: imagenet_c"
+        for key, _ in self._released():
+            if _release_of(key, data.name) is None:
+                known = ", ".join(release.of for release in RELEASES.values() if release.key == key)
+                return key, f"there is none of {data.name}, only of {known}; local_c makes one"
+        listed = DATASETS.get(data.name)
+        if self.local_c is not None and listed is not None and listed.source is None:
+            release = next(release for release in RELEASES.values() if release.of == data.name)
+            return "local_c", f"{data.name} has a released set: {release.key}"
         if self.ood is not None and data.name in self.ood.sets:
             return "ood.sets", f"{data.name} is what these runs are trained on"
         return None
@@ -252,3 +259,8 @@ class Evaluations(Record):
 def _some(images: int | None, data: DataSpec) -> int | None:
     """Return how many images to take, None where that is all of the test images."""
     return None if images is None or images >= data.test_images else images
+
+
+def _release_of(key: str, name: str) -> ReleasedCorruptions | None:
+    """Return the released corruptions of a data set that a key of the evaluations asks for, None if there are none."""
+    return next((release for release in RELEASES.values() if (release.key, release.of) == (key, name)), None)

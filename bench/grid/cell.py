@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from bench.data.catalog import DATASETS, DatasetFacts
+from bench.data.catalog import DATASETS, facts_of, find_data_set, remember_folder
+from bench.data.image_folder import open_image_folder
+from bench.data.record import DataSet
+from bench.data.sources import default_root
 from bench.errors import UserError, did_you_mean
 from bench.grid.entry import CellEntry, DataChoice, OptimizerChoice, SemanticsChoice, TopologyChoice
 from bench.grid.messages import Locate, validated
@@ -64,7 +68,7 @@ class Cell:
 
 def resolve(entry: CellEntry, locate: Locate) -> Cell:
     """Return the cell of an entry; UserError at the path that locate(*keys) gives for what can not be."""
-    facts = _facts(entry.data.name, locate)
+    data = _data_set(entry.data, locate)
     method = find_method(entry.method, locate)
     _check_sparsity(entry, method, locate)
     semantics = _semantics(entry.semantics, locate)
@@ -73,7 +77,7 @@ def resolve(entry: CellEntry, locate: Locate) -> Cell:
     networks = entry.members // model.members if entry.members % model.members == 0 else entry.members
     setting = Setting(members=networks, learning_rate=entry.optimizer.learning_rate, semantics=semantics)
     lineage = make_phases(method, entry.method, entry.recipe, setting, locate)
-    spec = _spec(entry, facts, model, semantics, lineage, locate)
+    spec = _spec(entry, data, model, semantics, lineage, locate)
     problem = find_problem(spec)
     if problem is not None:
         keys, message = problem
@@ -92,7 +96,7 @@ def resolve(entry: CellEntry, locate: Locate) -> Cell:
 
 def find_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
     """Return the keys and a message of the first thing about a spec that can not be trained, None if all is well."""
-    facts = DATASETS[spec.data.name]
+    facts = find_data_set(spec.data.name, spec.data.variant)
     pool = facts.train_images + facts.validation_images
     if spec.data.train_images + spec.data.validation_images > pool:
         return ("data", "train_images"), (
@@ -117,7 +121,8 @@ def _topology_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
         return None
     model, topology = spec.model, spec.topology
     key = (model.name, tuple(model.arguments.items()), model.ensemble)
-    empty = _empty_layer(key, spec.data.name, topology.density, topology.distribution)
+    facts = facts_of(spec.data)
+    empty = _empty_layer(key, facts.classes, facts.image_size, topology.density, topology.distribution)
     if empty is None:
         return None
     sparsity = 1 - Decimal(str(spec.topology.density))
@@ -130,15 +135,15 @@ def _topology_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
 @lru_cache(maxsize=4096)
 def _empty_layer(
     model: tuple[str, tuple[tuple[str, Any], ...], MultiMemberSpec | None],
-    dataset: str,
+    classes: int,
+    image_size: int,
     density: float,
     distribution: str,
 ) -> Layer | None:
     """Return the first layer of a network that would start without a weight, None if every layer has some."""
     name, arguments, ensemble = model
-    facts = DATASETS[dataset]
     network = ModelSpec(name=name, arguments=dict(arguments), ensemble=ensemble)
-    layers = network_layers(network, facts.classes, facts.image_size)
+    layers = network_layers(network, classes, image_size)
     shapes = {layer.name: layer.shape for layer in layers}
     counts = exact_counts(shapes, DISTRIBUTIONS[distribution](shapes, density))
     return next((layer for layer in layers if not counts[layer.name]), None)
@@ -169,7 +174,7 @@ def _rewiring_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
 
 def _spec(
     entry: CellEntry,
-    facts: DatasetFacts,
+    data: DataSet,
     model: ModelSpec,
     semantics: Semantics,
     lineage: RecipeWithParent,
@@ -177,7 +182,7 @@ def _spec(
 ) -> RunSpec:
     def spec(phases: tuple[Phase, ...], *, sparse: bool, parent: RunSpec | None) -> RunSpec:
         return RunSpec(
-            data=_data(entry.data),
+            data=_data(entry.data, data),
             model=model,
             topology=_topology(entry.sparsity, entry.topology, semantics, phases) if sparse else None,
             phases=phases,
@@ -190,7 +195,7 @@ def _spec(
             parent=parent,
         )
 
-    augmentation = _augmentation(entry.augmentation, facts, locate)
+    augmentation = _augmentation(entry.augmentation, data, locate)
     sparse = bool(entry.sparsity)
     try:
         parent = None
@@ -202,10 +207,35 @@ def _spec(
         raise UserError(f"{locate('method')}: {entry.method}: {reason}") from None
 
 
-def _facts(name: str, locate: Locate) -> DatasetFacts:
-    if name not in DATASETS:
-        raise UserError(f"{locate('data', 'name')}: found {name!r}{did_you_mean(name, DATASETS)}")
-    return DATASETS[name]
+def _data_set(choice: DataChoice, locate: Locate) -> DataSet:
+    """Return the record of the images of a cell; UserError if there is none, or a folder cannot be used."""
+    if choice.folder is None:
+        name = str(choice.name)
+        if name not in DATASETS and ":" not in name:
+            other = ", or a data set elsewhere as package.module:name"
+            raise UserError(f"{locate('data', 'name')}: found {name!r}{did_you_mean(name, DATASETS)}{other}")
+        try:
+            return find_data_set(name)
+        except UserError as error:
+            raise UserError(f"{locate('data', 'name')}: {str(error).removeprefix('data: ')}") from None
+    try:
+        data = _folder(choice)
+    except UserError as error:
+        raise UserError(f"{locate('data', 'folder')}: {error}") from None
+    if data.name in DATASETS:
+        raise UserError(
+            f"{locate('data', 'folder')}: {data.name} is a data set of the suite: give the folder another `name:`, or "
+            f"`data: {data.name}` and the folder with --data"
+        )
+    remember_folder(data)
+    return data
+
+
+@lru_cache(maxsize=64)  # cells share it, and each look at a folder reads the states of all its files
+def _folder(choice: DataChoice) -> DataSet:
+    path = Path(str(choice.folder)).expanduser()
+    size = choice.image_size or 0
+    return open_image_folder(path, size, root=default_root(), name=choice.name, mean=choice.mean, std=choice.std)
 
 
 # Equal parts of cells are one object: touching less memory is a third of the time of a grid of thousands.
@@ -213,13 +243,14 @@ _shared = lru_cache(maxsize=4096)
 
 
 @_shared
-def _data(choice: DataChoice) -> DataSpec:
-    facts = DATASETS[choice.name]
+def _data(choice: DataChoice, data: DataSet) -> DataSpec:
     return DataSpec(
-        name=choice.name,
-        train_images=choice.train_images or facts.train_images,
-        validation_images=facts.validation_images if choice.validation_images is None else choice.validation_images,
-        test_images=choice.test_images or facts.test_images,
+        name=data.name,
+        variant=data.version,
+        train_images=choice.train_images or data.train_images,
+        validation_images=data.validation_images if choice.validation_images is None else choice.validation_images,
+        test_images=choice.test_images or data.test_images,
+        facts=None if data.name in DATASETS else data.facts,
     )
 
 
@@ -250,10 +281,10 @@ def _semantics(choice: SemanticsChoice, locate: Locate) -> Semantics:
     return PRESETS[choice.preset].model_copy(update={switch: getattr(choice, switch) for switch in switches})
 
 
-def _augmentation(override: dict[str, Any], facts: DatasetFacts, locate: Locate) -> Augmentation:
+def _augmentation(override: dict[str, Any], data: DataSet, locate: Locate) -> Augmentation:
     if not override:
-        return facts.augmentation
-    merged = {**facts.augmentation.model_dump(), **override}
+        return data.augmentation
+    merged = {**data.augmentation.model_dump(), **override}
     return validated(Augmentation, merged, lambda *keys: locate("augmentation", *keys))
 
 

@@ -1,6 +1,6 @@
 """The keys of a cell in a grid, with their types, bounds and defaults: the paper's CIFAR setting."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -8,14 +8,40 @@ from bench.recipes import Semantics
 from bench.spec.record import Record
 from bench.spec.run import Execution, Optimizer
 
+Positive = Annotated[float, Field(gt=0)]
+
 
 class DataChoice(Record):
-    """Which images; what is left out is as in bench.data.catalog."""
+    """Which images: a data set by name, a user's own as package.module:name, or an image folder.
 
-    name: str
+    What is left out is as the record of the data set says (bench.data.record). Of an image folder, `name` is what runs
+    and tables call it, the name of the folder unless given, and mean and std are measured unless given.
+    """
+
+    name: str | None = None
+    folder: str | None = None
+    image_size: int | None = Field(default=None, ge=8)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[Positive, Positive, Positive] | None = None
     train_images: int | None = Field(default=None, ge=1)
     validation_images: int | None = Field(default=None, ge=0)
     test_images: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.folder is None:
+            if self.name is None:
+                raise ValueError("no data set; give a name, or the path of an image folder as folder")
+            for key in ("image_size", "mean", "std"):
+                if getattr(self, key) is not None:
+                    raise ValueError(
+                        f"{key} is for an image folder (folder: PATH); the record of {self.name} has its own"
+                    )
+        elif self.image_size is None:
+            raise ValueError(
+                "an image folder needs image_size, the side that images are resized and cut to, such as 64"
+            )
+        return self
 
 
 class OptimizerChoice(Optimizer):

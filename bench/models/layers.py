@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any, NamedTuple
 
-from bench.data.catalog import DATASETS
+from bench.data.catalog import facts_of
 from bench.models.catalog import Layer, network_layers
 from bench.spec.run import DataSpec, ModelSpec
 
@@ -30,13 +30,25 @@ class ModelKey(NamedTuple):
         return ModelSpec(name=self.name, arguments=dict(self.arguments), ensemble=self.ensemble)
 
 
+class ImageKey(NamedTuple):
+    """What of a data set decides the layers of a network."""
+
+    classes: int
+    image_size: int
+
+    @classmethod
+    def of(cls, data: DataSpec) -> "ImageKey":
+        """Return the key of a data set."""
+        facts = facts_of(data)
+        return cls(facts.classes, facts.image_size)
+
+
 def layers_of(model: ModelSpec, data: DataSpec) -> tuple[Layer, ...]:
     """Return the weight layers of a network for the images of a data set; ValueError if there is no such network."""
-    return cached_layers(ModelKey.of(model), data.name)
+    return cached_layers(ModelKey.of(model), ImageKey.of(data))
 
 
 @cache
-def cached_layers(key: ModelKey, dataset: str) -> tuple[Layer, ...]:
-    """Return the weight layers of a network by the name of its data set."""
-    facts = DATASETS[dataset]
-    return network_layers(key.model(), facts.classes, facts.image_size)
+def cached_layers(key: ModelKey, images: ImageKey) -> tuple[Layer, ...]:
+    """Return the weight layers of a network for images of a data set."""
+    return network_layers(key.model(), images.classes, images.image_size)

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any, Literal, assert_never
 
 from bench.models.catalog import inputs_per_image, passes_per_image
-from bench.models.layers import ModelKey, cached_layers
+from bench.models.layers import ImageKey, ModelKey, cached_layers
 from bench.sparsity.distribution import DISTRIBUTIONS
 from bench.spec.phases import Densify, GlobalExploration, GradualPruning, Inherit, Prune
 from bench.spec.run import DataSpec, ModelSpec, RunSpec, Topology
@@ -33,20 +33,27 @@ ASSUMED_TFLOPS = {"cuda": 20.0, "cpu": 0.1}
 def forward_flops(model: ModelSpec, data: DataSpec, topology: Topology | None = None) -> float:
     """Return the FLOPs of a forward pass of one input, at the layer-wise density of a topology (None: dense)."""
     density, distribution = (1.0, "erk") if topology is None else (topology.density, topology.distribution)
-    return _forward_flops(ModelKey.of(model), data.name, density, distribution)
+    return _forward_flops(ModelKey.of(model), ImageKey.of(data), density, distribution)
 
 
 def prediction_ratio(spec: RunSpec, members: int) -> float:
     """Return the FLOPs of predicting an image with so many members over those of the plain dense network."""
     one = forward_flops(spec.model, spec.data, spec.topology) * passes_per_image(spec.model)
-    return one * members / spec.model.members / _forward_flops(ModelKey.plain(spec.model), spec.data.name, 1.0, "erk")
+    return (
+        one
+        * members
+        / spec.model.members
+        / _forward_flops(ModelKey.plain(spec.model), ImageKey.of(spec.data), 1.0, "erk")
+    )
 
 
 def parameters_ratio(spec: RunSpec, members: int) -> float:
     """Return the active weights of so many members over those of the plain dense network; samples share theirs."""
     tickets = 1.0 if spec.model.samples_members else members / spec.model.members
     density = 1.0 if spec.topology is None else spec.topology.density
-    whole = _size(ModelKey.of(spec.model), spec.data.name) / _size(ModelKey.plain(spec.model), spec.data.name)
+    whole = _size(ModelKey.of(spec.model), ImageKey.of(spec.data)) / _size(
+        ModelKey.plain(spec.model), ImageKey.of(spec.data)
+    )
     return tickets * density * whole
 
 
@@ -67,7 +74,12 @@ def dense_training_flops(spec: RunSpec, epochs: float) -> float:
 
 def reference_flops(model: ModelSpec, data: DataSpec, epochs: float) -> float:
     """Return the FLOPs of `epochs` epochs of the plain, dense, single network behind a model."""
-    return PASSES_A_STEP * _forward_flops(ModelKey.plain(model), data.name, 1.0, "erk") * data.train_images * epochs
+    return (
+        PASSES_A_STEP
+        * _forward_flops(ModelKey.plain(model), ImageKey.of(data), 1.0, "erk")
+        * data.train_images
+        * epochs
+    )
 
 
 def _dense_epochs(spec: RunSpec, topology: Topology) -> float:
@@ -105,8 +117,8 @@ def _pruned_epochs(pruning: GradualPruning, epochs: int, steps_per_epoch: int, t
 
 
 @cache
-def _forward_flops(key: ModelKey, dataset: str, density: float, distribution: str) -> float:
-    layers = cached_layers(key, dataset)
+def _forward_flops(key: ModelKey, images: ImageKey, density: float, distribution: str) -> float:
+    layers = cached_layers(key, images)
     total = float(sum(layer.flops for layer in layers))
     if density == 1:
         return total
@@ -117,8 +129,8 @@ def _forward_flops(key: ModelKey, dataset: str, density: float, distribution: st
 
 
 @cache
-def _size(key: ModelKey, dataset: str) -> int:
-    return sum(layer.size for layer in cached_layers(key, dataset))
+def _size(key: ModelKey, images: ImageKey) -> int:
+    return sum(layer.size for layer in cached_layers(key, images))
 
 
 _KINDS: dict[str, Literal["GPU", "CPU"]] = {"cuda": "GPU", "cpu": "CPU"}

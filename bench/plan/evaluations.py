@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from bench.data.catalog import DATASETS
+from bench.data.catalog import facts_of
 from bench.errors import UserError
 from bench.evaluation.sets import AttackSet, Evaluations, TicketSet
 from bench.models.catalog import inputs_per_image, passes_per_image
@@ -96,13 +96,13 @@ def evaluation_bytes(plan: Plan) -> float:
     size = 0.0
     for run in plan.runs:
         spec = run.like
-        classes = DATASETS[spec.data.name].classes
+        classes = facts_of(spec.data).classes
         images = sum(one.count(spec.data) for one in run.evaluations)
         size += images * spec.tickets * spec.model.members * classes * (4 if classes <= MOST_FLOAT32 else 2)
     for one in plan.ensembles:
         data, members = one.specs[0].data, one.ensemble.members
         images = sum(asked.count(data) for asked in one.evaluations)
-        size += images * (members + 1) * members * DATASETS[data.name].classes * 4
+        size += images * (members + 1) * members * facts_of(data).classes * 4
     return size
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.data.sources import variant_of
+from bench.data.sources import takes_location, variant_of
 from bench.errors import UserError
 from bench.grid import Grid
 from bench.store.folders import Store
@@ -15,8 +15,8 @@ def variants_of(grid: Grid, store: Store, data: Path | None) -> dict[str, str] |
     records = store.data_records()
     variants = {}
     names = dict.fromkeys(cell.spec.data.name for cell in grid.cells)
-    # digits takes no --data: beside another data set it is not meant, alone it is refused
-    for name in [name for name in names if name != "digits"] or names:
+    # beside another data set, one that takes no --data is not meant; alone it is refused
+    for name in [name for name in names if takes_location(name)] or names:
         variant = variant_of(name, data)
         known = records.get(name)
         if known is not None and known.variant != variant:

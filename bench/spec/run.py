@@ -9,9 +9,9 @@ of that parent, so that it is named by all that came before it.
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self, assert_never, get_args
+from typing import Annotated, Any, Literal, Self, assert_never, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from bench.spec.phases import Densify, GlobalExploration, Inherit, Phase, Prune, RewireRule, parent_weights
 from bench.spec.record import Record
@@ -25,10 +25,20 @@ MASK_PREFIX = "mask/"
 _NO_SEED = -(10**40) - 20_210_614_568
 
 
+class ImageFacts(Record):
+    """What a network is built and fed for: classes, side of the square images, mean and std of images in [0, 1]."""
+
+    classes: int = Field(gt=0)
+    image_size: int = Field(gt=0)
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
 class DataSpec(Record):
     """Which images: the first train_images of the training set train, the last validation_images validate.
 
-    `variant` is "official", or the fingerprint of the substitute images a user supplied (bench.data).
+    variant   "official", or the fingerprint of the images a user supplied (bench.data)
+    facts     of a user's own data set; those of the suite's data sets are code (bench.data.catalog.facts_of)
     """
 
     name: str
@@ -36,6 +46,14 @@ class DataSpec(Record):
     train_images: int = Field(gt=0)
     validation_images: int = Field(ge=0)
     test_images: int = Field(gt=0)
+    facts: ImageFacts | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_no_facts(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialize(self)
+        if self.facts is None:  # so that the runs of the suite's data sets keep the names that they have
+            content.pop("facts", None)
+        return content
 
 
 class McDropout(Record):

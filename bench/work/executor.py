@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from bench.data.augment import NONE, DeviceImages
-from bench.data.catalog import DATASETS
+from bench.data.catalog import facts_of
 from bench.data.dataset import LabelledImages, Split
 from bench.data.loading import ImageLoader
 from bench.errors import UserError
@@ -149,7 +149,7 @@ class Executor:
             validation,
             self.device,
             _FolderWriter(folder, self.ranks),
-            classes=DATASETS[spec.data.name].classes,
+            classes=facts_of(spec.data).classes,
             parent=parent,
             resumes=resumes,
             deterministic=self._deterministic,
@@ -157,7 +157,7 @@ class Executor:
         )
 
     def _place(self, source: LabelledImages, spec: RunSpec, *, augmented: bool) -> DeviceImages:
-        facts = DATASETS[spec.data.name]
+        facts = facts_of(spec.data)
         return DeviceImages(
             source,
             facts.mean,

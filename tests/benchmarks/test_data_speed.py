@@ -11,8 +11,7 @@ import torch
 
 from bench.data.augment import DeviceImages, EpochDraws, draw_epoch
 from bench.data.cache import cache_path, write_cache
-from bench.data.catalog import DATASETS
-from bench.data.class_names import CLASS_NAMES
+from bench.data.catalog import DATASETS, class_names
 from bench.data.dataset import Dataset, LabelledImages
 from bench.data.sources import load, variant_of
 
@@ -68,9 +67,9 @@ def test_a_zip_of_60000_images_is_loaded_from_its_cache(benchmark: Any, tmp_path
         for part, source in parts.items():
             for number, label in enumerate(source.labels):
                 # Nothing is decoded, so that any bytes of the size of a small JPEG serve.
-                opened.writestr(f"{part}/{CLASS_NAMES['cifar10'][label]}/{number:05}.jpg", bytes(1000))
+                opened.writestr(f"{part}/{class_names('cifar10')[label]}/{number:05}.jpg", bytes(1000))
     arrays = [array for source in parts.values() for array in (source.images, source.labels)]
-    dataset = Dataset("cifar10", variant_of("cifar10", archive), CLASS_NAMES["cifar10"], *arrays)
+    dataset = Dataset("cifar10", variant_of("cifar10", archive), class_names("cifar10"), *arrays)
     write_cache(cache_path(tmp_path, dataset.name, dataset.variant), dataset)
 
     def load_again() -> Dataset:

@@ -16,7 +16,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.data import inventory
-from bench.data.class_names import CLASS_NAMES
+from bench.data.catalog import class_names
 from bench.store.folders import DataRecord, Store
 from tests.grid_text import PAPER_CONFIGS, REPOSITORY, write_grid
 
@@ -92,7 +92,7 @@ def test_an_assumed_speed_can_be_given(capsys: pytest.CaptureFixture[str], tmp_p
         (["plan", DIGITS, "--scale", "tinny"], "did you mean 'tiny'?"),
         (["run", DIGITS, "--select", "methd=dst"], "did you mean 'method'?"),
         (["run", DIGITS, "--select", "method=rst"], "did you mean 'dst'?"),
-        (["plan", DIGITS, "--data", "nowhere.zip"], "digits is embedded"),
+        (["plan", DIGITS, "--data", "nowhere.zip"], "digits brings its own images"),
         (["plan", str(PAPER_CONFIGS / "cifar10.yaml"), "--data", "nowhere.zip"], "nowhere.zip: no such file"),
         (["data", "verify", "cifar11"], "did you mean 'cifar10'"),
     ],
@@ -217,7 +217,7 @@ def images(tmp_path: Path) -> Path:
     path = tmp_path / "images.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for part in ("train", "test"):
-            for name in CLASS_NAMES["cifar10"]:
+            for name in class_names("cifar10"):
                 archive.writestr(f"{part}/{name}/0000.jpg", f"{part} {name}")
     return path
 

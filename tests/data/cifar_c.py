@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.data import released
-from bench.data.released import RELEASES
+from bench.data.sets import cifar_c
 from tests.data.images import write_image
 
-RELEASE = RELEASES["cifar10"]
+RELEASE = cifar_c.CIFAR10_C
 TYPES = ("fog", "frost", "snow")
 PER_SEVERITY = 4
 IMAGES = 5 * PER_SEVERITY
@@ -49,7 +48,7 @@ def publish(folder: Path, archive: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         md5["_archive"] = hashlib.md5(archive.read_bytes()).hexdigest()
     checksums = archive.with_name("checksums.json")
     checksums.write_text(json.dumps({RELEASE.folder: md5, "CIFAR-100-C": md5}))
-    monkeypatch.setattr(released, "CHECKSUMS", checksums)
+    monkeypatch.setattr(cifar_c, "CHECKSUMS", checksums)
 
 
 def flip_byte(path: Path, position: int) -> None:

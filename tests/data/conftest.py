@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from bench.data.class_names import CLASS_NAMES
-from bench.data.official import FILES
+from bench.data.catalog import class_names
+from bench.data.sets.cifar import CIFAR10
 from tests.data.images import TEST, TRAIN, ImageFolder, write_image
 
 
@@ -19,7 +19,7 @@ from tests.data.images import TEST, TRAIN, ImageFolder, write_image
 def image_folder(tmp_path: Path) -> ImageFolder:
     """Return a function that writes an image folder; colour = (class number, number in the class, 1 for a test)."""
 
-    def write(classes: Sequence[str] = CLASS_NAMES["cifar10"], *, name: str = "images") -> Path:
+    def write(classes: Sequence[str] = class_names("cifar10"), *, name: str = "images") -> Path:
         for number, label in enumerate(classes):
             for part, count in (("train", TRAIN), ("test", TEST)):
                 for index in range(count):
@@ -48,8 +48,8 @@ def cifar_batches() -> list[dict[str, object]]:
 @pytest.fixture
 def cifar_archive(tmp_path: Path, cifar_batches: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an archive in the format of CIFAR-10, whose MD5s torchvision takes for the official ones."""
-    files = FILES["cifar10"]
-    contents = [*cifar_batches, {"label_names": list(CLASS_NAMES["cifar10"])}]
+    files = CIFAR10.source
+    contents = [*cifar_batches, {"label_names": list(class_names("cifar10"))}]
     made = tmp_path / "made"
     folder = made / files.folder
     folder.mkdir(parents=True)

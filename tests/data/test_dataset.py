@@ -1,5 +1,7 @@
 """The part of a data set that a run sees, the fixed order, and the embedded digits."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,11 @@ from sklearn import datasets
 
 from bench.data.catalog import DATASETS
 from bench.data.dataset import Dataset, cut, fixed_order
-from bench.data.digits import enlarge, load_digits
+from bench.data.sets.digits import DIGITS, enlarge
 from bench.errors import UserError
 from bench.spec.run import DataSpec
+
+NOWHERE = Path("nowhere")
 
 
 def numbered(trains: int = 10, tests: int = 4) -> Dataset:
@@ -62,7 +66,7 @@ def test_a_fixed_order_is_a_permutation_that_depends_on_the_seed() -> None:
 
 
 def test_digits_hold_every_digit_once_in_the_promised_parts() -> None:
-    digits, source = load_digits(), datasets.load_digits()
+    digits, source = DIGITS.read(NOWHERE), datasets.load_digits()
     assert digits.train_images.shape == (1437, 32, 32, 3)
     assert digits.test_images.shape == (360, 32, 32, 3)
     assert digits.train_images.dtype == np.uint8
@@ -79,7 +83,8 @@ def test_every_part_of_digits_holds_every_class() -> None:
     facts = DATASETS["digits"]
     sizes = (facts.train_images, facts.validation_images, facts.test_images)
     split = cut(
-        load_digits(), DataSpec(name="digits", train_images=sizes[0], validation_images=sizes[1], test_images=sizes[2])
+        DIGITS.read(NOWHERE),
+        DataSpec(name="digits", train_images=sizes[0], validation_images=sizes[1], test_images=sizes[2]),
     )
     for part in (split.train, split.validation, split.test):
         assert set(part.labels) == set(range(10))
@@ -98,6 +103,6 @@ def test_digits_are_enlarged_bilinearly() -> None:
 
 def test_the_catalog_states_the_mean_and_deviation_of_the_digits_to_train_on() -> None:
     facts = DATASETS["digits"]
-    images = load_digits().train_images[: facts.train_images] / 255
+    images = DIGITS.read(NOWHERE).train_images[: facts.train_images] / 255
     assert np.allclose(images.mean((0, 1, 2)), facts.mean, atol=5e-5)
     assert np.allclose(images.std((0, 1, 2)), facts.std, atol=5e-5)

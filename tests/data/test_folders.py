@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from bench.data import cache, sources
-from bench.data.class_names import CLASS_NAMES
+from bench.data.catalog import class_names
 from bench.data.dataset import Dataset
 from bench.data.folders import open_images
 from bench.errors import UserError
 from tests.data.images import TEST, TRAIN, ImageFolder, write_image, zip_of
 
-NAMES = CLASS_NAMES["cifar10"]
+NAMES = class_names("cifar10")
 
 
 def load(location: Path, root: Path, name: str = "cifar10") -> Dataset:
@@ -133,7 +133,7 @@ def test_a_class_missing_from_one_part_is_named(image_folder: ImageFolder, tmp_p
 def test_a_missing_part_is_named(image_folder: ImageFolder, tmp_path: Path) -> None:
     folder = image_folder()
     (folder / "train").rename(tmp_path / "elsewhere")
-    refused(folder, tmp_path / "root", "train/ has no images of airplane, automobile")
+    refused(folder, tmp_path / "root", "no images in train/; expected train/<class>/<image>", "found test/")
 
 
 def test_missing_and_unexpected_classes_are_named(image_folder: ImageFolder, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_images_are_decoded_once(image_folder: ImageFolder, tmp_path: Path, monk
     folder, root = image_folder(), tmp_path / "root"
     decoded = load(folder, root)
     assert the_cache(root).name == f"cifar10-{decoded.variant}.safetensors"
-    monkeypatch.setattr(sources, "decode_dataset", None)
+    monkeypatch.setattr(sources, "decode_substitute", None)
     assert same(load(folder, root), decoded)
     assert same(load(zip_of(folder, tmp_path / "images.zip"), root), decoded)
 

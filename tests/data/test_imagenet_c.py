@@ -1,14 +1,15 @@
 """ImageNet-C: any part of it is read in one order, its size is its name, and what does not fit is named."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from bench.data import imagenet_c
-from bench.data.imagenet_c import find_imagenet_c, open_imagenet_c
+from bench.data.sets import imagenet_c
+from bench.data.sets.imagenet_c import find_imagenet_c, open_imagenet_c
 from bench.errors import UserError
 from tests.data.cifar_c import write_imagenet_c
 from tests.data.images import write_image
@@ -37,7 +38,7 @@ def test_types_severities_and_name_are_those_that_are_there(folder: Path) -> Non
 
 
 def test_only_all_images_have_the_plain_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imagenet_c, "ALL_IMAGES", 5)
+    monkeypatch.setattr(imagenet_c, "IMAGENET_C", replace(imagenet_c.IMAGENET_C, images=5))
     assert open_imagenet_c(folder).name == "imagenet-c"
 
 

@@ -5,19 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from bench.data import cache, outside, released, sources
-from bench.data.inventory import NAMES, Row, inventory, prepare, verify
-from bench.data.official import FILES
+from bench.data import cache, sources
+from bench.data.catalog import RELEASES, SHOWN
+from bench.data.inventory import Row, inventory, prepare, verify
+from bench.data.sets.cifar import CIFAR10, CIFAR100
 from bench.errors import UserError
-from bench.evaluation.sets import RELEASED
 from tests.data import cifar_c
 from tests.data.images import TEST, TRAIN, ImageFolder, zip_of
-from tests.data.outside_files import MNIST, SVHN, publish, write_outside
+from tests.data.ood_files import MNIST, SVHN, publish, write_ood
+from tests.data.records import change_set
 from tests.data.server import serve
 
 IMAGES = 10 * (TRAIN + TEST)
 ABSENT = ("cifar10", "cifar100", "cifar-10-c", "cifar-100-c", "svhn", "mnist")
-BATCHES = FILES["cifar10"].folder
+BATCHES = CIFAR10.source.folder
 
 
 def one(rows: list[Row], name: str = "cifar10", variant: str = "official") -> Row:
@@ -32,7 +33,7 @@ def test_an_empty_data_folder_offers_digits_and_says_how_to_get_the_rest(tmp_pat
         *((name, "absent", None) for name in ABSENT),
     ]
     assert "python -m bench data prepare cifar100" in rows[2].note
-    assert FILES["cifar100"].url in rows[2].note
+    assert CIFAR100.source.url in rows[2].note
     for name, row in zip(ABSENT, rows[1:], strict=True):
         assert f"python -m bench data prepare {name}" in row.note
     assert [row.state for row in verify(None, tmp_path / "data", None)] == ["intact"] + ["absent"] * 6
@@ -125,8 +126,7 @@ def test_preparing_fails_where_the_images_cannot_be_kept(image_folder: ImageFold
 
 
 def test_sets_have_the_names_that_results_are_stored_under() -> None:
-    assert set(RELEASED.values()) < set(NAMES)
-    assert set(outside.FILES) < set(NAMES)
+    assert set(RELEASES) < set(SHOWN)
 
 
 @pytest.mark.parametrize("kept", ["folder", "archive"])
@@ -175,8 +175,7 @@ def test_a_downloaded_release_is_ready_and_not_downloaded_again(
     _, archive = cifar_c.write_release(tmp_path / "published", monkeypatch)
     monkeypatch.setenv("no_proxy", "*")
     with serve(archive.parent) as address:
-        release = replace(cifar_c.RELEASE, url=f"{address}/{archive.name}")
-        monkeypatch.setitem(released.RELEASES, "cifar10", release)
+        change_set("cifar-10-c", monkeypatch, url=f"{address}/{archive.name}")
         first = prepare("cifar-10-c", tmp_path / "data", None, False)
     assert (first.state, first.where) == ("ready", tmp_path / "data" / archive.name)
     assert prepare("cifar-10-c", tmp_path / "data", None, False) == first
@@ -186,11 +185,11 @@ def test_a_downloaded_release_is_ready_and_not_downloaded_again(
 
 
 def test_svhn_and_mnist_are_listed_verified_and_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = write_outside(tmp_path, monkeypatch)
+    paths = write_ood(tmp_path, monkeypatch)
     monkeypatch.setenv("no_proxy", "*")
     with serve(tmp_path) as address:
         for name, count in (("svhn", len(SVHN)), ("mnist", len(MNIST))):
-            path = outside.FILES[name].path
+            path = SHOWN[name].path
             publish(name, paths[name], monkeypatch, url=f"{address}/{path}", images=count)
             ready = Row(name, "official", "ready", tmp_path / "new" / path, count, "")
             assert prepare(name, tmp_path / "new", None, False) == ready

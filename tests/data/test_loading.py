@@ -76,7 +76,7 @@ import sys, time
 from pathlib import Path
 from bench.data import sources
 
-decode, log = sources.decode_dataset, Path(sys.argv[3])
+decode, log = sources.decode_substitute, Path(sys.argv[3])
 
 def decode_slowly(*given, **named):
     with log.open("a") as lines:
@@ -84,7 +84,7 @@ def decode_slowly(*given, **named):
     time.sleep(1)
     return decode(*given, **named)
 
-sources.decode_dataset = decode_slowly
+sources.decode_substitute = decode_slowly
 print(len(sources.load("cifar10", Path(sys.argv[1]), root=Path(sys.argv[2]), progress=False).train_images))
 """
 

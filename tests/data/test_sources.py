@@ -21,7 +21,7 @@ def test_an_unknown_data_set_is_answered_with_the_nearest() -> None:
 
 
 def test_digits_take_no_location(tmp_path: Path) -> None:
-    refused("digits", tmp_path, str(tmp_path), "embedded", "cifar10, cifar100")
+    refused("digits", tmp_path, str(tmp_path), "brings its own images", "cifar10, cifar100")
 
 
 def test_a_location_that_is_not_there_is_refused_and_not_made(tmp_path: Path) -> None:
@@ -70,7 +70,24 @@ def test_the_data_folder_is_data_unless_the_environment_names_another(monkeypatc
     assert sources.default_root() == Path("/somewhere/else")
 
 
-def test_a_folder_deeper_than_one_is_official_data_to_be(image_folder: ImageFolder) -> None:
+def test_a_folder_of_images_is_no_place_to_download_to(image_folder: ImageFolder, tmp_path: Path) -> None:
     folder = image_folder(name="a/b/images")
     assert sources.find_images("cifar10", folder.parent) == folder.parent
-    assert sources.find_images("cifar10", folder.parent.parent) is None
+    refused("cifar10", folder.parent.parent, "holds images, but not as train/<class>/<image>", "found b/")
+    (folder / "train").rename(folder / "Train")
+    (folder / "test").rename(folder / "Test")
+    for location in (folder, folder.parent):
+        refused("cifar10", location, str(location), "found Train/ and Test/: rename to train/ and test/")
+    # what the suite itself keeps in a data folder is no image folder
+    (tmp_path / "data").mkdir()
+    folder.rename(tmp_path / "data" / "ImageNet-C")
+    assert sources.find_images("cifar10", tmp_path / "data") is None
+
+
+def test_parts_of_other_names_are_said_to_be_renamed(image_folder: ImageFolder, tmp_path: Path) -> None:
+    folder = image_folder()
+    for name in ("val", "valid", "Validation", "TEST"):
+        (folder / "test").rename(folder / name)
+        refused("cifar10", folder, "no images in test/", f"found {name}/: rename to test/")
+        refused("cifar10", zip_of(folder, tmp_path / f"{name}.zip"), f"found {name}/: rename to test/")
+        (folder / name).rename(folder / "test")

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.data.catalog import DATASETS
+from bench.data.catalog import DATASETS, OOD, RELEASES
 from bench.data.dataset import LabelledImages
 from bench.data.lazy import EvaluationImages
 from bench.errors import UserError
 from bench.evaluation import open as module
 from bench.evaluation.open import EvaluationSets
-from bench.evaluation.sets import LOCAL, CorruptedSet, OutsideSet
+from bench.evaluation.sets import LOCAL, CorruptedSet, OodSet
 from bench.spec.run import DataSpec
+from tests.data.cifar_c import write_imagenet_c
 from tests.data.images import write_image
 from tests.evaluation.stored import random_images
 from tests.training.runs import DATA
@@ -54,16 +55,30 @@ class Opener:
         return self.result
 
 
+class Opened:
+    """A record that is opened by an Opener."""
+
+    def __init__(self, record: Any, opener: Opener) -> None:
+        self._record, self.open = record, opener
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._record, name)
+
+
 Replace = Callable[[str, Any], Opener]
 
 
 @pytest.fixture
 def replaced(monkeypatch: pytest.MonkeyPatch) -> Replace:
-    """Return a function that puts an Opener in the place of one of those that the module imports."""
+    """Return a function that puts an Opener in the place of what opens a set, or of a name in the module."""
 
     def replace(name: str, result: Any) -> Opener:
         opener = Opener(result)
-        monkeypatch.setattr(module, name, opener)
+        if name in RELEASES or name in OOD:
+            registry = RELEASES if name in RELEASES else OOD
+            monkeypatch.setitem(registry, name, Opened(registry[name], opener))
+        else:
+            monkeypatch.setattr(module, name, opener)
         return opener
 
     return replace
@@ -116,15 +131,15 @@ def test_a_reader_is_opened_once_for_all_types_and_runs_on_the_same_images(repla
 @pytest.mark.parametrize("download", [True, False])
 def test_released_sets_belong_to_the_data(replaced: Replace, name: str, family: str, download: bool) -> None:
     reader = Reader()
-    opener = replaced("open_released", reader)
+    opener = replaced(family, reader)
     data = CIFAR.model_copy(update={"name": name})
     sets(download=download).open(CorruptedSet(family, "fog", 3), data)
-    assert opener.calls == [((name, Path("data")), {"download": download})]
+    assert opener.calls == [((family, Path("data")), {"download": download})]
     assert reader.asked == [("fog", 3, 6)]
 
 
 def test_the_released_set_of_other_images_is_refused(replaced: Replace) -> None:
-    opener = replaced("open_released", Reader())
+    opener = replaced("cifar-10-c", Reader())
     data = CIFAR.model_copy(update={"variant": "images-0123"})
     with pytest.raises(UserError, match=r"evaluations\.cifar_c: cifar-10-c .*images-0123.*local_c"):
         sets().open(CorruptedSet("cifar-10-c", "fog", 1), data)
@@ -132,7 +147,7 @@ def test_the_released_set_of_other_images_is_refused(replaced: Replace) -> None:
 
 
 def test_what_could_not_be_opened_is_not_tried_again(replaced: Replace) -> None:
-    opener = replaced("open_released", UserError("CIFAR-10-C.tar: no network"))
+    opener = replaced("cifar-10-c", UserError("CIFAR-10-C.tar: no network"))
     images = sets()
     for severity in (1, 2, 3):
         with pytest.raises(UserError, match="no network"):
@@ -149,7 +164,7 @@ def test_one_damaged_file_is_no_fault_of_the_others(replaced: Replace) -> None:
                 raise UserError("fog.npy: damaged")
             return super().read(*arguments)
 
-    replaced("open_released", Damaged())
+    replaced("cifar-10-c", Damaged())
     images = sets()
     for _ in range(2):
         with pytest.raises(UserError, match=r"fog\.npy"):
@@ -157,59 +172,52 @@ def test_one_damaged_file_is_no_fault_of_the_others(replaced: Replace) -> None:
         assert images.open(CorruptedSet("cifar-10-c", "snow", 1), CIFAR).source == "corrupted"
 
 
-@pytest.mark.parametrize("family", ["imagenet-c", "imagenet-c-500"])
-def test_imagenet_c_is_read_whole_if_it_is_of_the_size_asked_for(replaced: Replace, family: str) -> None:
-    reader = Reader(family)
-    opener = replaced("open_imagenet_c", reader)
-    sets().open(CorruptedSet(family, "snow", 2), IMAGENET)
-    assert opener.calls == [((Path("data"),), {})]
-    assert reader.asked == [("snow", 2)]
-
-
-@pytest.mark.parametrize(("family", "found"), [("imagenet-c", "imagenet-c-500"), ("imagenet-c-20", "imagenet-c-500")])
-def test_imagenet_c_of_another_size_is_refused(replaced: Replace, family: str, found: str) -> None:
-    reader = Reader(found)
-    replaced("open_imagenet_c", reader)
-    with pytest.raises(UserError, match=rf"{family} is asked for, .* is {found}; set images"):
-        sets().open(CorruptedSet(family, "snow", 2), IMAGENET)
-    assert reader.asked == []
+@pytest.mark.parametrize("images", [None, 3])
+def test_imagenet_c_is_read_whole_if_it_is_of_the_size_asked_for(tmp_path: Path, images: int | None) -> None:
+    write_imagenet_c(tmp_path / "ImageNet-C", ("snow",), (2,), {"n01440764": 2, "n15075141": 1})
+    asked = CorruptedSet("imagenet-c" if images is None else f"imagenet-c-{images}", "snow", 2)
+    if images is None:
+        with pytest.raises(UserError, match=r"imagenet-c is asked for, .* is imagenet-c-3; set images"):
+            sets(tmp_path).open(asked, IMAGENET)
+    else:
+        assert sets(tmp_path).open(asked, IMAGENET).labels.tolist() == [0, 0, 999]
 
 
 # -- out of distribution -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("data", [CIFAR, IMAGENET])
-def test_outside_images_have_the_size_of_the_runs_own(replaced: Replace, data: DataSpec) -> None:
-    opener = replaced("open_outside", opened_images("svhn"))
-    assert sets().open(OutsideSet("svhn", None, 50), data).source == "svhn"
+def test_ood_images_have_the_size_of_the_runs_own(replaced: Replace, data: DataSpec) -> None:
+    opener = replaced("svhn", opened_images("svhn"))
+    assert sets().open(OodSet("svhn", None, 50), data).source == "svhn"
     size = DATASETS[data.name].image_size
-    wanted = {"size": size, "images": 50, "root": Path("data"), "folder": None, "download": False}
-    assert opener.calls == [(("svhn",), wanted)]
+    assert opener.calls == [((size, 50, Path("data")), {"download": False, "progress": False})]
 
 
-def test_an_outside_set_is_opened_once_and_tried_once(replaced: Replace) -> None:
-    opener = replaced("open_outside", opened_images("svhn"))
+def test_an_ood_set_is_opened_once_and_tried_once(replaced: Replace) -> None:
+    opener = replaced("svhn", opened_images("svhn"))
     images = sets()
-    first = images.open(OutsideSet("svhn"), CIFAR)
-    assert images.open(OutsideSet("svhn"), CIFAR) is first
+    first = images.open(OodSet("svhn"), CIFAR)
+    assert images.open(OodSet("svhn"), CIFAR) is first
     assert len(opener.calls) == 1
+    more = replaced("mnist", opened_images("mnist"))
     for other, data in (
-        (OutsideSet("svhn", None, 5), CIFAR),
-        (OutsideSet("mnist"), CIFAR),
-        (OutsideSet("svhn"), IMAGENET),
+        (OodSet("svhn", None, 5), CIFAR),
+        (OodSet("mnist"), CIFAR),
+        (OodSet("svhn"), IMAGENET),
     ):
         images.open(other, data)
-    assert len(opener.calls) == 4
-    failing = replaced("open_outside", UserError("mnist: no network"))
+    assert (len(opener.calls), len(more.calls)) == (3, 1)
+    failing = replaced("mnist", UserError("mnist: no network"))
     for _ in range(3):
         with pytest.raises(UserError, match="no network"):
-            images.open(OutsideSet("mnist", None, 9), CIFAR)
+            images.open(OodSet("mnist", None, 9), CIFAR)
     assert len(failing.calls) == 1
 
 
 def test_noise_and_digits_need_no_file(tmp_path: Path) -> None:
-    noise = sets(tmp_path).open(OutsideSet("gaussian", None, 12), DATA)
-    digits = sets(tmp_path).open(OutsideSet("digits", None, 7), CIFAR)
+    noise = sets(tmp_path).open(OodSet("gaussian", None, 12), DATA)
+    digits = sets(tmp_path).open(OodSet("digits", None, 7), CIFAR)
     assert (noise.images.shape, digits.images.shape) == ((12, 32, 32, 3), (7, 32, 32, 3))
     assert set(noise.labels) == set(digits.labels) == {-1}
 
@@ -217,24 +225,24 @@ def test_noise_and_digits_need_no_file(tmp_path: Path) -> None:
 def test_a_folder_of_ones_own_is_found_where_it_is_said_to_be(tmp_path: Path) -> None:
     for number in range(3):
         write_image(tmp_path / "cats" / f"{number}.png", (number, 5, 6), (40, 50))
-    asked = OutsideSet("cats", str(tmp_path / "cats"), 2)
+    asked = OodSet("cats", str(tmp_path / "cats"), 2)
     found = sets(tmp_path / "data").open(asked, DATA)
     assert found.images.shape == (2, 32, 32, 3)
     assert found.images[0:2][:, 0, 0, 0].tolist() == [0, 1]
-    missing = OutsideSet("dogs", str(tmp_path / "dogs"))
+    missing = OodSet("dogs", str(tmp_path / "dogs"))
     with pytest.raises(UserError, match="dogs: no such folder"):
         sets(tmp_path).open(missing, DATA)
 
 
 def test_test_images_are_asked_for_only_where_they_are_corrupted(replaced: Replace) -> None:
-    replaced("open_released", Reader())
-    replaced("open_outside", opened_images("svhn"))
+    replaced("cifar-10-c", Reader())
+    replaced("svhn", opened_images("svhn"))
 
     def test(_: DataSpec) -> LabelledImages:
         raise AssertionError("loaded")
 
     images = EvaluationSets(Path("data"), test)
     images.open(CorruptedSet("cifar-10-c", "fog", 1), CIFAR)
-    images.open(OutsideSet("svhn"), CIFAR)
+    images.open(OodSet("svhn"), CIFAR)
     with pytest.raises(AssertionError):
         images.open(CorruptedSet(LOCAL, "fog", 1), CIFAR)

@@ -10,7 +10,7 @@ from bench.data.lazy import EvaluationImages
 from bench.errors import UserError
 from bench.evaluation.open import EvaluationSets
 from bench.evaluation.samples import write_samples
-from bench.evaluation.sets import LOCAL, CorruptedSet, OutsideSet, TicketSet
+from bench.evaluation.sets import LOCAL, CorruptedSet, OodSet, TicketSet
 from bench.spec.run import DataSpec
 from bench.store.folders import Store, samples_file
 from tests.evaluation.stored import random_images
@@ -54,7 +54,7 @@ def written(root: Path, images: EvaluationSets, sets: list[TicketSet], family: s
 
 
 def test_a_tensor_a_type_holds_the_clean_image_then_the_severities_in_order(tmp_path: Path) -> None:
-    tensors = written(tmp_path, FakeSets(), [*asked_for(), OutsideSet("svhn")])
+    tensors = written(tmp_path, FakeSets(), [*asked_for(), OodSet("svhn")])
     assert sorted(tensors) == ["brightness", "severities", "snow"]
     assert tensors["severities"].tolist() == [1, 3, 5]
     for type in ("snow", "brightness"):
@@ -81,7 +81,7 @@ def test_each_family_has_a_file_and_one_without_images_has_none(tmp_path: Path) 
     ]
 
 
-@pytest.mark.parametrize("sets", [[], [OutsideSet("svhn")]])
+@pytest.mark.parametrize("sets", [[], [OodSet("svhn")]])
 def test_without_corrupted_sets_nothing_is_written(tmp_path: Path, sets: list[TicketSet]) -> None:
     write_samples(Store(tmp_path), FakeSets(), DIGITS, TEST, sets)
     assert list(tmp_path.iterdir()) == []

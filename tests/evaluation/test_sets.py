@@ -9,7 +9,7 @@ from rich.console import Console
 
 from bench.data.corruptions.catalog import CORRUPTIONS
 from bench.errors import UserError
-from bench.evaluation.sets import AttackSet, CorruptedSet, Evaluations, OutsideSet
+from bench.evaluation.sets import AttackSet, CorruptedSet, Evaluations, OodSet
 from bench.grid import load_grid
 from bench.plan import Plan, ensembles_of, make_plan, print_plan, select, to_json
 from bench.plan.evaluations import evaluation_bytes, evaluation_hours
@@ -92,8 +92,8 @@ def test_the_size_of_a_subset_of_imagenet_c_is_in_its_name() -> None:
         ("{local_c: {images: 0}}", "local_c.images: found 0; allowed: at least 1"),
         ("{local_c: [fog]}", "evaluations.local_c: found a list; allowed: a mapping"),
         ("{cifar_c: {}}", "evaluations.cifar_c: there is none of digits, only of cifar10, cifar100; local_c makes one"),
-        ("{imagenet_c: {}}", "evaluations.imagenet_c: it is made of images of imagenet, not of digits"),
-        ("{ood: {}}", "evaluations.ood: found a mapping; no set; name some in sets (svhn, cifar10"),
+        ("{imagenet_c: {}}", "evaluations.imagenet_c: there is none of digits, only of imagenet; local_c makes one"),
+        ("{ood: {}}", "evaluations.ood: found a mapping; no set; name some in sets (svhn, mnist"),
         ("{ood: {sets: [svnh]}}", "evaluations.ood.sets[0]: found 'svnh'; did you mean 'svhn'?"),
         ("{ood: {sets: [digits]}}", "evaluations.ood.sets: digits is what these runs are trained on"),
         ("{ood: {folders: {../x: y}}}", "folders: found the name '../x'; allowed: lower-case letters, digits, - and _"),
@@ -160,7 +160,7 @@ def test_a_plan_without_evaluations_has_none(tmp_path: Path) -> None:
 def test_a_scale_replaces_what_the_grid_asks_for(tmp_path: Path) -> None:
     scales = "scales: {tiny: {replicates: 1, evaluations: {ood: {sets: [uniform]}}}, mini: {replicates: 1}}"
     tiny = plan_of(tmp_path, f"{ASKED}\n{scales}", scale="tiny")
-    assert {one for run in tiny.runs for one in run.evaluations} == {OutsideSet("uniform")}
+    assert {one for run in tiny.runs for one in run.evaluations} == {OodSet("uniform")}
     assert tiny.ensembles == ()
     assert len(plan_of(tmp_path, f"{ASKED}\n{scales}", scale="mini").ensembles) == 3
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import UserError
-from bench.evaluation.sets import AttackSet, CorruptedSet, OutsideSet
+from bench.evaluation.sets import AttackSet, CorruptedSet, OodSet
 from bench.plan import make_plan, select
 from bench.store.folders import Store
 from slurm import ledger as ledger_module
@@ -83,7 +83,7 @@ def test_every_kind_of_run_and_set_is_read_back_as_it_was(tmp_path: Path) -> Non
     assert all(run.spec.run_id == run.id for run in runs)
     assert {run.parent for run in runs} == {None, *(run.spec.parent.run_id for run in runs if run.spec.parent)}
     kinds = {type(one) for run in runs for one in run.evaluations}
-    assert kinds == {CorruptedSet, OutsideSet}
+    assert kinds == {CorruptedSet, OodSet}
     attacks = {tuple(attack.name for attack in one.evaluations) for own in again.units() for one in own.ensembles}
     assert attacks == {("fgsm/0.5", "fgsm/8", "pgd-7-100-images/8")}
 
@@ -104,7 +104,7 @@ NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
     hours=st.floats(0, 1e6),
     sets=st.lists(
         st.builds(CorruptedSet, NAMES, NAMES, st.integers(1, 5), st.none() | st.integers(1, 9))
-        | st.builds(OutsideSet, NAMES, st.none() | NAMES, st.none() | st.integers(1, 9)),
+        | st.builds(OodSet, NAMES, st.none() | NAMES, st.none() | st.integers(1, 9)),
         max_size=3,
     ),
     budget=st.floats(0.001, 255),
@@ -113,7 +113,7 @@ def test_any_name_and_number_is_read_back(
     tmp_path_factory: pytest.TempPathFactory,
     names: list[str],
     hours: float,
-    sets: list[CorruptedSet | OutsideSet],
+    sets: list[CorruptedSet | OodSet],
     budget: float,
 ) -> None:
     run = item("a", hours).model_copy(update={"cells": tuple(names), "evaluations": tuple(sets)})

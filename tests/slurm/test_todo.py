@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.evaluation.sets import OutsideSet
+from bench.evaluation.sets import OodSet
 from bench.plan import Plan, RunPlan, make_plan, select
 from bench.plan.records import Status
 from bench.store.folders import Store
@@ -141,16 +141,16 @@ def test_hours_are_those_of_what_is_missing() -> None:
 
 
 def test_a_run_of_two_grids_appears_once_with_what_both_ask_for() -> None:
-    outside = (OutsideSet("svhn"),)
+    ood = (OodSet("svhn"),)
     first = plan(run("a", sets=fog(1, 2), cells=("x", "y", "x")), run("b"), grid="one")
-    second = plan(run("c"), run("a", sets=(*fog(2), *outside), cells=("y", "z")), grid="two")
+    second = plan(run("c"), run("a", sets=(*fog(2), *ood), cells=("y", "z")), grid="two")
     todo = left_of(first, second)
     assert ids(todo.train) == ["a", "b", "c"]
     item = todo.train[0]
     assert item.cells == ("x", "y", "z")
-    assert item.evaluations == (*fog(1, 2), *outside)
+    assert item.evaluations == (*fog(1, 2), *ood)
     assert [one.grid for one in todo.train] == ["one paper", "one paper", "two paper"]
-    alone = left_of(plan(run("a", sets=(*fog(1, 2), *outside)))).train[0]
+    alone = left_of(plan(run("a", sets=(*fog(1, 2), *ood)))).train[0]
     assert item.evaluation_hours == pytest.approx(alone.evaluation_hours)
 
 

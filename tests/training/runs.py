@@ -11,7 +11,7 @@ import torch
 from bench.data.augment import DeviceImages
 from bench.data.catalog import DATASETS
 from bench.data.dataset import LabelledImages, Split, cut
-from bench.data.digits import load_digits
+from bench.data.sets.digits import DIGITS
 from bench.recipes import RELEASED, STANDARD, RecipeWithParent, Semantics, Setting
 from bench.recipes.alternating import acdc
 from bench.recipes.cyclic import snapshot
@@ -124,7 +124,7 @@ def planned(spec: RunSpec) -> list[Planned]:
 
 
 def split(data: DataSpec = DATA) -> Split:
-    return cut(load_digits(), data)
+    return cut(DIGITS.read(Path("unused")), data)
 
 
 def noise(data: DataSpec = DATA) -> Split:

@@ -5,25 +5,29 @@ import hashlib
 import os
 import urllib.error
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bench.data import released
+from bench.data.catalog import RELEASES
 from bench.data.corruptions.catalog import CORRUPTIONS
 from bench.data.lazy import OFFICIAL
-from bench.data.released import RELEASES, ReleasedCorruptions, open_released
+from bench.data.sets import cifar_c
+from bench.data.sets.cifar_c import ReleasedFiles
 from bench.errors import UserError
 from bench.store.files import read_json
 from tests.data.cifar_c import IMAGES, PER_SEVERITY, RELEASE, TYPES, array_of, flip_byte, labels, publish, write_release
+from tests.data.records import change_set
 from tests.data.server import serve
-from tests.grid_text import PAPER_CONFIGS
 
 
-def opened(root: Path) -> ReleasedCorruptions:
-    return open_released("cifar10", root, download=False)
+def released(name: str, root: Path, *, download: bool = False) -> ReleasedFiles:
+    return RELEASES[name].open(name, root, download=download)
+
+
+def opened(root: Path) -> ReleasedFiles:
+    return released("cifar-10-c", root)
 
 
 @pytest.fixture
@@ -48,19 +52,17 @@ def place(request: pytest.FixtureRequest) -> Path:
     return path
 
 
-def refused(found: ReleasedCorruptions, type: str, *words: str) -> None:
+def refused(found: ReleasedFiles, type: str, *words: str) -> None:
     with pytest.raises(UserError) as caught:
         found.read(type, 1, 1)
     assert [word for word in words if word not in str(caught.value)] == [], caught.value
 
 
 def test_checksums_and_types_are_those_published() -> None:
-    assert sorted(RELEASES) == ["cifar10", "cifar100"]
-    assert released.CHECKSUMS == PAPER_CONFIGS / "published" / "cifar_c_md5.json"
-    for release in RELEASES.values():
-        published = read_json(PAPER_CONFIGS / "published" / "cifar_c_md5.json")[release.folder]
+    for release in (cifar_c.CIFAR10_C, cifar_c.CIFAR100_C):
+        published = read_json(cifar_c.CHECKSUMS)[release.folder]
         assert release.md5() == published
-        found = ReleasedCorruptions(release, Path("nowhere"), {})
+        found = ReleasedFiles(release, Path("nowhere"), {})
         assert found.types == CORRUPTIONS
         assert sorted(found.files) == sorted(set(published) - {"_archive"})
 
@@ -202,8 +204,8 @@ def test_an_archive_that_is_none_is_refused(archive: Path, content: Callable[[by
 
 def test_what_is_absent_is_downloaded_only_if_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError) as caught:
-        open_released("cifar100", tmp_path, download=False)
-    for words in (str(tmp_path), "CIFAR-100-C.tar", "bench data prepare cifar-100-c", RELEASES["cifar100"].url):
+        released("cifar-100-c", tmp_path, download=False)
+    for words in (str(tmp_path), "CIFAR-100-C.tar", "bench data prepare cifar-100-c", RELEASES["cifar-100-c"].url):
         assert words in str(caught.value)
 
     def fail(*_: object, **__: object) -> None:
@@ -211,7 +213,7 @@ def test_what_is_absent_is_downloaded_only_if_asked_to(tmp_path: Path, monkeypat
 
     monkeypatch.setattr("urllib.request.urlopen", fail)
     with pytest.raises(UserError, match=r"Name or service not known.*By hand: put CIFAR-100-C\.tar"):
-        open_released("cifar100", tmp_path, download=True)
+        released("cifar-100-c", tmp_path, download=True)
     assert not list(tmp_path.iterdir())
 
 
@@ -220,14 +222,14 @@ def server(archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The archive is published by a server of this test."""
     monkeypatch.setenv("no_proxy", "*")
     with serve(archive.parent) as address:
-        monkeypatch.setitem(released.RELEASES, "cifar10", replace(RELEASE, url=f"{address}/{archive.name}"))
+        change_set("cifar-10-c", monkeypatch, url=f"{address}/{archive.name}")
         yield
 
 
 @pytest.mark.usefixtures("server")
 def test_a_missing_set_is_downloaded_whole(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "new" / "data"
-    found = open_released("cifar10", root, download=True)
+    found = released("cifar-10-c", root, download=True)
     assert np.array_equal(found.read("snow", 5, 4).images, array_of("snow")[-4:])
     assert [path.name for path in root.iterdir()] == [RELEASE.archive]
     assert capfd.readouterr() == ("", "")
@@ -237,5 +239,5 @@ def test_a_missing_set_is_downloaded_whole(tmp_path: Path, capfd: pytest.Capture
 def test_a_download_of_another_checksum_is_not_kept(archive: Path, tmp_path: Path) -> None:
     flip_byte(archive, -2000)
     with pytest.raises(UserError, match=r"corrupted.*By hand"):
-        open_released("cifar10", tmp_path / "new", download=True)
+        released("cifar-10-c", tmp_path / "new", download=True)
     assert not list((tmp_path / "new").iterdir())

@@ -7,6 +7,7 @@ set's name, "imagenet-c" for 50,000 and "imagenet-c-<n>" otherwise. The files ha
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -15,12 +16,17 @@ import numpy as np
 from bench.data.corruptions.catalog import CORRUPTIONS, SEVERITIES
 from bench.data.dataset import Array
 from bench.data.lazy import EvaluationImages, LazyImages, rgb
+from bench.data.progress import tracked
+from bench.data.record import Corruptions
+from bench.data.rows import Row, State
+from bench.data.sets.imagenet import IMAGENET
 from bench.errors import UserError, did_you_mean
 
 FOLDER = "ImageNet-C"
 GROUPS = ("blur", "digital", "extra", "noise", "weather")
 SIZE = 224
-ALL_IMAGES = 50_000
+# As many JPEG files are decoded at once.
+BATCH = 100
 LAYOUT = "[group/]<type>/<severity>/<wnid>/<name>.JPEG"
 BY_HAND = (
     f"By hand: extract the archives of https://zenodo.org/records/2235448 into a folder {FOLDER} of the data folder"
@@ -48,7 +54,7 @@ class ImageNetC:
     @property
     def name(self) -> str:
         """Return "imagenet-c", with the number of images unless it is 50,000; UserErrors as of `read`."""
-        return "imagenet-c" if self.count == ALL_IMAGES else f"imagenet-c-{self.count}"
+        return IMAGENET_C.family(self.count, self.count)[0]
 
     def severities(self, type: str) -> tuple[int, ...]:
         """Return the severities that a type has a folder of; UserError for a folder that is none, or if it has none."""
@@ -181,3 +187,80 @@ def _pixels(path: Path) -> Array:
     if image.size != (SIZE, SIZE):
         raise UserError(f"{path}: {image.width}x{image.height} pixels, not {SIZE}x{SIZE}")
     return np.asarray(image)
+
+
+class _Subset:
+    """The subset of ImageNet-C that a family names: its size is in its name, and every folder holds all of it."""
+
+    def __init__(self, images: ImageNetC, family: str) -> None:
+        if images.name != family:
+            raise UserError(
+                f"evaluations.imagenet_c: {family} is asked for, but what is there is {images.name}; set images: to "
+                "how many it has"
+            )
+        self._images = images
+
+    def read(self, type: str, severity: int, images: int) -> EvaluationImages:
+        del images  # all of them, as the family says
+        return self._images.read(type, severity)
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The record of ImageNet-C: no command gets it, and how many images a folder holds is part of the family's name."""
+
+    name: str = "imagenet-c"
+    of: str = IMAGENET.name
+    key: str = "imagenet_c"
+    images: int = IMAGENET.test_images
+
+    def family(self, images: int | None, available: int) -> tuple[str, int | None]:  # noqa: ARG002
+        """Return "imagenet-c", with the number of images unless it is all; and that all images of it are meant."""
+        return self.name if images in (None, self.images) else f"{self.name}-{images}", None
+
+    def open(self, family: str, root: Path, *, download: bool) -> Corruptions:  # noqa: ARG002
+        """Return the images; UserError if they are not there, or if their number is not the one of the family."""
+        return _Subset(open_imagenet_c(root), family)
+
+    def listed(self, root: Path) -> Row | None:
+        """Return what names say, the images of the first folder times the number of folders; None if there is none."""
+        return self._row(root) if find_imagenet_c(root) else None
+
+    def verified(self, root: Path) -> Row:
+        """Return the row after decoding every image, since there are no published checksums."""
+        row = self._row(root)
+        if row.state == "absent":
+            return row
+        try:
+            _decode_all(open_imagenet_c(root))
+        except UserError as error:
+            return replace(row, state="damaged", images=None, note=str(error))
+        return replace(row, state="intact")
+
+    def prepared(self, root: Path, *, progress: bool) -> Row:  # noqa: ARG002
+        """Return the row; UserError, with what to do, if it is not there."""
+        row = self._row(root)
+        if row.state != "ready":
+            raise UserError(f"{self.name}: {row.note}")
+        return row
+
+    def _row(self, root: Path) -> Row:
+        try:
+            found = open_imagenet_c(root)
+            folders = sum(len(found.severities(type)) for type in found.types)
+            note = f"{folders} folders of {found.count:,} images, of {len(found.types)} types"
+            return Row(found.name, "image folders", "ready", found.where, folders * found.count, note)
+        except UserError as error:
+            state: State = "damaged" if find_imagenet_c(root) else "absent"
+            return Row(self.name, "image folders", state, root, None, str(error))
+
+
+def _decode_all(found: ImageNetC) -> None:
+    folders = [(type, severity) for type in found.types for severity in found.severities(type)]
+    for type, severity in folders:
+        images = found.read(type, severity).images
+        for start in tracked(range(0, len(images), BATCH), f"decoding {type}/{severity}", progress=True):
+            images[start : start + BATCH]
+
+
+IMAGENET_C = Folders()

@@ -5,12 +5,15 @@ UCI "Optical Recognition of Handwritten Digits" (its test part): 8x8 grey images
 
 import numpy as np
 
-from bench.data.catalog import DATASETS
-from bench.data.dataset import Array, Dataset, fixed_order
+from bench.data.dataset import Array, fixed_order
+from bench.data.record import DataSet, Embedded, Parts
+from bench.spec.run import Augmentation
 from bench.spec.seeds import derived_seed
 
+TESTS = 360
 
-def load_digits() -> Dataset:
+
+def load_digits() -> Parts:
     """Return the digits in a fixed seeded order: 1,437 to train and validate on, then 360 to test on."""
     from sklearn import datasets
 
@@ -18,16 +21,7 @@ def load_digits() -> Dataset:
     order = fixed_order(len(source.images), derived_seed("digits split", len(source.images)))
     images = enlarge(source.images[order])
     labels = source.target[order].astype(np.int64)
-    tests = DATASETS["digits"].test_images
-    return Dataset(
-        name="digits",
-        variant="official",
-        classes=tuple(str(name) for name in source.target_names),
-        train_images=images[:-tests],
-        train_labels=labels[:-tests],
-        test_images=images[-tests:],
-        test_labels=labels[-tests:],
-    )
+    return Parts(images[:-TESTS], labels[:-TESTS], images[-TESTS:], labels[-TESTS:])
 
 
 def enlarge(images: Array) -> Array:
@@ -39,3 +33,19 @@ def enlarge(images: Array) -> Array:
     weights = np.clip(1 - np.abs(centres[:, None] - np.arange(8)), 0, 1)
     grey = np.rint(weights @ images @ weights.T * 255 / 16).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=-1)
+
+
+DIGITS = DataSet(
+    name="digits",
+    classes=10,
+    train_images=1257,
+    validation_images=180,
+    test_images=TESTS,
+    mean=(0.3060, 0.3060, 0.3060),
+    std=(0.3241, 0.3241, 0.3241),
+    # A mirrored digit is another sign; a shift of 4 pixels is one pixel of the 8x8 original.
+    augmentation=Augmentation(padding=4, padding_mode="zero", flip=False),
+    source=Embedded(load_digits, note="comes with scikit-learn"),
+    class_names=tuple("0123456789"),
+    ood_whole=True,
+)

@@ -3,11 +3,7 @@
 import errno
 import urllib.error
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -15,12 +11,15 @@ import pytest
 from torchvision import datasets
 from torchvision.datasets import utils
 
-from bench.data import official, sources
-from bench.data.class_names import CLASS_NAMES
+from bench.data import sources
+from bench.data.catalog import DATASETS, class_names
 from bench.data.dataset import Dataset
+from bench.data.sets.cifar import CIFAR10
 from bench.errors import UserError
+from tests.data.records import change_source
+from tests.data.server import serve
 
-FILES = official.FILES["cifar10"]
+FILES = CIFAR10.source
 
 
 def load(root: Path) -> Dataset:
@@ -54,7 +53,7 @@ def archive(cifar_archive: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("name", "expected"), [("cifar10", datasets.CIFAR10), ("cifar100", datasets.CIFAR100)])
 def test_names_and_addresses_are_torchvisions(name: str, expected: Any) -> None:
-    files = official.FILES[name]
+    files = DATASETS[name].source
     batches = [file for file, _ in (*expected.train_list, *expected.test_list)]
     assert (files.url, files.archive, files.folder) == (expected.url, expected.filename, expected.base_folder)
     assert list(files.batches) == [*batches, expected.meta["filename"]]
@@ -64,7 +63,7 @@ def test_names_and_addresses_are_torchvisions(name: str, expected: Any) -> None:
 def test_an_archive_on_disk_is_read_in_its_order(archive: Path, cifar_batches: list[dict[str, Any]]) -> None:
     dataset = load(archive.parent)
     rows = np.concatenate([batch["data"] for batch in cifar_batches[:5]])
-    assert (dataset.variant, dataset.classes) == ("official", CLASS_NAMES["cifar10"])
+    assert (dataset.variant, dataset.classes) == ("official", class_names("cifar10"))
     assert dataset.train_labels.tolist() == [label for batch in cifar_batches[:5] for label in batch["labels"]]
     assert dataset.test_labels.tolist() == cifar_batches[5]["labels"]
     assert dataset.train_labels.dtype == np.int64
@@ -153,33 +152,18 @@ def test_an_interrupted_download_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     assert not list((tmp_path / "data").iterdir())
 
 
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class QuietServer(ThreadingHTTPServer):
-    def handle_error(self, *_: object) -> None:
-        """A client that hangs up early, as torchvision does after asking for redirections, is no news."""
-
-
 @pytest.fixture
 def server(cifar_archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of the archive on a server of this test."""
     monkeypatch.setenv("no_proxy", "*")
-    handler = partial(QuietHandler, directory=str(cifar_archive.parent))
-    with QuietServer(("127.0.0.1", 0), handler) as running:
-        thread = Thread(target=running.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}/{cifar_archive.name}"
-        running.shutdown()
-        thread.join()
+    with serve(cifar_archive.parent) as address:
+        yield f"{address}/{cifar_archive.name}"
 
 
 def test_what_is_missing_is_downloaded_without_noise(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(official.FILES, "cifar10", replace(FILES, url=server))
+    change_source("cifar10", monkeypatch, url=server)
     dataset = load(tmp_path / "new" / "data")
     assert len(dataset.train_images) == 50
     assert {path.name for path in (tmp_path / "new" / "data").iterdir()} == {FILES.archive, FILES.folder}

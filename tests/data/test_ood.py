@@ -11,22 +11,23 @@ from PIL import Image
 from scipy import stats
 from torchvision import datasets, transforms
 
-from bench.data.digits import load_digits
+from bench.data.catalog import DATASETS, SHOWN, find_ood, ood_names
 from bench.data.lazy import OFFICIAL, EvaluationImages
-from bench.data.official import FILES as OFFICIAL_FILES
-from bench.data.outside import FILES, NAMES, open_outside
+from bench.data.ood import open_folder
+from bench.data.sets.digits import DIGITS
 from bench.errors import UserError
-from bench.evaluation.sets import OUTSIDE
 from bench.spec.seeds import derived_seed
 from tests.data.cifar_c import flip_byte
 from tests.data.images import write_image
-from tests.data.outside_files import MNIST, SVHN, publish, write_outside
+from tests.data.ood_files import MNIST, SVHN, publish, write_ood
 from tests.data.server import serve
 
 
 def opened(name: str, root: Path = Path("nowhere"), **arguments: Any) -> EvaluationImages:
-    defaults: dict[str, Any] = {"size": 32, "images": None, "folder": None, "download": False}
-    return open_outside(name, root=root, **(defaults | arguments))
+    given: dict[str, Any] = {"size": 32, "images": None, "folder": None, "download": False} | arguments
+    if given["folder"] is not None:
+        return open_folder(given["folder"], given["size"], given["images"])
+    return find_ood(name).open(given["size"], given["images"], root, download=given["download"], progress=False)
 
 
 def whole(read: EvaluationImages) -> Any:
@@ -42,17 +43,17 @@ def refused(*words: str, name: str, **arguments: Any) -> None:
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder with SVHN and MNIST."""
-    write_outside(tmp_path / "data", monkeypatch)
+    write_ood(tmp_path / "data", monkeypatch)
     return tmp_path / "data"
 
 
 def test_names_and_addresses_are_torchvisions() -> None:
     url, file, md5 = datasets.SVHN.split_list["test"]
-    assert (FILES["svhn"].url, FILES["svhn"].path, FILES["svhn"].md5) == (url, file, md5)
+    assert (SHOWN["svhn"].url, SHOWN["svhn"].path, SHOWN["svhn"].md5) == (url, file, md5)
     file, md5 = datasets.MNIST.resources[2]
-    assert (FILES["mnist"].url, FILES["mnist"].md5) == (datasets.MNIST.mirrors[0] + file, md5)
-    assert FILES["mnist"].path == f"MNIST/raw/{file}"
-    assert set(NAMES) == {*OUTSIDE, "folder"}  # what a grid may ask for
+    assert (SHOWN["mnist"].url, SHOWN["mnist"].md5) == (datasets.MNIST.mirrors[0] + file, md5)
+    assert SHOWN["mnist"].path == f"MNIST/raw/{file}"
+    assert set(ood_names()) == {"svhn", "mnist", "gaussian", "uniform", "digits", "cifar10", "cifar100"}
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -66,7 +67,7 @@ def test_svhn_is_read_as_it_is(root: Path) -> None:
 
 
 def test_svhn_agrees_with_torchvision(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(datasets.SVHN.split_list, "test", ["", FILES["svhn"].path, FILES["svhn"].md5])
+    monkeypatch.setitem(datasets.SVHN.split_list, "test", ["", SHOWN["svhn"].path, SHOWN["svhn"].md5])
     expected = np.stack([np.asarray(image) for image, _ in datasets.SVHN(root, split="test")])
     assert np.array_equal(opened("svhn", root).images, expected)
 
@@ -97,7 +98,7 @@ def test_the_first_images_are_taken(root: Path) -> None:
 
 def test_digits_are_all_1797(tmp_path: Path) -> None:
     read = opened("digits", tmp_path)
-    digits = load_digits()
+    digits = DIGITS.read(tmp_path)
     assert np.array_equal(read.images[:1437], digits.train_images)
     assert np.array_equal(read.images[1437:], digits.test_images)
 
@@ -111,16 +112,16 @@ def test_cifar_shows_its_test_images(cifar_archive: Path, cifar_batches: list[di
 
 @pytest.mark.parametrize("name", ["svhn", "mnist"])
 def test_damaged_files_are_named(root: Path, name: str) -> None:
-    path = root / FILES[name].path
+    path = root / SHOWN[name].path
     flip_byte(path, -1)
-    refused(str(path), "MD5", FILES[name].md5, "delete it", f"bench data prepare {name}", name=name, root=root)
+    refused(str(path), "MD5", SHOWN[name].md5, "delete it", f"bench data prepare {name}", name=name, root=root)
     assert path.exists()
 
 
 @pytest.mark.parametrize("name", ["svhn", "mnist", "cifar10", "cifar100"])
 def test_without_a_download_the_message_says_where_files_are_looked_for(tmp_path: Path, name: str) -> None:
-    file = FILES[name].path if name in FILES else OFFICIAL_FILES[name].archive
-    url = FILES[name].url if name in FILES else OFFICIAL_FILES[name].url
+    file = SHOWN[name].path if name in SHOWN else DATASETS[name].source.archive
+    url = SHOWN[name].url if name in SHOWN else DATASETS[name].source.url
     refused(str(tmp_path), file, url, f"bench data prepare {name}", name=name, root=tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -130,7 +131,8 @@ def test_files_are_downloaded_where_torchvision_keeps_them(
 ) -> None:
     monkeypatch.setenv("no_proxy", "*")
     with serve(root) as address:
-        for name, file in list(FILES.items()):
+        for name in ("svhn", "mnist"):
+            file = SHOWN[name]
             publish(name, root / file.path, monkeypatch, url=f"{address}/{file.path}")
             assert len(opened(name, tmp_path / "new", download=True).images) == len(opened(name, root).images)
             assert (tmp_path / "new" / file.path).read_bytes() == (root / file.path).read_bytes()
@@ -248,7 +250,5 @@ def test_folders_without_images_are_refused(tmp_path: Path) -> None:
     refused("allowed: 1 to 1", name="folder", folder=tmp_path, images=2)
 
 
-def test_names_are_checked(tmp_path: Path) -> None:
+def test_names_are_checked() -> None:
     refused("unknown set 'shvn'; did you mean 'svhn'?", name="shvn")
-    refused("'folder' needs a folder", name="folder")
-    refused("'svhn' takes no folder", name="svhn", folder=tmp_path)

@@ -7,7 +7,7 @@ is first used. What is wrong with one file says nothing about the others, which 
 
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,46 +17,17 @@ from bench.data.corruptions.catalog import SEVERITIES
 from bench.data.dataset import Array
 from bench.data.download import fetch, md5_of
 from bench.data.lazy import OFFICIAL, EvaluationImages
+from bench.data.progress import tracked
+from bench.data.rows import Row
+from bench.data.sets.cifar import CIFAR10, CIFAR100
 from bench.errors import UserError
 from bench.store.files import read_json
 
-CHECKSUMS = Path(__file__).resolve().parents[2] / "paper_configs" / "published" / "cifar_c_md5.json"
+# MD5s of the released arrays by set and file; "_archive" is the tar file.
+CHECKSUMS = Path(__file__).with_name("cifar_c_md5.json")
 LABELS = "labels.npy"
 MEGABYTES = 3000
 IMAGE_BYTES = 32 * 32 * 3
-
-
-@dataclass(frozen=True)
-class Release:
-    """Names of a released set: its folder (also what it is called), and where its archive is published."""
-
-    folder: str
-    url: str
-
-    @property
-    def archive(self) -> str:
-        """File name of the archive."""
-        return f"{self.folder}.tar"
-
-    @property
-    def name(self) -> str:
-        """Its name for `bench data`."""
-        return self.folder.lower()
-
-    def md5(self) -> dict[str, str]:
-        """Return the published MD5 of every file; of the archive as "_archive"."""
-        return {str(file): str(md5) for file, md5 in read_json(CHECKSUMS)[self.folder].items()}
-
-    def by_hand(self, root: Path) -> str:
-        """Return the sentence that says how to get the files without a download from this machine."""
-        return f"By hand: put {self.archive} from {self.url} into {root.resolve()}"
-
-
-# By the data set whose test images were corrupted.
-RELEASES: dict[str, Release] = {
-    "cifar10": Release("CIFAR-10-C", "https://zenodo.org/records/2535967/files/CIFAR-10-C.tar"),
-    "cifar100": Release("CIFAR-100-C", "https://zenodo.org/records/3555552/files/CIFAR-100-C.tar"),
-}
 
 
 @dataclass(frozen=True)
@@ -68,7 +39,7 @@ class StoredFile:
     size: int
 
 
-class ReleasedCorruptions:
+class ReleasedFiles:
     """The files of one released set, found in a folder or an archive; nothing is read before it is asked for.
 
     where   the folder or the archive
@@ -76,7 +47,7 @@ class ReleasedCorruptions:
     types   likewise
     """
 
-    def __init__(self, release: Release, where: Path, files: Mapping[str, StoredFile]) -> None:
+    def __init__(self, release: "Release", where: Path, files: Mapping[str, StoredFile]) -> None:
         self.where = where
         self._release = release
         self._files = files
@@ -165,46 +136,6 @@ class ReleasedCorruptions:
         return stored.offset + stored.size > stored.path.stat().st_size
 
 
-def find_released(name: str, root: Path) -> ReleasedCorruptions | None:
-    """Return the released set in a data folder: its folder if that holds an array, else its archive, else None.
-
-    UserError if the archive is not a tar archive at all.
-    """
-    release = RELEASES[name]
-    folder, archive = root / release.folder, root / release.archive
-    if sizes := {path.name: path.stat().st_size for path in folder.glob("*.npy")}:
-        return ReleasedCorruptions(
-            release, folder, {file: StoredFile(folder / file, 0, size) for file, size in sizes.items()}
-        )
-    if archive.is_file():
-        return ReleasedCorruptions(release, archive, _members(archive))
-    return None
-
-
-def open_released(name: str, root: Path, *, download: bool, progress: bool = False) -> ReleasedCorruptions:
-    """Return the released corruptions of cifar10 or cifar100 in a data folder; a missing set is downloaded if asked to.
-
-    UserError, with what to do, if it is not there, its archive is no archive, or the download fails.
-    """
-    release = RELEASES[name]
-    by_hand = release.by_hand(root)
-    found = find_released(name, root)
-    if found is None and not download:
-        raise UserError(
-            f"{release.folder}: neither the folder {release.folder} nor {release.archive} is in {root.resolve()}; "
-            f"`python -m bench data prepare {release.name}` downloads it (2.9 GB). {by_hand}"
-        )
-    if found is None:
-        archive, md5 = root / release.archive, release.md5()["_archive"]
-        with alone(root / f".{release.name}.lock", f"{release.folder} is downloaded"):
-            if not archive.exists():
-                fetch(
-                    release.folder, release.url, archive, md5, megabytes=MEGABYTES, by_hand=by_hand, progress=progress
-                )
-        found = ReleasedCorruptions(release, archive, _members(archive))
-    return found
-
-
 def _members(archive: Path) -> dict[str, StoredFile]:
     """Return where the files of an uncompressed tar archive lie, as far as it can be read."""
     found = {}
@@ -234,3 +165,104 @@ def _header(stored: StoredFile) -> tuple[tuple[int, ...], "np.dtype[np.generic]"
         if fortran:
             raise ValueError("in Fortran order")
         return shape, dtype, stream.tell()
+
+
+@dataclass(frozen=True)
+class Release:
+    """A released set: its folder (also what it is called), the data set it shows, where its archive is published."""
+
+    folder: str
+    of: str
+    url: str
+    key: str = "cifar_c"
+
+    @property
+    def archive(self) -> str:
+        """File name of the archive."""
+        return f"{self.folder}.tar"
+
+    @property
+    def name(self) -> str:
+        """Its name for `bench data`, and in the names of evaluation sets."""
+        return self.folder.lower()
+
+    def md5(self) -> dict[str, str]:
+        """Return the published MD5 of every file; of the archive as "_archive"."""
+        return {str(file): str(md5) for file, md5 in read_json(CHECKSUMS)[self.folder].items()}
+
+    def family(self, images: int | None, available: int) -> tuple[str, int | None]:
+        """Return the name, and how many of the test images; None for all."""
+        return self.name, None if images is None or images >= available else images
+
+    def find(self, root: Path) -> ReleasedFiles | None:
+        """Return the set in a data folder: its folder if that holds an array, else its archive, else None.
+
+        UserError if the archive is not a tar archive at all.
+        """
+        folder, archive = root / self.folder, root / self.archive
+        if sizes := {path.name: path.stat().st_size for path in folder.glob("*.npy")}:
+            return ReleasedFiles(
+                self, folder, {file: StoredFile(folder / file, 0, size) for file, size in sizes.items()}
+            )
+        if archive.is_file():
+            return ReleasedFiles(self, archive, _members(archive))
+        return None
+
+    def open(self, family: str, root: Path, *, download: bool, progress: bool = False) -> ReleasedFiles:  # noqa: ARG002
+        """Return the files in a data folder; a missing set is downloaded if asked to.
+
+        UserError, with what to do, if it is not there, its archive is no archive, or the download fails.
+        """
+        found, by_hand = self.find(root), self._by_hand(root)
+        if found is None and not download:
+            raise UserError(
+                f"{self.folder}: neither the folder {self.folder} nor {self.archive} is in {root.resolve()}; "
+                f"{self._prepare}. {by_hand}"
+            )
+        if found is None:
+            archive, md5 = root / self.archive, self.md5()["_archive"]
+            with alone(root / f".{self.name}.lock", f"{self.folder} is downloaded"):
+                if not archive.exists():
+                    fetch(self.folder, self.url, archive, md5, megabytes=MEGABYTES, by_hand=by_hand, progress=progress)
+            found = ReleasedFiles(self, archive, _members(archive))
+        return found
+
+    def listed(self, root: Path) -> Row:
+        """Return what names and sizes of files say."""
+        try:
+            found = self.find(root)
+        except UserError as error:
+            return Row(self.name, "official", "damaged", root / self.archive, None, str(error))
+        if found is None:
+            return Row(self.name, "official", "absent", root, None, f"{self._prepare}. {self._by_hand(root)}")
+        missing = found.missing()
+        note = f"missing or cut short: {', '.join(missing)}; the other files can be used" if missing else ""
+        return Row(self.name, "official", "damaged" if missing else "ready", found.where, found.images(), note)
+
+    def verified(self, root: Path) -> Row:
+        """Return the row after checking the MD5 of every file."""
+        row = self.listed(root)
+        found = self.find(root) if row.images is not None else None
+        if found is None:
+            return row
+        files = tracked(found.files, f"checking {found.where.name}", progress=True)
+        problems = [problem for file in files if (problem := found.problem(file))]
+        if problems:
+            return replace(row, state="damaged", note="; ".join(problems))
+        return replace(row, state="intact")
+
+    def prepared(self, root: Path, *, progress: bool) -> Row:
+        """Download the set unless it is there; UserError if that fails."""
+        self.open(self.name, root, download=True, progress=progress)
+        return self.listed(root)
+
+    @property
+    def _prepare(self) -> str:
+        return f"`python -m bench data prepare {self.name}` downloads it (2.9 GB)"
+
+    def _by_hand(self, root: Path) -> str:
+        return f"By hand: put {self.archive} from {self.url} into {root.resolve()}"
+
+
+CIFAR10_C = Release("CIFAR-10-C", CIFAR10.name, "https://zenodo.org/records/2535967/files/CIFAR-10-C.tar")
+CIFAR100_C = Release("CIFAR-100-C", CIFAR100.name, "https://zenodo.org/records/3555552/files/CIFAR-100-C.tar")

@@ -1,0 +1,1 @@
+"""One record a data set and a set to evaluate on, one file each; bench.data.catalog lists them."""
