@@ -103,7 +103,8 @@ def find_images(name: str, location: Path | None) -> Path | None:
 def _refuse_other_images(data: DataSet, location: Path) -> None:
     """Refuse a folder of images in another layout, which is no place to download official data to."""
     if holds_images(location, IGNORED):
+        mistake = layout_mistake(location)
         raise UserError(
-            f"{location}: holds images, but not as {SUBSTITUTE.expected}; {layout_mistake(location)}. To download {data.name}, name a "
+            f"{location}: holds images, but not as {SUBSTITUTE.expected}; {mistake}. To download {data.name}, name a "
             "folder without images"
         )
