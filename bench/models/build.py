@@ -21,11 +21,11 @@ def build_model(spec: ModelSpec, classes: int, seed: int) -> nn.Module:
     """Return the network on the CPU in float32; the same seed gives the same weights on every device.
 
     With an ensemble it is a MultiMember (bench.models.members). ValueError where the spec names no network, or a kind
-    that the network can not be.
+    that the network cannot be.
     """
     network, ensemble = find_network(spec.name), spec.ensemble
     if ensemble is not None and ensemble.kind not in network.ensembles:
-        raise ValueError(f"{spec.name} can not be {ensemble.kind}; allowed: {', '.join(network.ensembles)}")
+        raise ValueError(f"{spec.name} cannot be {ensemble.kind}; allowed: {', '.join(network.ensembles)}")
     factory = partial(_build, network.factory, spec.arguments)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "weights"))

@@ -79,11 +79,11 @@ def find_network(name: str) -> Network:
 def network_layers(model: ModelSpec, classes: int, image_size: int) -> tuple[Layer, ...]:
     """Return the weight layers of the whole module that is built, its members included, in parameter order.
 
-    ValueError for arguments that make no network, and for a kind that the network can not be.
+    ValueError for arguments that make no network, and for a kind that the network cannot be.
     """
     network, ensemble = find_network(model.name), model.ensemble
     if ensemble is not None and ensemble.kind not in network.ensembles:
-        raise ValueError(f"{model.name} can not be {ensemble.kind}; allowed: {', '.join(network.ensembles)}")
+        raise ValueError(f"{model.name} cannot be {ensemble.kind}; allowed: {', '.join(network.ensembles)}")
     match ensemble:
         case Mimo():
             channels = IMAGE_CHANNELS * ensemble.members

@@ -31,7 +31,7 @@ class MaskDraws:
         """Start over: masks from here on depend on the seed, and on the shapes and device they are drawn for."""
         self._at(device).manual_seed(seed)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # a compiled graph can not hold a generator
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # a compiled graph cannot hold a generator
     def keep(self, x: Tensor, rate: float) -> Tensor:
         """Return a mask as x in shape, layout and dtype: 0 with probability `rate` (rounded to 1/65536), else 1."""
         # 16 bits an element, drawn as whole 64-bit words: on a CPU 5 times as fast as bernoulli_.

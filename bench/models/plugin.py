@@ -46,7 +46,7 @@ def import_factory(name: str) -> Callable[..., Any]:
         for part in attribute.split("."):
             factory = getattr(factory, part)
     except Exception as error:  # importing runs the user's code, which can raise anything
-        raise ValueError(f"{name} can not be imported: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(factory):
         raise ValueError(f"{name} is a {type(factory).__name__}, not a callable that returns a torch.nn.Module")
     return typing.cast(Callable[..., Any], factory)
@@ -62,7 +62,7 @@ def load_plugin(name: str) -> Plugin:
             vars(factory).get("__init__", factory) if isinstance(factory, type) else factory
         )
     except (TypeError, ValueError, NameError) as error:
-        raise ValueError(f"the arguments of {name} can not be read: {error}") from error
+        raise ValueError(f"the arguments of {name} cannot be read: {error}") from error
     if "classes" not in parameters:
         raise ValueError(f"{name} has no parameter `classes`, the number of outputs")
     arguments: dict[str, Argument] = {}
@@ -92,4 +92,4 @@ def _traced(name: str, classes: int, image_size: int, arguments: tuple[tuple[str
     try:
         return trace_layers(build, (int(channels), image_size, image_size), classes)
     except Exception as error:  # the user's code again
-        raise ValueError(f"{name} can not be built or traced: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{name} cannot be built or traced: {type(error).__name__}: {error}") from error

@@ -38,13 +38,9 @@ def forward_flops(model: ModelSpec, data: DataSpec, topology: Topology | None = 
 
 def prediction_ratio(spec: RunSpec, members: int) -> float:
     """Return the FLOPs of predicting an image with so many members over those of the plain dense network."""
-    one = forward_flops(spec.model, spec.data, spec.topology) * passes_per_image(spec.model)
-    return (
-        one
-        * members
-        / spec.model.members
-        / _forward_flops(ModelKey.plain(spec.model), ImageKey.of(spec.data), 1.0, "erk")
-    )
+    ticket = forward_flops(spec.model, spec.data, spec.topology) * passes_per_image(spec.model)
+    plain = _forward_flops(ModelKey.plain(spec.model), ImageKey.of(spec.data), 1.0, "erk")
+    return ticket * members / spec.model.members / plain
 
 
 def parameters_ratio(spec: RunSpec, members: int) -> float:
@@ -157,10 +153,10 @@ class Speeds:
         self._devices = ("cuda", "cpu") if device is None else (device,)
         self._tflops = ASSUMED_TFLOPS[self._devices[-1]] if tflops is None else tflops
         measured = defaultdict(list)
-        for one in throughputs:
-            measured[_key(one["device"], one["model"], one["execution"])].append(one)
+        for record in throughputs:
+            measured[_key(record["device"], record["model"], record["execution"])].append(record)
         self._measured = {
-            key: (median(float(one["images_per_second"]) for one in found), str(found[-1]["device_name"]))
+            key: (median(float(record["images_per_second"]) for record in found), str(found[-1]["device_name"]))
             for key, found in measured.items()
         }
 

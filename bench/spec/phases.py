@@ -1,7 +1,7 @@
 """The alphabet of recipes: a phase, and what may happen in it. The trainer executes these and knows no method by name.
 
 Learning rates, topology updates while a phase lasts, actions on entering it, tickets on leaving it. A method that these
-can not spell needs a letter here, with its one place in bench.training, and no branch on its name.
+cannot spell needs a new letter here, and no branch on its name: docs/adding-a-letter.md.
 """
 
 import math

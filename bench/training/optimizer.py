@@ -26,7 +26,7 @@ class Sgd:
             decay = 0.0 if name in exempt else settings.weight_decay
             groups[factors.get(name, 1.0), decay].append(parameter)
         self.torch = torch.optim.SGD(
-            [{"params": own, "factor": factor, "weight_decay": decay} for (factor, decay), own in groups.items()],
+            [{"params": group, "factor": factor, "weight_decay": decay} for (factor, decay), group in groups.items()],
             lr=0.0,
             momentum=settings.momentum,
             nesterov=settings.nesterov,

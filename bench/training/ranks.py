@@ -102,9 +102,9 @@ class Ranks:
         if images < self.size:
             return BatchShare(slice(start, stop), 1.0, counted=self.first)
         each, over = divmod(images, self.size)
-        own = each + (self.rank < over)
+        mine = each + (self.rank < over)
         begin = start + self.rank * each + min(self.rank, over)
-        return BatchShare(slice(begin, begin + own), own * self.size / images, counted=True)
+        return BatchShare(slice(begin, begin + mine), mine * self.size / images, counted=True)
 
     def data_parallel(self, model: nn.Module) -> nn.Module:
         """Return the network whose backward pass leaves, on every rank, the mean of all ranks' gradients."""
@@ -182,10 +182,10 @@ class _Joined(Ranks):
         return result
 
     def check_same(self, digest: bytes, what: str) -> None:
-        own = torch.tensor(list(digest), dtype=torch.uint8)
-        all_digests = [torch.empty_like(own) for _ in range(self.size)]
-        dist.all_gather(all_digests, own, group=self._control)
-        others = [str(rank) for rank, one in enumerate(all_digests) if not one.equal(all_digests[0])]
+        mine = torch.tensor(list(digest), dtype=torch.uint8)
+        all_digests = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(all_digests, mine, group=self._control)
+        others = [str(rank) for rank, found in enumerate(all_digests) if not found.equal(all_digests[0])]
         if others:
             raise RanksDifferError(f"{what}: rank {', '.join(others)} of {self.size} differs from rank 0")
 

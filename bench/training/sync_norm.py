@@ -26,7 +26,7 @@ def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
 class CpuSyncBatchNorm(_BatchNorm):
     """Batch norm of [N, C, ...], in float32 at least; while training by the statistics of all ranks' inputs."""
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # a compiled graph can not hold the all-reduce
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # a compiled graph cannot hold the all-reduce
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)

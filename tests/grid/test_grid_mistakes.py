@@ -84,7 +84,7 @@ def mistake(cell: str, *words: str) -> object:
         mistake("method: 'bench.recipes.fixed:lost'", "cells[0].method", "can not be imported", "lost"),
         mistake("data: cifar11", "cells[0].data: found 'cifar11'", "'cifar10'", "digits, cifar10, cifar100"),
         mistake("model: wideresnet", "cells[0].model: found 'wideresnet'", "'wide_resnet'"),
-        mistake("model: {name: 'nowhere.to_be:found'}", "cells[0].model.name: 'nowhere.to_be:found'", "can not be"),
+        mistake("model: {name: 'nowhere.to_be:found'}", "cells[0].model.name: 'nowhere.to_be:found'", "cannot be"),
         mistake("model: {ensemble: mimi}", "cells[0].model.ensemble: found 'mimi'", "'mimo'", "batch_ensemble"),
         mistake("model: {ensemble: {kind: mimo, size: 3}}", "ensemble.size: unknown key", "kind, members"),
         mistake("model: {ensemble: {kind: tree_net}}", "model.ensemble.head_blocks: missing"),

@@ -178,7 +178,7 @@ def test_arguments_that_make_no_network_are_refused_with_what_was_found(depth: i
     [
         ("resnet_cifar", {"depth": 101}, None, "a ResNet has depth 18, 34, 50, not 101"),
         ("wide_resnet", {"depth": 16, "width": 1}, TreeNet(head_blocks=7), "head_blocks is at most 6, .*, not 7"),
-        ("resnet_cifar", {"depth": 18}, McDropout(), "resnet_cifar can not be mc_dropout; allowed: mimo, batch_ensem"),
+        ("resnet_cifar", {"depth": 18}, McDropout(), "resnet_cifar cannot be mc_dropout; allowed: mimo, batch_ensem"),
         ("resnet", {}, None, "no network 'resnet'; allowed: wide_resnet, resnet_cifar, resnet_imagenet, or package"),
     ],
 )

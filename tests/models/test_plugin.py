@@ -113,14 +113,14 @@ def test_it_can_be_mimo_where_it_takes_channels(plugin: Callable[[str], str]) ->
 def test_other_kinds_are_refused(plugin: Callable[[str], str], kind: Mimo | McDropout | TreeNet) -> None:
     spec = ModelSpec(name=plugin("Net"), ensemble=kind)
     for use in (lambda: network_layers(spec, 10, 16), lambda: build_model(spec, 10, 0)):
-        with pytest.raises(ValueError, match=f"Net can not be {kind.kind}; allowed: batch_ensemble$"):
+        with pytest.raises(ValueError, match=f"Net cannot be {kind.kind}; allowed: batch_ensemble$"):
             use()
 
 
 @pytest.mark.parametrize(
     ("attribute", "message"),
     [
-        ("missing", "can not be imported: AttributeError: .*missing"),
+        ("missing", "cannot be imported: AttributeError: .*missing"),
         ("THREE", "is a int, not a callable"),
         ("unannotated", "argument 'width' of .* needs a default, or an annotation: int, float, bool or str"),
         ("without_classes", "has no parameter `classes`"),
@@ -134,11 +134,11 @@ def test_what_is_no_factory_is_refused_with_the_reason(
 
 
 def test_a_module_that_can_not_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="no_such_module:net can not be imported: ModuleNotFoundError"):
+    with pytest.raises(ValueError, match="no_such_module:net cannot be imported: ModuleNotFoundError"):
         find_network("no_such_module:net")
     (tmp_path / "module_with_a_mistake.py").write_text("1 / 0\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ValueError, match="can not be imported: ZeroDivisionError"):
+    with pytest.raises(ValueError, match="cannot be imported: ZeroDivisionError"):
         find_network("module_with_a_mistake:net")
 
 

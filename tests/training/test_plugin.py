@@ -89,5 +89,5 @@ def test_a_network_without_residual_blocks_can_not_be_cut_into_trunk_and_heads(
     monkeypatch.syspath_prepend(str(tmp_path))
     grid = tmp_path / "grid.yaml"
     grid.write_text(GRID.replace("kind: mimo, batch_repetitions: 2", "kind: tree_net, head_blocks: 1"))
-    with pytest.raises(Exception, match=r"my_lab:tiny_net can not be tree_net; allowed: .*batch_ensemble"):
+    with pytest.raises(Exception, match=r"my_lab:tiny_net can ?not be tree_net; allowed: .*batch_ensemble"):
         load_grid(grid)
