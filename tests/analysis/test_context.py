@@ -32,7 +32,7 @@ def test_another_scale_says_that_it_is_not_comparable(grid, store, read):
     [("Photographs of digits.", "Data digits: Photographs of digits."), ("", "not the official files")],
 )
 def test_substitute_images_are_stated(grid, store, note, stated):
-    store.record_data("digits", DataRecord("folder-12ab", None, note))
+    store.record_data("digits", DataRecord("images-12ab", None, note))
     plan = make_plan(grid, "paper", store)
     context = make_context(plan, StoreView(plan, store).data_notes(), cells(2))
     assert not context.comparable

@@ -367,7 +367,7 @@ def test_a_set_that_is_nowhere_leaves_the_others_alone(
         attempts.append(1)
         raise UserError("data/CIFAR-10-C.tar: could not be downloaded")
 
-    monkeypatch.setattr("bench.evaluation.open.open_released", refuse)
+    monkeypatch.setattr("bench.data.sets.cifar_c.Release.open", refuse)
     monkeypatch.setattr(evaluator.Evaluator, "write_samples", lambda *_: None)
     both = "evaluations: {cifar_c: {types: [fog, snow]}, ood: {sets: [gaussian], images: 5}}"
     plan = finished(tmp_path, store, both, CIFAR)
