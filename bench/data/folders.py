@@ -45,8 +45,9 @@ class Layout:
     @property
     def expected(self) -> str:
         """What a message says of it."""
-        others = " or ".join(f"{part}/<class>/<image>" for part in self.tests)
-        return f"train/<class>/<image> and {others}, at most one folder around them"
+        first, *others = self.tests
+        also = f" ({' or '.join(f'{part}/' for part in others)} serves as well)" if others else ""
+        return f"train/<class>/<image> and {first}/<class>/<image>{also}, at most one folder around them"
 
     def mistake(self, names: Collection[str]) -> str:
         """Return what folders of these names should be called, else what there is."""

@@ -120,7 +120,7 @@ def unreadable(name: str) -> UserError:
 
 @dataclass(frozen=True)
 class Embedded:
-    """Images that come with a package, or that a function of the user's returns; always there, and never given."""
+    """Images that a function returns, of a package or of the user's; always there, and not to be given otherwise."""
 
     function: Callable[[], Parts]
     note: str = ""
@@ -128,8 +128,13 @@ class Embedded:
     origin: str = "official"
 
     def read(self, data: DataSet, folder: Path, *, download: bool, progress: bool) -> Parts:  # noqa: ARG002
-        """Return all images."""
-        return self.function()
+        """Return all images; UserError for whatever the function raises."""
+        try:
+            return Parts(*self.function())
+        except UserError:
+            raise
+        except Exception as error:  # it may be the user's
+            raise UserError(f"data: {data.name}: its images cannot be read: {type(error).__name__}: {error}") from error
 
     def listed(self, data: DataSet, folder: Path) -> Row:  # noqa: ARG002
         """Return that they are embedded."""

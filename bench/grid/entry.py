@@ -2,13 +2,28 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bench.recipes import Semantics
 from bench.spec.record import Record
 from bench.spec.run import Execution, Optimizer
 
-Positive = Annotated[float, Field(gt=0)]
+
+def _three(value: Any) -> Any:
+    """Return the list that a grid writes as the tuple that a record holds."""
+    if isinstance(value, list) and len(value) == 3:
+        return tuple(value)
+    raise ValueError("allowed: a list of three numbers, one a channel")
+
+
+def _above_zero(value: tuple[float, float, float]) -> tuple[float, float, float]:
+    if min(value) <= 0:
+        raise ValueError("allowed: numbers above 0")
+    return value
+
+
+Mean = Annotated[tuple[float, float, float], BeforeValidator(_three)]
+Std = Annotated[tuple[float, float, float], BeforeValidator(_three), AfterValidator(_above_zero)]
 
 
 class DataChoice(Record):
@@ -21,8 +36,8 @@ class DataChoice(Record):
     name: str | None = None
     folder: str | None = None
     image_size: int | None = Field(default=None, ge=8)
-    mean: tuple[float, float, float] | None = None
-    std: tuple[Positive, Positive, Positive] | None = None
+    mean: Mean | None = None
+    std: Std | None = None
     train_images: int | None = Field(default=None, ge=1)
     validation_images: int | None = Field(default=None, ge=0)
     test_images: int | None = Field(default=None, ge=1)

@@ -120,7 +120,8 @@ def print_plan(plan: Plan, console: "Console") -> None:
 
 def _material(cell: CellPlan) -> str:
     data = cell.data
-    variant = "" if data.variant == "official" else f" (not the official images: {data.variant})"
+    substitute = "not the official images: " if data.variant.startswith("images-") else ""
+    variant = "" if data.variant == "official" else f" ({substitute}{data.variant})"
     arguments = ", ".join(f"{key} {value}" for key, value in cell.model.arguments.items())
     if cell.model.ensemble is not None:
         kind, *own = cell.model.ensemble.model_dump().items()
