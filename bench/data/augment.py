@@ -1,4 +1,4 @@
-"""Images that live on the device as uint8: crop, flip and normalisation are batched tensor code, without a loop.
+"""Images as training reads them, uint8 on the device: crop, flip and normalisation are batched tensor code.
 
 Semantics of torchvision's RandomCrop(size, padding) on the uint8 image, RandomHorizontalFlip, ToTensor and Normalize,
 as the released code composes them; what is drawn depends on the seed and the epoch alone, on no device. Keeping the
@@ -6,7 +6,7 @@ data set on the device and cropping by batched tensor code: airbench (Keller Jor
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -90,14 +90,89 @@ class Normalise:
         return ((images - self._mean) / self._std).contiguous(memory_format=self._layout)
 
 
-class DeviceImages:
+class ImageSource(Protocol):
+    """Labelled images as training reads them: resident on a device, or decoded from files ahead of the steps.
+
+    What is drawn for a batch comes with the call, as a function of seed, epoch and step (draw_epoch). So an interrupted
+    run sees the same images when it goes on, whatever the source. `labels` is int64 [N] on the device.
+    """
+
+    labels: Tensor
+
+    def __len__(self) -> int: ...
+
+    def batch(self, index: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
+        """Return augmented images uint8 [B, 3, H, W] on the device.
+
+        index int64 [B], offsets int64 [B, 2] in 0..2 * padding (rows, columns), flips bool [B]; all on the device.
+        """
+
+    def plain(self, start: int, stop: int) -> Tensor:
+        """Return images start..stop - 1, not augmented, uint8 [B, 3, H, W] on the device."""
+
+
+class ResidentImages:
+    """An ImageSource that holds all images on a device, padded once.
+
+    source   uint8 [N, H, W, 3] and int64 [N], on the host
+    layout   of the padded images in memory
+    """
+
+    def __init__(
+        self,
+        source: LabelledImages,
+        *,
+        augmentation: Augmentation,
+        device: torch.device | str,
+        layout: torch.memory_format,
+    ) -> None:
+        _, height, width, _ = source.images.shape
+        self._flips = augmentation.flip
+        self.labels = torch.as_tensor(source.labels, device=device)
+        padded = torch.from_numpy(_pad(source.images, augmentation)).permute(0, 3, 1, 2)
+        padded = padded.to(device).contiguous(memory_format=layout)
+        # A view [N, row offset, column offset, 3, H, W] of all windows: picking one per image is a single gather.
+        self._windows = padded.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, index: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
+        """Return augmented images, as ImageSource."""
+        pixels = self._windows[index, offsets[:, 0], offsets[:, 1]]
+        return torch.where(flips.view(-1, 1, 1, 1), pixels.flip(3), pixels) if self._flips else pixels
+
+    def plain(self, start: int, stop: int) -> Tensor:
+        """Return images that are not augmented, as ImageSource."""
+        middle = self._windows.shape[1] // 2
+        return self._windows[start:stop, middle, middle]
+
+
+class NormalisedImages:
+    """An image source, served in float32 batches as a network reads them. `labels` is int64 [N] on the device."""
+
+    def __init__(self, source: ImageSource, normalise: Normalise) -> None:
+        self._source, self._normalise = source, normalise
+        self.labels = source.labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, index: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
+        """Return augmented images float32 [B, 3, H, W]; arguments as of ImageSource.batch."""
+        return self._normalise(self._source.batch(index, offsets, flips))
+
+    def plain(self, start: int, stop: int) -> Tensor:
+        """Return images start..stop - 1, not augmented, float32 [B, 3, H, W]."""
+        return self._normalise(self._source.plain(start, stop))
+
+
+class DeviceImages(NormalisedImages):
     """Labelled images on a device, padded once, served in normalised float32 batches.
 
     source         uint8 [N, H, W, 3] and int64 [N], on the host
     mean, std      per channel, of images scaled to [0, 1]
     channels_last  memory layout of the padded images and of every batch
-
-    `labels` is int64 [N] on the device.
     """
 
     def __init__(
@@ -111,34 +186,9 @@ class DeviceImages:
         channels_last: bool = True,
     ) -> None:
         _, height, width, _ = source.images.shape
-        self._layout = torch.channels_last if channels_last else torch.contiguous_format
-        self._flips = augmentation.flip
-        self.labels = torch.as_tensor(source.labels, device=device)
-        self._padded = self._place(torch.from_numpy(_pad(source.images, augmentation)).permute(0, 3, 1, 2), device)
-        # A view [N, row offset, column offset, 3, H, W] of all windows: picking one per image is a single gather.
-        self._windows = self._padded.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5)
-        self._normalise = Normalise(mean, std, (height, width), device=device, layout=self._layout)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batch(self, index: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
-        """Return augmented images float32 [B, 3, H, W].
-
-        index int64 [B], offsets int64 [B, 2] in 0..2 * padding (rows, columns), flips bool [B]; all on the device.
-        """
-        pixels = self._windows[index, offsets[:, 0], offsets[:, 1]]
-        if self._flips:
-            pixels = torch.where(flips.view(-1, 1, 1, 1), pixels.flip(3), pixels)
-        return self._normalise(pixels)
-
-    def plain(self, start: int, stop: int) -> Tensor:
-        """Return images start..stop - 1, not augmented, float32 [B, 3, H, W]."""
-        middle = self._windows.shape[1] // 2
-        return self._normalise(self._windows[start:stop, middle, middle])
-
-    def _place(self, images: Tensor, device: torch.device | str) -> Tensor:
-        return images.to(device).contiguous(memory_format=self._layout)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        resident = ResidentImages(source, augmentation=augmentation, device=device, layout=layout)
+        super().__init__(resident, Normalise(mean, std, (height, width), device=device, layout=layout))
 
 
 def _pad(images: Array, augmentation: Augmentation) -> Array:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.data.augment import DeviceImages, draw_epoch
+from bench.data.augment import NormalisedImages, draw_epoch
 from bench.models.arithmetic import forward_function, prepare
 from bench.models.build import build_model
 from bench.models.members import MultiMember
@@ -51,8 +51,8 @@ class Trainer:
     def __init__(
         self,
         spec: RunSpec,
-        train: DeviceImages,
-        validation: DeviceImages | None,
+        train: NormalisedImages,
+        validation: NormalisedImages | None,
         device: torch.device,
         writer: WeightWriter,
         *,
