@@ -20,22 +20,11 @@ from bench.evaluation.sets import AttackSet, TicketSet
 from bench.metrics.probabilities import Doubles, Floats, Labels
 from bench.plan import CellPlan, Plan, RunPlan
 from bench.store.folders import Array, Store, samples_file
-from bench.store.logits import Ensemble, Evaluated, evaluated_ensemble
+from bench.store.logits import Ensemble, StoredLogits, ensemble_logits
 from bench.store.probe import decode
+from bench.store.records import EpochRecord, TicketRecord
 
-# Whose logits the run's own folder keeps.
-OWN_SETS = ("test", "validation")
 SetKind = TypeVar("SetKind", bound=TicketSet)
-
-
-@dataclass(frozen=True)
-class Ticket:
-    """What a run recorded of a ticket; density by layer, empty for a dense one."""
-
-    index: int
-    epoch: int
-    validation_accuracy: float | None
-    layer_density: Mapping[str, float]
 
 
 class ProbePrediction(NamedTuple):
@@ -100,7 +89,7 @@ class StoreView:
         self._store = store
         self._runs = {run.id: run for run in plan.runs}
         self._attacks = {planned.ensemble: planned.evaluations for planned in plan.ensembles}
-        self._evaluated: dict[str, Evaluated] = {}
+        self._stored_logits: dict[str, StoredLogits] = {}
         # Which images each set was found to show, and where: the same for all runs that are compared.
         self._images_seen: dict[tuple[str, str], tuple[str, Path]] = {}
         self._problems: dict[str, None] = {}
@@ -142,43 +131,43 @@ class StoreView:
         """Yield the sets of a kind that the plan asks for and that every run of a replicate was evaluated on."""
         asked = [found for found in self._runs[replicate.runs[0]].evaluations if isinstance(found, kind)]
         with self.noting():
-            stored = [self._of(run).receipts() for run in replicate.runs] if asked else []
+            stored = [self._of(run).records() for run in replicate.runs] if asked else []
             yield from [found for found in asked if all(found.name in names for names in stored)]
 
     def attacks(self, replicate: Replicate) -> Iterator[AttackSet]:
         """Yield the attacks that the plan asks for and that were made on a replicate's ensemble."""
         asked = self._attacks.get(Ensemble(replicate.runs, replicate.cell.members), ())
         with self.noting():
-            stored = self.attacked(replicate).receipts() if asked else {}
+            stored = self.attacked(replicate).records() if asked else {}
             yield from [found for found in asked if found.name in stored]
 
-    def attacked(self, replicate: Replicate) -> Evaluated:
+    def attacked(self, replicate: Replicate) -> StoredLogits:
         """Return what a replicate's ensemble as a whole was evaluated on; UserError if one of its runs is not done."""
         ensemble = Ensemble(replicate.runs, replicate.cell.members)
-        if ensemble.id not in self._evaluated:
-            self._evaluated[ensemble.id] = evaluated_ensemble(self._store, ensemble)
-        return self._evaluated[ensemble.id]
+        if ensemble.id not in self._stored_logits:
+            self._stored_logits[ensemble.id] = ensemble_logits(self._store, ensemble)
+        return self._stored_logits[ensemble.id]
 
     def logits(self, run: str, name: str) -> tuple[Array, Labels]:
         """Return logits [members, images, classes] and labels of a run on a set; UserError if they cannot be used."""
-        if name in OWN_SETS:
-            return self._store.run(run).logits(name)
-        evaluated = self._of(run)
-        logits, labels = evaluated.logits(name)
-        images = evaluated.receipts()[name].images
+        stored = self._of(run)
+        logits, labels = stored.logits(name)
+        images = stored.records()[name].images
+        if images is None:  # listed by a result of schema 1: images of the run's own data
+            return logits, labels
         key = (self._runs[run].spec.data.name, name)
-        first, where = self._images_seen.setdefault(key, (images, evaluated.path))
+        first, where = self._images_seen.setdefault(key, (images, stored.path))
         if images != first:
             raise UserError(
-                f"{evaluated.path}: {name} shows other images ({images}) than in {where} ({first}); delete its file "
+                f"{stored.path}: {name} shows other images ({images}) than in {where} ({first}); delete its file "
                 "and `bench run` makes it again"
             )
         return logits, labels
 
-    def _of(self, run: str) -> Evaluated:
-        if run not in self._evaluated:
-            self._evaluated[run] = Evaluated.of_run(self._store.run(run))
-        return self._evaluated[run]
+    def _of(self, run: str) -> StoredLogits:
+        if run not in self._stored_logits:
+            self._stored_logits[run] = StoredLogits.of_run(self._store.run(run))
+        return self._stored_logits[run]
 
     # -- runs ----------------------------------------------------------------------------------------------------------
 
@@ -186,24 +175,13 @@ class StoreView:
         """Return the folder of a run."""
         return self._store.run(run).path
 
-    def history(self, run: str) -> list[dict[str, Any]]:
-        """Return what a run recorded of each epoch so far."""
+    def history(self, run: str) -> list[EpochRecord]:
+        """Return what a run recorded of each epoch so far; UserError if it was altered."""
         return self._store.run(run).history()
 
-    def tickets(self, run: str) -> list[Ticket]:
-        """Return what a finished run recorded of its tickets; UserError if that is incomplete."""
-        try:
-            return [
-                Ticket(
-                    int(ticket["index"]),
-                    ticket["epoch"],
-                    ticket["validation_accuracy"],
-                    ticket.get("layer_density", {}),
-                )
-                for ticket in self._store.run(run).result()["tickets"]
-            ]
-        except (KeyError, TypeError):
-            raise UserError(f"{self.path(run) / 'result.json'}: what it says of tickets is incomplete") from None
+    def tickets(self, run: str) -> tuple[TicketRecord, ...]:
+        """Return what a finished run recorded of its tickets; UserError if it was altered."""
+        return self._store.run(run).result().tickets
 
     def tensors(self, run: str, index: int) -> dict[str, Array]:
         """Return weights and masks of a ticket by name; UserError that names the file if it is damaged."""
@@ -215,13 +193,14 @@ class StoreView:
         UserError if the history was altered since.
         """
         classes = facts_of(run.spec.data).classes
+        history = self.history(run.id)
         try:
             return [
-                ProbePrediction(line["epoch"], line["phase"], decode(text, classes))
-                for line in self.history(run.id)
-                if (text := line.get("predictions")) is not None
+                ProbePrediction(epoch.epoch, epoch.phase, decode(epoch.predictions, classes))
+                for epoch in history
+                if epoch.predictions is not None
             ]
-        except (ValueError, KeyError, TypeError) as error:
+        except ValueError as error:
             path = self.path(run.id) / "history.jsonl"
             raise UserError(f"{path}: altered, its predictions do not fit ({error})") from None
 

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,8 +96,8 @@ Parallel = Annotated[
         "--parallel",
         min=1,
         metavar="N",
-        help="Train N runs at once, each in a process with its share of the cores: for runs too small to fill a "
-        "device. Rounding depends on the number of threads, and so on N.",
+        help="Work in N processes at once, each with its share of the cores: for runs too small to fill a device. "
+        "Rounding depends on the number of threads, and so on N.",
     ),
 ]
 
@@ -134,49 +133,41 @@ def run(
     ] = 120.0,
     parallel: Parallel = 1,
 ) -> None:
-    """Train what is missing, one run after another (or several at once) in the order of the plan, then evaluate.
+    """Train the runs that are missing, in the order of the plan, and evaluate finished runs.
 
-    Evaluated are finished runs, on the sets that the grid asks for and that are not there: of a finished store, a grid
-    that asks for more trains nothing. A failed run is recorded and the others go on. Exit code: 0 if all selected runs
-    are done and evaluated, 1 if not, 2 for a mistake in what was given, 75 after an interruption (the same command
-    continues).
+    Runs are evaluated on every set the grid asks for that is still missing. A failed run is recorded, and the others go
+    on. Several `run` commands on one store share the work. Exit code: 0 if all selected runs are done and evaluated, 1
+    if not, 2 for a mistake in what was given, 75 after an interruption (the same command continues).
     """
+    from bench.work.options import Options, set_thread_variables
+
+    set_thread_variables()  # before anything imports torch
     from bench.grid import load_grid
-    from bench.plan import ensembles_of, make_plan, variants_of
+    from bench.plan import make_plan, variants_of, work_of
     from bench.plan import select as select_runs
     from bench.store.folders import Store
-    from bench.work.signals import EXIT_INTERRUPTED
+    from bench.work.summary import clear_failures, summarise
 
     where = Store(store)
     loaded = load_grid(grid)
     made = make_plan(loaded, scale, where, variants_of(loaded, where, data))
     chosen = select_runs(made, select or [])
     _log_to_stderr()
+    if retry:
+        clear_failures(work_of(made, chosen), where)
+        made = make_plan(loaded, scale, where, variants_of(loaded, where, data))
+        ids = {run.id for run in chosen}
+        chosen = tuple(run for run in made.runs if run.id in ids)
+    work, options = work_of(made, chosen, limit), Options(data, device.value, deterministic, checkpoint_seconds)
     if parallel == 1:
-        from bench.work.runner import run_plan as execute
+        from bench.work.worker import run_worker
+
+        code = run_worker(work, where, options)
     else:
         from bench.work.parallel import run_parallel
 
-        execute = partial(run_parallel, parallel=parallel)
-    code = execute(
-        chosen,
-        where,
-        data=data,
-        device=device.value,
-        limit=limit,
-        retry=retry,
-        deterministic=deterministic,
-        checkpoint_seconds=checkpoint_seconds,
-    )
-    if code != EXIT_INTERRUPTED and made.sets:
-        from bench.work.evaluator import evaluate_plan
-
-        ensembles = ensembles_of(made, chosen)
-        evaluated = evaluate_plan(
-            chosen, ensembles, where, data=data, device=device.value, retry=retry, deterministic=deterministic
-        )
-        code = max(code, evaluated)
-    raise typer.Exit(code)
+        code = run_parallel(work, where, options, parallel)
+    raise typer.Exit(code or summarise(work_of(made, chosen), where))
 
 
 RootPath = Annotated[

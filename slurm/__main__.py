@@ -1,4 +1,4 @@
-"""The command line: `python -m slurm submit | status | retry | cancel | logs`."""
+"""The command line: `python -m slurm submit | status | cancel | logs`."""
 
 import sys
 import time
@@ -13,8 +13,6 @@ from bench.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from slurm.states import RunState
 
 app = typer.Typer(
     help="Dispatch grids to a SLURM cluster, and see what became of their runs.",
@@ -46,10 +44,6 @@ StoreFolder = Annotated[
 SubmittedStore = Annotated[
     Path, typer.Option("--store", metavar="DIR", help="The results directory that was submitted.", callback=a_folder)
 ]
-Runs = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="RUN...", help="Beginnings of run ids.", show_default="all"),
-]
 
 
 @app.command()
@@ -79,27 +73,15 @@ def submit(
         bool, typer.Option("--force", help="Submit a scale that needs a GPU to a site without.", show_default="stop")
     ] = False,
 ) -> None:
-    """Submit what is missing of grids, and return at once.
+    """Submit workers for the open work of grids, and return at once.
 
-    Runs that are done, under way, or trained by a process outside of SLURM are left alone, so the same command again
-    submits nothing twice. What was submitted no longer depends on the grid's file.
+    A worker takes runs from the store until none is left. If enough workers are queued or running already, none is
+    submitted. What was submitted no longer depends on the grid's file.
     """
-    from slurm.submission import submit_grids
+    from slurm.submit import Request, submit_grids
 
-    submit_grids(
-        grids,
-        site,
-        console=_console(),
-        scale=scale,
-        store=store,
-        data=data,
-        selections=select or [],
-        retry=retry,
-        dry_run=dry_run,
-        deterministic=deterministic,
-        checkpoint_seconds=checkpoint_seconds,
-        force=force,
-    )
+    request = Request(scale, data, tuple(select or ()), retry, dry_run, deterministic, checkpoint_seconds, force)
+    submit_grids(grids, site, store, request, console=_console())
 
 
 @app.command()
@@ -114,73 +96,48 @@ def status(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.", show_default="tables")] = False,
 ) -> None:
-    """Say how every submitted run stands: by the store first, then by what SLURM knows, which is asked once.
+    """Say how every submitted run stands, by the store, and which workers are queued or running.
 
-    Exit code: 1 if a run failed, was lost, is blocked or lacks sets, so that `retry` has something to do; else 0.
+    Exit code: 1 if a run failed, or if work is left that no worker will do; else 0.
     """
-    from slurm.show import print_states, states_to_json
-    from slurm.states import lacking_sets, needing_retry
-    from slurm.submission import of_grids
+    from slurm.records import require_submissions
+    from slurm.status import overview, overview_to_json, print_overview
+    from slurm.submit import of_grids, open_store
 
-    console = _console()
+    console, where = _console(), open_store(store)
     try:
         while True:
-            found, complaint = _states(store)
-            states = of_grids(found, grids or [])
+            found = overview(of_grids(require_submissions(where), grids or []), where)
             if watch and not as_json:
                 console.clear()
             if as_json:
-                print(states_to_json(states), flush=True)
+                print(overview_to_json(found), flush=True)
             else:
-                print_states(states, console, everything=everything)
-            if complaint is not None:
-                print(complaint, file=sys.stderr)
+                print_overview(found, console, everything=everything)
+            if found.complaint is not None:
+                print(found.complaint, file=sys.stderr)
             if not watch:
-                raise typer.Exit(int(bool(needing_retry(states, cancelled=False) or lacking_sets(states))))
+                raise typer.Exit(int(found.needs_attention))
             time.sleep(WATCH_SECONDS)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_CTRL_C) from None
 
 
 @app.command()
-def retry(
-    runs: Runs = None,
-    store: SubmittedStore = Path("results"),
-    site: Annotated[
-        str | None, typer.Option("--site", metavar="FILE", help="Another site.", show_default="as before, read again")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be submitted, and write nothing.", show_default="submit")
-    ] = False,
-) -> None:
-    """Submit again what failed or was lost, with the runs that waited for it.
-
-    Of runs given by name, cancelled ones too. A changed site file counts: give more memory or time there, then retry.
-    """
-    from slurm.submission import retry_runs
-
-    retry_runs(store, site, runs or [], console=_console(), dry_run=dry_run)
-
-
-@app.command()
 def cancel(
-    runs: Runs = None,
-    store: SubmittedStore = Path("results"),
     grids: Annotated[
-        list[str] | None, typer.Option("--grid", metavar="NAME", help="All runs of a grid.", show_default="none")
+        list[str] | None, typer.Argument(metavar="GRID...", help="Names of grids.", show_default="all")
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Everything submitted.", show_default="no")] = False,
+    store: SubmittedStore = Path("results"),
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.", show_default="ask")] = False,
 ) -> None:
-    """Cancel the tasks of runs, after asking. Nothing else ever cancels anything."""
-    from slurm.submission import cancel_runs
+    """Cancel workers, after asking. Nothing else ever cancels anything."""
+    from slurm.submit import cancel_workers
 
-    if not runs and not grids and not everything:
-        raise UserError("cancel: name runs, or --grid NAME, or --all")
     if not yes and not sys.stdin.isatty():
         raise UserError("cancel asks first, and nobody is there to answer; --yes answers")
     confirm = (lambda _: True) if yes else typer.confirm
-    cancel_runs(store, runs or [], grids or [], console=_console(), confirm=confirm)
+    cancel_workers(store, grids or [], console=_console(), confirm=confirm)
 
 
 @app.command()
@@ -191,32 +148,13 @@ def logs(
         int | None, typer.Option("--lines", min=1, metavar="N", help="Only the last N.", show_default="all")
     ] = None,
 ) -> None:
-    """Print the log of the task that trained a run last, all its attempts; other runs may share it."""
-    from slurm.submission import matching
+    """Print the logs of the workers that trained a run, oldest first; they hold other runs too."""
+    from slurm.logs import logs_of
 
-    found = matching(_states(store)[0], [run])
-    texts = {one.log: [other.id[:8] for other in found if other.log == one.log] for one in found if one.log}
-    if not texts:
-        raise UserError(f"{found[0].id}: {found[0].state}, and its task has written no log yet")
-    for path, ids in texts.items():
-        print(f"{path} ({', '.join(ids)}):", file=sys.stderr, flush=True)
+    for path in logs_of(store, run):
+        print(f"{path}:", file=sys.stderr, flush=True)
         text = path.read_text(encoding="utf-8", errors="replace").splitlines()
         print("\n".join(text[-lines:] if lines else text), flush=True)
-
-
-def _states(store: Path) -> "tuple[list[RunState], str | None]":
-    """Return the states of all runs, and why SLURM did not answer; UserError if nothing was submitted."""
-    from slurm.ledger import Ledger
-    from slurm.owners import Owners
-    from slurm.states import Observer
-    from slurm.submission import ask_if_possible, open_store, require_submissions
-
-    where = open_store(store)
-    ledger = Ledger(where)
-    require_submissions(ledger)
-    batches = ledger.batches()
-    answer, complaint = ask_if_possible(batches)
-    return Observer(where, Owners.of(batches), answer).states(), complaint
 
 
 def _console() -> "Console":

@@ -1,136 +1,135 @@
-"""What is written down of a submission: its units, each a task on the cluster, whole enough to run without the grid.
+"""A submission: one array of identical workers, written into the store before SLURM is asked for it.
 
-A batch is what one call of sbatch submits: an array, whose elements are its units in order. Nothing in it refers to a
-grid file, so that editing one never changes what was submitted.
+`<store>/slurm/<name>/` holds submission.json, work.json (the resolved plan) and submitit's files, the workers' logs
+among them. The plan refers to no grid file, so editing a grid never changes what was submitted. The name is also the
+job's name, by which SLURM is asked about it; no job id is kept.
 """
 
-from typing import Literal
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, TypeVar
 
-from pydantic import Field
+from pydantic import BaseModel, Field, ValidationError
 
-from bench.evaluation.sets import AttackSet, TicketSet
+from bench.errors import UserError
 from bench.spec.record import Record
-from bench.spec.run import RunSpec
-from bench.store.logits import Ensemble
+from bench.store.files import write_text
+from bench.store.folders import Store
+from bench.work.items import Work
 
-Scheduler = Literal["slurm", "local"]
+M = TypeVar("M", bound=BaseModel)
 
 
-class RunItem(Record):
-    """A run as a unit knows it; hours are those of training it, evaluation_hours those of all its sets.
+class Submission(Record):
+    """What every worker of an array is given.
 
-    grid      name and scale of the grid that asked for it, for people: "cifar10 paper"
-    parent    id of the run it starts from
+    name          unique; also the job's name
+    grids         names and scales, for people
+    created       UTC, ISO 8601
+    processes, nodes, gpus, gpu_type, cpus, memory_gb, minutes   what a worker asks for; cpus, gpus and memory are of a
+                  process, None leaves them to the cluster
+    data, device, deterministic, checkpoint_seconds   as the options of `bench run`
+    data_folder, scratch   folders as the node is to find them
     """
 
-    id: str
-    grid: str
-    cells: tuple[str, ...]
-    spec: RunSpec
-    parent: str | None
-    evaluations: tuple[TicketSet, ...]
-    hours: float
-    evaluation_hours: float
-
-
-class EnsembleItem(Record):
-    """A replicate of cells that is attacked as a whole, by whichever of its runs is done last."""
-
-    runs: tuple[str, ...]
-    members: int
-    specs: tuple[RunSpec, ...]
-    evaluations: tuple[AttackSet, ...]
-    cells: tuple[str, ...]
-    hours: float
-
-    @property
-    def ensemble(self) -> Ensemble:
-        """The runs and members that name it."""
-        return Ensemble(self.runs, self.members)
-
-
-class Unit(Record):
-    """What one task does: train runs in this order, then evaluate runs; ids are of `runs`."""
-
-    train: tuple[str, ...]
-    evaluate: tuple[str, ...]
-    runs: tuple[RunItem, ...]
-    ensembles: tuple[EnsembleItem, ...] = ()
-
-    @property
-    def hours(self) -> float:
-        """Estimated hours, as if every ensemble were left to this unit."""
-        trained, evaluated = set(self.train), set(self.evaluate)
-        hours = sum(run.hours for run in self.runs if run.id in trained)
-        hours += sum(run.evaluation_hours for run in self.runs if run.id in evaluated)
-        return hours + sum(one.hours for one in self.ensembles)
-
-
-class Resources(Record):
-    """What every unit of a batch asks for: of the node, for this many minutes.
-
-    gpus, cpus   a process; memory_gb is a process's too
-    """
-
+    schema_version: Literal[1] = 1
+    name: str
+    grids: tuple[str, ...]
+    site: str
+    scheduler: Literal["slurm", "local"]
+    created: str
+    workers: int = Field(ge=1)
     processes: int = Field(ge=1)
     nodes: int = Field(ge=1)
     gpus: int = Field(ge=0)
     gpu_type: str | None
-    cpus: int = Field(ge=1)
-    memory_gb: int = Field(ge=1)
+    cpus: int | None
+    memory_gb: int | None
     minutes: int = Field(ge=1)
-
-
-class Batch(Record):
-    """What is common to the units of a batch.
-
-    name      unique; also the job's name in SLURM, by which it is found again if this process dies after sbatch
-    grids     names and scales, for people
-    created   UTC, ISO 8601
-    after     the array element, such as "123_4", that has to succeed first
-    data, device, deterministic, checkpoint_seconds   as the options of `bench run`
-    data_folder, scratch          of the site, as the node is to find them
-    """
-
-    name: str
-    grids: tuple[str, ...]
-    site: str
-    scheduler: Scheduler
-    created: str
-    resources: Resources
-    after: str | None
+    requeue: bool
     data: str | None
     device: str
     data_folder: str | None
     scratch: str | None
-    requeue: bool
     deterministic: bool
-    checkpoint_seconds: float = 120.0
-    units: int = Field(ge=1)
+    checkpoint_seconds: float
 
 
-class Submitted(Record):
-    """How SLURM (or the local executor) names the units of a batch, in order: "123_0" or, of a single one, "123"."""
+class SubmissionFolder:
+    """One submission on disk."""
 
-    elements: tuple[str, ...]
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, store: Store, submission: Submission, work: Work) -> "SubmissionFolder":
+        """Write a submission down, submission.json last; UserError if the disk is full."""
+        folder = cls(store.root / "slurm" / submission.name)
+        with writing(folder.path):
+            write_text(folder.path / "work.json", work.model_dump_json() + "\n")
+            write_text(folder.path / "submission.json", submission.model_dump_json(indent=2) + "\n")
+        return folder
+
+    @cached_property
+    def submission(self) -> Submission:
+        """What every worker is given."""
+        return _read(Submission, self.path / "submission.json")
+
+    @cached_property
+    def work(self) -> Work:
+        """The work that its workers share."""
+        return _read(Work, self.path / "work.json")
+
+    @property
+    def store(self) -> Store:
+        """The store that it lies in."""
+        return Store(self.path.parent.parent)
+
+    def logs(self) -> list[Path]:
+        """Return the logs of its workers, oldest first."""
+        return sorted(self.path.glob("*_log.out"), key=lambda path: (path.stat().st_mtime, path.name))
 
 
-class Mark(Record):
-    """What an element itself writes down; times are UTC, ISO 8601.
+def submissions(store: Store) -> list[SubmissionFolder]:
+    """Return the submissions of a store, oldest first; those of another version of the suite are not read."""
+    found = [SubmissionFolder(path.parent) for path in (store.root / "slurm").glob("*/submission.json")]
+    return sorted(found, key=lambda folder: (folder.submission.created, folder.submission.name))
 
-    attempt     how often it was started
-    stalls      how many starts in a row found nothing further than the one before
-    progress    what it found at this start, to be compared with at the next
-    code        exit code, None while it works, or after it was killed
-    message     what the user has to know: a mistake that stops all its runs
-    """
 
-    job: str
-    attempt: int = Field(ge=1)
-    stalls: int = Field(ge=0)
-    progress: str
-    node: str
-    started: str
-    ended: str | None = None
-    code: int | None = None
-    message: str | None = None
+def require_submissions(store: Store) -> list[SubmissionFolder]:
+    """Return the submissions of a store; UserError if there is none."""
+    found = submissions(store)
+    if not found:
+        earlier = (
+            " by this version (those of an earlier one cannot be followed)" if (store.root / "slurm").is_dir() else ""
+        )
+        raise UserError(
+            f"{store.root}: nothing was submitted from this store{earlier}; give --store DIR as `submit` named it, or "
+            "`python -m slurm submit GRID --site NAME`"
+        )
+    return found
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a full disk, and a folder that may not be written, into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"{path}: the disk is full; free some space, then run the same command") from None
+        raise UserError(f"{path}: {error.strerror}; nothing was submitted") from None
+
+
+def _read(model: type[M], path: Path) -> M:
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: gone, though a submission wrote it; restore it, or delete its folder") from None
+    except ValidationError as error:
+        reason = error.errors()[0]
+        at = ".".join(map(str, reason["loc"]))
+        raise UserError(f"{path}: {at}: {reason['msg']}; it was altered, or written by another version") from None

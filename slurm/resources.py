@@ -1,91 +1,43 @@
-"""What a task asks of SLURM: time from the plan's estimate, host memory from the sizes of images, weights, activations.
+"""The memory that a worker asks for: from the images, weights and activations of its largest run. Without torch."""
 
-Both with the site's margin, and rounded up to a short ladder, so that tasks alike share a job array. Torch-free, as
-the plan is.
-"""
-
-from collections.abc import Iterable
+from collections.abc import Sequence
 from math import ceil
 
 from bench.data.catalog import facts_of, images_of
 from bench.models.catalog import inputs_per_image
 from bench.models.layers import layers_of
 from bench.spec.run import RunSpec
-from slurm.records import Resources, Unit
-from slurm.site import SHORTEST_MINUTES, Site
+from slurm.site import Site
 
-# Of every attempt: Python, torch and the images, read through a file system that many jobs share.
-STARTUP_MINUTES = 10
-MINUTES = (
-    *(SHORTEST_MINUTES, 30, 45, 60, 90),
-    *(60 * hours for hours in (2, 3, 4, 6, 8, 12, 18, 24, 36)),
-    *(24 * 60 * days for days in (2, 3, 4, 5, 7, 10, 14)),
-)
 GIGABYTES = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+# The estimate is multiplied by this before it is rounded up to one of GIGABYTES.
+MARGIN = 1.5
 
-# Python and torch, by kind of device. Measured on a CPU (torch 2.15, Linux): 0.85e9 bytes after importing it,
-# 1.1e9 at the peak of a run of WRN-10-1. What CUDA, cuDNN and pinned memory take of a GPU's host is assumed.
+# Python and torch, by kind of device. Measured on a CPU (torch 2.15, Linux): 0.85e9 bytes after importing it, 1.1e9 at
+# the peak of a run of WRN-10-1. What CUDA, cuDNN and pinned memory take of a GPU's host is assumed.
 BASE_BYTES = {"cpu": 1.0e9, "cuda": 4.0e9}
-# Of each weight: itself, gradient, momentum, best epoch, dense gradient or inherited value, a file being written; masks
-# and their complements are a byte each.
+# A weight is held as itself, gradient, momentum, best epoch, dense gradient or inherited value, and in a file being
+# written; masks and their complements are a byte each.
 WEIGHT_COPIES = 7
-# Of the output of each layer: measured 1.7 in the steps of WRN-16-8 and ResNets, 1.5 in an attack on WRN-10-4.
+# The output of each layer: measured 1.7 in the steps of WRN-16-8 and ResNets, 1.5 in an attack on WRN-10-4.
 ACTIVATION_COPIES = 2
 # Images at once in prediction and attacks (bench.models.predict, bench.evaluation), members together.
 PREDICTED_AT_ONCE = 500
 
 
-def resources_for(specs: Iterable[RunSpec], hours: float, site: Site, *, trains: bool = True) -> Resources:
-    """Return what a task asks for that works on these runs in turn; hours are estimated, of all of it together.
-
-    trains   whether it trains at all: evaluation is done by one process
-    """
-    processes = site.processes if trains else 1
-    return Resources(
-        processes=processes,
-        nodes=min(site.nodes, processes),
-        gpus=site.gpus,
-        gpu_type=site.gpu_type,
-        cpus=site.cpus,
-        memory_gb=memory_gb(specs, site),
-        # Here nobody waits in a queue for what asks for less, and the estimate may be far off.
-        minutes=site.cap_minutes if site.scheduler == "local" else walltime_minutes(hours, site),
-    )
-
-
-def task_hours(unit: Unit, site: Site) -> float:
-    """Return the estimated hours of a unit on a site, where N processes are taken to train N times as fast as one."""
-    trained = sum(run.hours for run in unit.runs if run.id in unit.train)
-    return unit.hours - trained + trained / site.processes
-
-
-def walltime_minutes(hours: float, site: Site) -> int:
-    """Return the walltime of estimated hours: with margin and start-up, at least 15 minutes, at most the site's cap."""
-    needed = _minutes(hours, site) + STARTUP_MINUTES
-    return next((rung for rung in MINUTES if needed <= rung < site.cap_minutes), site.cap_minutes)
-
-
-def packable_hours(site: Site) -> float:
-    """Return up to how many estimated hours short runs share a task: no more than the walltime's cap has room for."""
-    return min(site.pack_minutes, (site.cap_minutes - STARTUP_MINUTES) / site.margin) / 60
-
-
-def attempts(hours: float, site: Site) -> int:
-    """Return how many tasks, each of the site's cap and with a start-up of its own, estimated hours take: 1 of most."""
-    return max(1, ceil(_minutes(hours, site) / (site.cap_minutes - STARTUP_MINUTES)))
-
-
-def memory_gb(specs: Iterable[RunSpec], site: Site) -> int:
+def memory_gb(specs: Sequence[RunSpec], site: Site) -> int | None:
     """Return the host memory, in GB of 1024 MB, of a process that trains and evaluates the largest of these runs.
 
-    At most the site's cap, even where that is too little. Peaks measured on a CPU against memory_bytes, both in 1e9
-    bytes: WRN-10-1 1.12 (estimate 1.27), WRN-10-4 under DST 1.70 (2.09), FGSM on WRN-10-4 1.84 (2.09), WRN-16-8 2.36
-    (4.71), ResNet-50 4.71 (11.65), MIMO WRN-10-2 1.68 (1.79), BatchEnsemble WRN-10-2 1.57 (1.60); digits, 360 of them
-    tested on, batch 128, float32, one thread.
+    None where the site leaves memory to the cluster; at most the site's cap, even where that is too little. Peaks
+    measured on a CPU against memory_bytes, both in 1e9 bytes: WRN-10-1 1.12 (estimate 1.27), WRN-10-4 under DST 1.70
+    (2.09), FGSM on WRN-10-4 1.84 (2.09), WRN-16-8 2.36 (4.71), ResNet-50 4.71 (11.65), MIMO WRN-10-2 1.68 (1.79),
+    BatchEnsemble WRN-10-2 1.57 (1.60); digits, 360 of them tested on, batch 128, float32, one thread.
     """
-    needed = max(memory_bytes(spec, site) for spec in specs) * site.margin / 2**30
+    if site.memory is None:
+        return None
+    needed = max(memory_bytes(spec, site) for spec in specs) * MARGIN / 2**30
     rung = next((rung for rung in GIGABYTES if needed <= rung), ceil(needed))
-    return rung if site.cap_gb is None else min(rung, site.cap_gb)
+    return rung if site.memory_cap_gb is None else min(rung, site.memory_cap_gb)
 
 
 def memory_bytes(spec: RunSpec, site: Site) -> float:
@@ -117,8 +69,3 @@ def activation_bytes(spec: RunSpec, processes: int = 1) -> int:
     attack = min(PREDICTED_AT_ONCE, max(spec.data.test_images, spec.data.validation_images))
     outputs = sum(layer.shape[0] * layer.positions for layer in layers_of(spec.model, spec.data))
     return 4 * ACTIVATION_COPIES * max(step, attack) * outputs
-
-
-def _minutes(hours: float, site: Site) -> float:
-    """Return minutes with margin; whole ones where they are but for rounding, lest they take the next rung."""
-    return round(hours * 60 * site.margin, 6)

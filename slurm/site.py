@@ -18,12 +18,14 @@ SITES = Path(__file__).with_name("sites")
 SHORTEST_MINUTES = 15
 SIGNAL_SECONDS = (30, 300)
 LEAST_GB = 2
+# Memory as estimated for the largest run.
+AUTO: Literal["auto"] = "auto"
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 _MEGABYTES = {"MB": 1, "GB": 1024, "TB": 1024**2}
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 # What YAML 1.1 reads as a number to the base 60, where a site has a length of time.
-_CLOCK = re.compile(r"^ *(walltime|pack|signal) *: *([1-9]\d*(?::[0-5]?\d)+) *(?:#.*)?$", re.MULTILINE)
+_CLOCK = re.compile(r"^ *(walltime|signal) *: *([1-9]\d*(?::[0-5]?\d)+) *(?:#.*)?$", re.MULTILINE)
 
 
 def _with_unit(value: object, units: dict[str, int], examples: str) -> str:
@@ -45,7 +47,7 @@ def _duration(value: object) -> str:
 
 
 def _memory(value: object) -> str:
-    return _with_unit(value, _MEGABYTES, "16GB")
+    return value if value == AUTO else _with_unit(value, _MEGABYTES, f"16GB; or {AUTO}, or null")
 
 
 def expanded(text: str) -> Path:
@@ -86,28 +88,26 @@ class Mail(Record):
 
 
 class Site(Record):
-    """The keys of a site file. A task is an element of a job array: one run, or several short ones in turn.
+    """The keys of a site file. A worker is a task of a job array: it takes what work it finds in the store.
 
     scheduler       "slurm", or "local": processes on this machine, by submitit's local executor
     partition, account, qos, constraint   as sbatch takes them; null leaves them to the cluster
     gpus            GPUs of a process, 0 for none; 1 unless given, 0 of a local site
     gpu_type        which GPUs, by the cluster's name for them; null takes any
     device          where to train: cuda, unless a process has no GPUs
-    cpus            CPU cores of a process
-    memory          the most to ask for a process, in MB, GB or TB (1 GB is 1024 MB, as SLURM counts); null: no cap
-    walltime        the most that a task may ask for, in min, h or d; a longer run is requeued and continues
-    max_array_size  the most elements of a job array; null asks SLURM
-    max_jobs        tasks at once: 64 unless given, 1 of a local site
-    requeue         whether a task that is preempted or out of time goes back to the queue
-    pack            short runs share a task up to this estimated time; 0min gives each its own
+    cpus            CPU cores of a process; null asks for none
+    memory          of a process: auto, what the largest run needs by estimate; or the most of that, in MB, GB or TB (1
+                    GB is 1024 MB, as SLURM counts); null asks for none
+    walltime        of every worker, in min, h or d; a run that takes longer is continued after a requeue
+    max_jobs        the most workers: 64 unless given, 1 of a local site
+    requeue         whether a worker that is preempted or out of time goes back to the queue
     processes       processes that train one run together
     nodes           nodes over which these are divided
-    margin          a task asks for this many times the estimated time and memory
-    signal          how long before its end a task is asked to write its checkpoint
+    signal          how long before its end a worker is asked to write its checkpoint
     tflops          speed in TFLOP/s to assume of a device where the store has measured none; null: 20 of a GPU, 0.1 of
                     a CPU
     store           the results directory; null: results/ where the command runs
-    data            the data folder, $FREETICKETS_DATA of the tasks; null leaves that as it is
+    data            the data folder, $FREETICKETS_DATA of the workers; null leaves that as it is
     scratch         folder on the node for temporary files and compile caches, whose $VARIABLES are those of the node
     setup           commands of shell that run on the node before Python; each has to succeed
     python          command that starts Python on the node; null: the interpreter that submits
@@ -125,16 +125,13 @@ class Site(Record):
     gpus: int = Field(default=1, ge=0)
     gpu_type: Text | None = None
     device: Literal["cpu", "cuda"] = "cuda"
-    cpus: int = Field(default=4, ge=1)
-    memory: Memory | None = None
+    cpus: int | None = Field(default=4, ge=1)
+    memory: Memory | None = AUTO
     walltime: Duration = "24h"
-    max_array_size: int | None = Field(default=None, ge=1)
     max_jobs: int = Field(default=64, ge=1)
     requeue: bool = True
-    pack: Duration = "60min"
     processes: int = Field(default=1, ge=1)
     nodes: int = Field(default=1, ge=1)
-    margin: float = Field(default=1.5, ge=1)
     signal: Duration = "2min"
     tflops: float | None = Field(default=None, gt=0)
     store: PathText | None = None
@@ -170,32 +167,27 @@ class Site(Record):
         least, most = SIGNAL_SECONDS
         if not least <= _size(value, _SECONDS) <= most:
             raise ValueError(
-                f"allowed: {least}s, the time that a checkpoint may take, to {most // 60}min, since the shortest tasks "
-                f"ask for {SHORTEST_MINUTES}min"
+                f"allowed: {least}s, the time that a checkpoint may take, to {most // 60}min, since the "
+                f"shortest walltime is {SHORTEST_MINUTES}min"
             )
         return value
 
     @field_validator("memory")
     @classmethod
     def _large_enough(cls, value: str | None) -> str | None:
-        if value is not None and _size(value, _MEGABYTES) < LEAST_GB * 1024:
+        if value not in (None, AUTO) and _size(value, _MEGABYTES) < LEAST_GB * 1024:
             raise ValueError(f"allowed: at least {LEAST_GB}GB, since Python and torch alone take about 1GB")
         return value
 
     @property
-    def cap_minutes(self) -> int:
-        """The longest walltime that a task may ask for."""
+    def walltime_minutes(self) -> int:
+        """The walltime of every worker."""
         return _size(self.walltime, _SECONDS) // 60
 
     @property
-    def cap_gb(self) -> int | None:
-        """The most memory that may be asked for a process, in whole GB of 1024 MB; None: no cap."""
-        return None if self.memory is None else _size(self.memory, _MEGABYTES) // 1024
-
-    @property
-    def pack_minutes(self) -> float:
-        """The estimated time up to which short runs share a task."""
-        return _size(self.pack, _SECONDS) / 60
+    def memory_cap_gb(self) -> int | None:
+        """The most memory to ask for a process, in whole GB of 1024 MB; None: no cap."""
+        return None if self.memory in (None, AUTO) else _size(str(self.memory), _MEGABYTES) // 1024
 
     @property
     def signal_seconds(self) -> int:
@@ -254,7 +246,7 @@ def _read(path: Path) -> Any:
 
 
 # What only a cluster has.
-_OF_SLURM = ("partition", "account", "qos", "constraint", "gpu_type", "memory", "max_array_size", "mail", "sbatch")
+_OF_SLURM = ("partition", "account", "qos", "constraint", "gpu_type", "mail", "sbatch")
 # Option of sbatch -> the key to use instead; "" where submit alone decides.
 _OWN_OPTIONS = {
     **{name: name for name in ("partition", "account", "qos", "constraint", "nodes", "requeue", "signal")},
@@ -263,7 +255,7 @@ _OWN_OPTIONS = {
     **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket", "gres"), "gpus and gpu_type"),
     **dict.fromkeys(("cpus-per-task", "cpus-per-gpu"), "cpus"),
     **dict.fromkeys(("ntasks", "ntasks-per-node", "ntasks-per-gpu"), "processes"),
-    "array": "max_jobs and max_array_size",
+    "array": "max_jobs",
     "no-requeue": "requeue: false",
     **dict.fromkeys(("mail-user", "mail-type"), "mail"),
     **dict.fromkeys(("dependency", "kill-on-invalid-dep", "job-name", "comment", "chdir"), ""),
@@ -287,13 +279,15 @@ def _problems(site: Site) -> Iterator[str]:
     if site.device == "cuda" and not site.gpus:
         yield "device: found 'cuda', where gpus is 0; allowed: cpu, or ask for GPUs"
     for name, value in site.sbatch.items():
-        if problem := _option_problem(name, value):
+        if problem := _option_problem(name, value, site):
             yield f"{key_path('sbatch', name)}: {problem}"
 
 
-def _option_problem(name: str, value: object) -> str | None:
+def _option_problem(name: str, value: object, site: Site) -> str | None:
     spelled = name.lstrip("-").replace("_", "-")
-    if spelled in _OWN_OPTIONS:
+    # A resource that the site leaves out may be asked for in another way.
+    left_out = {"memory": site.memory is None, "cpus": site.cpus is None, "gpus and gpu_type": site.gpus == 0}
+    if spelled in _OWN_OPTIONS and not left_out.get(_OWN_OPTIONS[spelled]):
         key = _OWN_OPTIONS[spelled]
         return f"not set here; use {key}" if key else "submit sets it itself; leave it out"
     if not re.fullmatch(r"[a-z]+(-[a-z]+)*", name) or len(name) == 1:

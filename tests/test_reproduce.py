@@ -15,7 +15,7 @@ import reproduce
 from bench.grid import grid_files, load_grid
 from bench.plan import make_plan
 from bench.store.folders import Store
-from bench.work.executor import Executor
+from bench.work import worker
 
 ROOT = Path(reproduce.__file__).parent
 GRID = """
@@ -104,7 +104,7 @@ def test_without_the_gpu_it_needs_a_scale_stops_before_any_work(
 def test_an_interruption_is_passed_on(
     scale: str, door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(Executor, "execute", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(worker, "train_run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert door(scale, "--device", "cpu", "--force") == 75
     assert "same command" in capsys.readouterr().out
     assert not door.out.exists()
@@ -132,7 +132,7 @@ def test_a_mistake_is_one_line(door: Door, capsys: pytest.CaptureFixture) -> Non
 def test_a_file_where_a_folder_is_needed_stops_before_any_work(
     place: str, door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(Executor, "execute", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(worker, "train_run", lambda *_: pytest.fail("trained"))
     file = door.grid.parent / place
     file.parent.mkdir(exist_ok=True)
     file.touch()

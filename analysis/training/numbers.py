@@ -10,12 +10,13 @@ from typing import Any, assert_never
 
 import pandas as pd
 
-from analysis.reading import StoreView, Ticket, tidy
+from analysis.reading import StoreView, tidy
 from analysis.training.embedding import Prediction
 from bench.errors import UserError
 from bench.plan import Plan, RunPlan
 from bench.spec.phases import Densify, GlobalExploration, Inherit, LearningRate, Phase, Prune, Ramp
 from bench.spec.run import RunSpec, canonical_json
+from bench.store.records import TicketRecord
 
 EPOCHS = "trajectory run epoch phase lr train_loss train_accuracy validation_loss validation_accuracy density"
 EVENTS = "trajectory kind epoch label"
@@ -52,12 +53,16 @@ def load_training(view: StoreView) -> Training:
     tickets: Rows = []
     densities: Rows = []
     for name, runs in trajectories_of(view.plan).items():
-        begun = {run.id: history for run in runs if (history := view.history(run.id))}
+        begun = {}
+        for run in runs:
+            with view.noting():
+                if history := view.history(run.id):
+                    begun[run.id] = history
         if not begun:
             continue
         events += [{"trajectory": name, **event} for event in schedule_events(runs[0].spec)]
         for run in runs:
-            epochs += [{"trajectory": name, "run": run.id, **epoch} for epoch in begun.get(run.id, ())]
+            epochs += [{"trajectory": name, "run": run.id, **epoch.model_dump()} for epoch in begun.get(run.id, ())]
             if run.status == "done":
                 with view.noting():
                     for ticket in view.tickets(run.id):
@@ -175,7 +180,7 @@ def _without_seeds(spec: RunSpec) -> str:
     return canonical_json(spec.model_copy(update={"seed": 0, "parent": parent}))
 
 
-def _ticket_row(trajectory: str, run: RunPlan, ticket: Ticket) -> dict[str, Any]:
+def _ticket_row(trajectory: str, run: RunPlan, ticket: TicketRecord) -> dict[str, Any]:
     return {
         "trajectory": trajectory,
         "run": run.id,
@@ -185,7 +190,7 @@ def _ticket_row(trajectory: str, run: RunPlan, ticket: Ticket) -> dict[str, Any]
     }
 
 
-def _density_rows(trajectory: str, run: RunPlan, ticket: Ticket) -> Rows:
+def _density_rows(trajectory: str, run: RunPlan, ticket: TicketRecord) -> Rows:
     """Return a row a layer; none for a dense run."""
     if run.spec.topology is None:
         return []
@@ -196,4 +201,4 @@ def _density_rows(trajectory: str, run: RunPlan, ticket: Ticket) -> Rows:
         "run": run.id,
         "ticket": ticket.index + 1,
     }
-    return [{**head, "layer": layer, "density": density} for layer, density in ticket.layer_density.items()]
+    return [{**head, "layer": layer, "density": density} for layer, density in (ticket.layer_density or {}).items()]

@@ -48,8 +48,8 @@ def load_networks(
         members = min(members, samples)
     execution = spec.execution.model_copy(update={"compile": False})
     networks = []
-    for ticket in folder.result()["tickets"]:
-        tensors = folder.ticket(ticket["index"])
+    for ticket in folder.result().tickets:
+        tensors = folder.ticket(ticket.index)
         model = build_model(spec.model, facts_of(spec.data).classes, spec.seed)
         weights = {name: torch.from_numpy(t) for name, t in tensors.items() if not name.startswith(MASK_PREFIX)}
         model.load_state_dict(weights)
@@ -57,7 +57,7 @@ def load_networks(
             model.members = members
         model = prepare(model, execution, device, deterministic=deterministic).eval().requires_grad_(False)
         forward = forward_function(model, execution, device)
-        networks.append(Network(model, forward, members, spec.stream, ticket["index"]))
+        networks.append(Network(model, forward, members, spec.stream, ticket.index))
     return networks
 
 

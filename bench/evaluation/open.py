@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.data.catalog import facts_of, find_ood, find_release
-from bench.data.dataset import LabelledImages
+from bench.data.dataset import Split
 from bench.data.lazy import EvaluationImages
 from bench.data.local_c import LocalCorruptions
 from bench.data.ood import open_folder
 from bench.data.record import Corruptions
 from bench.errors import UserError
-from bench.evaluation.sets import LOCAL, CorruptedSet, OodSet, TicketSet
+from bench.evaluation.sets import LOCAL, CorruptedSet, OodSet, OwnSet, TicketSet
 from bench.spec.run import DataSpec
 
 K = TypeVar("K")
@@ -19,19 +19,25 @@ V = TypeVar("V")
 
 
 class EvaluationSets:
-    """Opens sets; `test` gives the test images of a run's data, from which corrupted ones are made.
+    """Opens sets; each reader is made once.
 
+    split      gives the images of a run's data
     root       the data folder
     download   whether to get what is not there
     """
 
-    def __init__(self, root: Path, test: Callable[[DataSpec], LabelledImages], *, download: bool = True) -> None:
-        self._root, self._test, self._download = root, test, download
+    def __init__(self, root: Path, split: Callable[[DataSpec], Split], *, download: bool = True) -> None:
+        self._root, self._split, self._download = root, split, download
         self._readers: dict[tuple[str, int | None, DataSpec], Corruptions | UserError] = {}
         self._ood: dict[tuple[OodSet, int], EvaluationImages | UserError] = {}
 
     def open(self, asked: TicketSet, data: DataSpec) -> EvaluationImages:
         """Return a set for runs on `data`; UserError, naming the file, if its images are not to be had."""
+        if isinstance(asked, OwnSet):
+            split = self._split(data)
+            images = split.test if asked.part == "test" else split.validation
+            source = f"{asked.part} images of {data.name} ({data.variant})"
+            return EvaluationImages(images.images, images.labels, source)
         if isinstance(asked, OodSet):
             size = facts_of(data).image_size
             return _once(self._ood, (asked, size), lambda: self._open_ood(asked, size))
@@ -48,7 +54,7 @@ class EvaluationSets:
     def _open_family(self, asked: CorruptedSet, data: DataSpec) -> Corruptions:
         family = asked.family
         if family == LOCAL:
-            test = self._test(data).first(asked.images)
+            test = self._split(data).test.first(asked.images)
             return LocalCorruptions(data.name, data.variant, test, self._root)
         release = find_release(family)
         if release is None:

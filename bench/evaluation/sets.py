@@ -8,7 +8,7 @@ that is added to a finished store later is evaluated without training. What chan
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -26,6 +26,27 @@ FOLDER_IMAGES = 10_000
 # The set of images in distribution, with which others are compared.
 TEST = "test"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class OwnSet:
+    """The images that a run's own data set holds for testing it, or for choosing its epochs."""
+
+    part: Literal["test", "validation"]
+
+    @property
+    def name(self) -> str:
+        """Return "test" or "validation"."""
+        return self.part
+
+    def count(self, data: DataSpec) -> int:
+        """Return how many images there are, for runs on `data`."""
+        return data.test_images if self.part == "test" else data.validation_images
+
+
+def own_sets(data: DataSpec) -> tuple[OwnSet, ...]:
+    """Return the sets on which every ticket is evaluated, whatever its grid asks for."""
+    return (OwnSet("test"), OwnSet("validation")) if data.validation_images else (OwnSet("test"),)
 
 
 @dataclass(frozen=True)
@@ -99,7 +120,7 @@ class AttackSet:
 
 
 # Of a run's tickets, each by itself; attacks are made on an ensemble as a whole, and so belong to a cell's replicate.
-TicketSet = CorruptedSet | OodSet
+TicketSet = OwnSet | CorruptedSet | OodSet
 
 
 def _size(images: int | None) -> str:

@@ -1,12 +1,12 @@
 """From cells to the distinct runs behind them: order, status, cost, selection, and how a plan is shown."""
 
-from bench.plan.evaluations import ensembles_of
 from bench.plan.images import variants_of
 from bench.plan.make import find_scale, make_plan
 from bench.plan.records import CellPlan, EnsemblePlan, Plan, RunPlan
 from bench.plan.selection import select
 from bench.plan.several import Together, print_several, several_to_json
 from bench.plan.show import print_plan, to_json
+from bench.plan.work import work_of
 
 __all__ = [
     "CellPlan",
@@ -14,7 +14,6 @@ __all__ = [
     "Plan",
     "RunPlan",
     "Together",
-    "ensembles_of",
     "find_scale",
     "make_plan",
     "print_plan",
@@ -23,4 +22,5 @@ __all__ = [
     "several_to_json",
     "to_json",
     "variants_of",
+    "work_of",
 ]

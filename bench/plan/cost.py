@@ -20,6 +20,7 @@ from bench.models.layers import ImageKey, ModelKey, cached_layers
 from bench.sparsity.distribution import DISTRIBUTIONS
 from bench.spec.phases import Densify, GlobalExploration, GradualPruning, Inherit, Prune
 from bench.spec.run import DataSpec, ModelSpec, RunSpec, Topology
+from bench.store.folders import Throughput
 
 PASSES_A_STEP = 3
 # How the weights that global magnitude leaves divide over the layers is known only when the parent is trained. Planned
@@ -149,14 +150,14 @@ class Speeds:
     tflops        the rate to assume; None: ASSUMED_TFLOPS
     """
 
-    def __init__(self, throughputs: Iterable[Mapping[str, Any]], device: str | None, tflops: float | None) -> None:
+    def __init__(self, throughputs: Iterable[Throughput], device: str | None, tflops: float | None) -> None:
         self._devices = ("cuda", "cpu") if device is None else (device,)
         self._tflops = ASSUMED_TFLOPS[self._devices[-1]] if tflops is None else tflops
         measured = defaultdict(list)
-        for record in throughputs:
-            measured[_key(record["device"], record["model"], record["execution"])].append(record)
+        for speed in throughputs:
+            measured[_key(speed.device, speed.model, speed.execution)].append(speed)
         self._measured = {
-            key: (median(float(record["images_per_second"]) for record in found), str(found[-1]["device_name"]))
+            key: (median(speed.images_per_second for speed in found), found[-1].device_name)
             for key, found in measured.items()
         }
 

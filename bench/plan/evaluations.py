@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from bench.data.catalog import facts_of
 from bench.errors import UserError
-from bench.evaluation.sets import AttackSet, Evaluations, TicketSet
+from bench.evaluation.sets import AttackSet, Evaluations, OwnSet, TicketSet, own_sets
 from bench.models.catalog import inputs_per_image, passes_per_image
 from bench.plan.cost import PASSES_A_STEP
 from bench.plan.records import CellPlan, EnsemblePlan, Plan, RunPlan
 from bench.spec.run import DataSpec
 from bench.store.folders import Store
-from bench.store.logits import MOST_FLOAT32, Ensemble, Evaluated, evaluated_ensemble
+from bench.store.logits import MOST_FLOAT32, Ensemble, StoredLogits, ensemble_logits
 
 
 def check_evaluations(evaluations: Evaluations, cells: Sequence[CellPlan], where: str) -> None:
@@ -24,17 +24,20 @@ def check_evaluations(evaluations: Evaluations, cells: Sequence[CellPlan], where
 
 
 def evaluated_runs(
-    runs: Sequence[RunPlan], cells: Sequence[CellPlan], evaluations: Evaluations, store: Store | None
+    runs: Sequence[RunPlan], cells: Sequence[CellPlan], evaluations: Evaluations | None, store: Store | None
 ) -> tuple[RunPlan, ...]:
     """Return the runs with the sets of each, and how many of them are there; a mere parent of other runs has none."""
     own = {run for cell in cells for replicate in cell.runs for run in replicate}
-    sets = {_key(cell.data): evaluations.ticket_sets(cell.data) for cell in cells}
+    sets = {
+        _key(cell.data): (*own_sets(cell.data), *(evaluations.ticket_sets(cell.data) if evaluations else ()))
+        for cell in cells
+    }
     result = []
     for run in runs:
         asked = sets[_key(run.like.data)] if run.id in own else ()
         count = 0
         if asked and run.status == "done" and store is not None:
-            count = _found(asked, Evaluated.of_run(store.run(run.id)))
+            count = _found(asked, StoredLogits.of_run(store.run(run.id)))
         result.append(replace(run, evaluations=asked, evaluated=count))
     return tuple(result)
 
@@ -53,7 +56,7 @@ def attacked_ensembles(
     for ensemble, using in users.items():
         asked = sets[_key(using[0].data)]
         done = store is not None and all(runs[run].status == "done" for run in ensemble.runs)
-        count = _found(asked, evaluated_ensemble(store, ensemble)) if done and store else 0
+        count = _found(asked, ensemble_logits(store, ensemble)) if done and store else 0
         specs = tuple(runs[run].spec for run in ensemble.runs)
         result.append(EnsemblePlan(ensemble, specs, asked, count, tuple(cell.name for cell in using)))
     return tuple(result)
@@ -97,8 +100,9 @@ def evaluation_bytes(plan: Plan) -> float:
     for run in plan.runs:
         spec = run.like
         classes = facts_of(spec.data).classes
-        images = sum(one.count(spec.data) for one in run.evaluations)
-        size += images * spec.tickets * spec.model.members * classes * (4 if classes <= MOST_FLOAT32 else 2)
+        for asked in run.evaluations:
+            width = 4 if classes <= MOST_FLOAT32 or isinstance(asked, OwnSet) else 2
+            size += asked.count(spec.data) * spec.tickets * spec.model.members * classes * width
     for one in plan.ensembles:
         data, members = one.specs[0].data, one.ensemble.members
         images = sum(asked.count(data) for asked in one.evaluations)
@@ -116,11 +120,11 @@ def ensembles_of(plan: Plan, runs: Iterable[RunPlan]) -> tuple[EnsemblePlan, ...
     return tuple(one for one in plan.ensembles if ids.issuperset(one.ensemble.runs))
 
 
-def _found(sets: Sequence[TicketSet | AttackSet], evaluated: Evaluated) -> int:
-    """Return how many of the sets are there; none where the receipts were altered, which `run` says."""
+def _found(sets: Sequence[TicketSet | AttackSet], stored: StoredLogits) -> int:
+    """Return how many of the sets are made; none where their records were altered, which `run` says."""
     names = [one.name for one in sets]
     try:
-        return len(names) - len(evaluated.missing(names))
+        return len(names) - len(stored.missing(names))
     except UserError:
         return 0
 

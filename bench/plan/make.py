@@ -10,11 +10,12 @@ from bench.errors import UserError, did_you_mean
 from bench.grid import Cell, Grid, Scale, scaled_cells
 from bench.plan.cost import Hours, Speeds, parameters_ratio, prediction_ratio, reference_flops, training_flops
 from bench.plan.evaluations import attacked_ensembles, check_evaluations, evaluated_runs
-from bench.plan.records import CellPlan, Plan, RunPlan, Status, method_of
+from bench.plan.records import CellPlan, Plan, RunPlan, method_of
 from bench.recipes.fixed import step_decay
 from bench.recipes.setting import Setting
 from bench.spec.run import RunSpec, identities
 from bench.store.folders import Store
+from bench.work.readiness import MAY_START, StoreView
 
 
 def make_plan(
@@ -59,15 +60,12 @@ def make_plan(
 
 def _with_evaluations(plan: Plan, grid: Grid, scale: Scale, store: Store | None) -> Plan:
     evaluations, where = grid.evaluations, "evaluations"
-    if evaluations is None:
-        return plan
-    if scale.evaluations is not None:
+    if evaluations is not None and scale.evaluations is not None:
         evaluations, where = scale.evaluations, f"scales.{plan.scale}.evaluations"
-    check_evaluations(evaluations, plan.cells, f"{grid.path}: {where}")
-    runs, ensembles = plan.runs, plan.ensembles
-    if evaluations.of_tickets:
-        runs = evaluated_runs(runs, plan.cells, evaluations, store)
-    if evaluations.of_ensembles:
+    if evaluations is not None:
+        check_evaluations(evaluations, plan.cells, f"{grid.path}: {where}")
+    runs, ensembles = evaluated_runs(plan.runs, plan.cells, evaluations, store), plan.ensembles
+    if evaluations is not None and evaluations.of_ensembles:
         ensembles = attacked_ensembles({run.id: run for run in runs}, plan.cells, evaluations, store)
     return replace(plan, runs=runs, ensembles=ensembles)
 
@@ -101,10 +99,9 @@ class _Runs:
     """The distinct runs of a plan as cells ask for them."""
 
     def __init__(self, store: Store | None, speeds: Speeds, references: "_References") -> None:
-        self._store, self._speeds, self._references = store, speeds, references
+        self._view = StoreView(store) if store else None
+        self._speeds, self._references = speeds, references
         self._users: defaultdict[str, list[str]] = defaultdict(list)
-        folder = store.root / "runs" if store else None
-        self._present = {path.name for path in folder.iterdir()} if folder and folder.is_dir() else set()
         self._costs: dict[int, tuple[float, float, Hours]] = {}
 
     def use(self, cell: str, runs: Sequence[_Asked]) -> None:
@@ -136,17 +133,15 @@ class _Runs:
                 self._speeds.estimate(run.like),
             )
         flops, ratio, hours = cost
-        status, reason = (self._status(run) if run.id in self._present else "missing"), ""
         parent = planned[run.parent.id] if run.parent else None
-        if parent is not None and status == "missing" and parent.status in ("failed", "damaged"):
-            status, reason = "blocked", (self._store.blocked_by(run.like) or "") if self._store else ""
+        readiness = self._view.run(_spec(run)) if self._view else MAY_START
         return RunPlan(
             id=run.id,
             seed=run.seed,
             like=run.like,
             parent=parent.id if parent else None,
-            status=status,
-            reason=reason,
+            status=readiness.state,
+            reason=readiness.reason,
             train_flops=flops,
             train_flops_ratio=ratio,
             hours=hours.hours,
@@ -155,10 +150,9 @@ class _Runs:
             cells=tuple(self._users[run.id]),
         )
 
-    def _status(self, run: _Asked) -> Status:
-        if self._store is None:
-            return "missing"
-        return self._store.status(run.like) if run.parent else self._store.run(run.id).status()
+
+def _spec(run: _Asked) -> RunSpec:
+    return run.like if run.parent else run.like.model_copy(update={"seed": run.seed})
 
 
 def _row(cell: Cell, runs: Sequence[Sequence[_Asked]], planned: Mapping[str, RunPlan]) -> CellPlan:

@@ -6,11 +6,8 @@ from typing import Literal
 
 from bench.evaluation.sets import AttackSet, TicketSet
 from bench.spec.run import DataSpec, ModelSpec, RunSpec
-from bench.store.folders import Status as RunStatus
 from bench.store.logits import Ensemble
-
-# Of a plan: blocked is what waits for a parent that failed or was damaged.
-Status = RunStatus | Literal["blocked"]
+from bench.work.readiness import State
 
 
 def method_of(method: str, model: ModelSpec) -> str:
@@ -57,15 +54,15 @@ class RunPlan:
     """A run to train once for all the cells that ask for it; hours are of the whole run, done or not.
 
     parent    id of the run it starts from, None of most
-    reason    why it is blocked; empty unless it is
-    evaluations, evaluated   sets that its tickets are evaluated on besides the test images, and how many are there
+    status    what bench.work.readiness says of training it; reason says why it may not start
+    evaluations, evaluated   sets that its tickets are evaluated on, and how many of them are made
     """
 
     id: str
     seed: int
     like: RunSpec
     parent: str | None
-    status: Status
+    status: State
     reason: str
     train_flops: float
     train_flops_ratio: float

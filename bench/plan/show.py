@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # More rows than this help nobody on a screen; --json has them all.
 MOST_CELLS = 60
 MOST_RUNS = 20
-STATUSES = ("done", "running", "failed", "damaged", "blocked", "missing")
+STATUSES = ("done", "running", "failed", "damaged", "blocked", "waiting", "missing")
 
 
 def to_json(plan: Plan) -> str:

@@ -12,18 +12,27 @@ from typing import Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from bench.errors import UserError
-from bench.spec.record import Record
 from bench.spec.run import MASK_PREFIX, RunSpec
 from bench.store.files import atomic_path, read_json, sha256_of, write_json, write_text
 from bench.store.lock import is_live
+from bench.store.records import (
+    EpochRecord,
+    EvaluationRecord,
+    Failure,
+    Provenance,
+    Result,
+    Session,
+    StoredFile,
+    read_record,
+)
 
+# What training leaves of a run; whether it may start is more than that (bench.work.readiness).
 Status = Literal["done", "running", "failed", "damaged", "missing"]
 Array = np.ndarray[Any, np.dtype[Any]]
-
-THROUGHPUT = ("model", "execution", "device", "device_name", "images_per_second")
+RESULT_SCHEMA: Literal[2] = 2
 
 
 @dataclass(frozen=True)
@@ -38,22 +47,21 @@ class DataRecord:
 _DATA_RECORDS = TypeAdapter(dict[str, DataRecord])
 
 
-class _File(Record):
-    bytes: int
-    sha256: str
+@dataclass(frozen=True)
+class Throughput:
+    """The measured training speed of a finished run, for estimates of hours."""
+
+    model: Mapping[str, Any]
+    execution: Mapping[str, Any]
+    device: str
+    device_name: str
+    images_per_second: float
 
 
-class _Result(BaseModel):
-    """The part of result.json on which the store itself relies."""
-
-    status: Literal["done"]
-    files: dict[str, _File] = Field(min_length=1)
-
-
-def _differs(file: Path, recorded: Mapping[str, Any], *, deep: bool) -> bool:
-    if not file.is_file() or file.stat().st_size != recorded["bytes"]:
+def _differs(file: Path, recorded: StoredFile, *, deep: bool) -> bool:
+    if not file.is_file() or file.stat().st_size != recorded.bytes:
         return True
-    return deep and sha256_of(file) != recorded["sha256"]
+    return deep and sha256_of(file) != recorded.sha256
 
 
 class RunFolder:
@@ -73,70 +81,82 @@ class RunFolder:
         return "failed" if (self.path / "error.json").exists() else "missing"
 
     def damaged_files(self, *, deep: bool) -> list[Path]:
-        """Return the files of a finished run that are gone or differ from result.json; `deep` compares SHA-256 too."""
+        """Return the files of a finished run that are gone or differ from result.json; `deep` compares SHA-256 too.
+
+        Logits are not among them: they have records of their own, and are made again without training.
+        """
         try:
-            files = self.result()["files"]
+            files = self.result().files
         except UserError:
             return [self.path / "result.json"]
-        return [self.path / name for name, recorded in files.items() if _differs(self.path / name, recorded, deep=deep)]
+        training = {name: file for name, file in files.items() if not name.startswith("logits/")}
+        return [self.path / name for name, file in training.items() if _differs(self.path / name, file, deep=deep)]
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> Result:
         """Return result.json; UserError if the run is not done, or the file was altered into something else."""
         path = self.path / "result.json"
         if not path.exists():
             raise UserError(f"{path}: missing, so the run is not done; `bench run` continues it")
-        content = read_json(path)
-        try:
-            _Result.model_validate(content)
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"]
-            raise UserError(f"{path}: not the result of a finished run ({reason}); it was altered") from None
-        return dict(content)
+        return read_record(Result, path, "the result of a finished run")
 
-    def error(self) -> dict[str, Any] | None:
-        """Return error.json of a failed run: type, message, traceback tail, host, attempt."""
+    def error(self) -> Failure | None:
+        """Return how training failed last, None if it did not."""
         path = self.path / "error.json"
         if not path.exists():
             return None
         try:
-            content = read_json(path)
+            return read_record(Failure, path, "the record of a failed run")
         except UserError as damage:
-            content = str(damage)
-        return content if isinstance(content, dict) else {"type": "unknown", "message": f"{path} was altered"}
+            return Failure(type="unknown", message=str(damage))
 
-    def history(self) -> list[dict[str, Any]]:
-        """Return the epochs so far, oldest first; a last line cut short by a kill is left out."""
+    def history(self) -> list[EpochRecord]:
+        """Return the epochs so far, oldest first; a last line cut short by a kill is left out.
+
+        UserError for a line that is no epoch.
+        """
         path = self.path / "history.jsonl"
         if not path.exists():
             return []
         epochs = []
-        for line in path.read_text(encoding="utf-8").split("\n"):
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
             try:
-                epochs.append(json.loads(line))
+                json.loads(line)
             except json.JSONDecodeError:
                 break
+            try:
+                epochs.append(EpochRecord.model_validate_json(line))
+            except ValidationError as error:
+                reason = error.errors()[0]
+                at = ".".join(map(str, reason["loc"]))
+                raise UserError(f"{path}: line {number}: {at}: {reason['msg']}; it was altered") from None
         return epochs
 
-    def spec(self) -> RunSpec:
-        """Return the spec the run was made from."""
-        return RunSpec.model_validate_json(json.dumps(yaml.safe_load((self.path / "spec.yaml").read_text("utf-8"))))
+    def sessions(self) -> tuple[Session, ...]:
+        """Return the sessions of work on the run; UserError if provenance.json was altered."""
+        path = self.path / "provenance.json"
+        return read_record(Provenance, path, "the provenance of a run").sessions if path.exists() else ()
 
-    def logits(self, evaluation_set: str) -> tuple[Array, Array]:
-        """Return logits float32 [members, images, classes] and labels int64 [images] of a finished run.
+    def recorded_logits(self) -> dict[str, EvaluationRecord]:
+        """Return records of test and validation logits that a result of schema 1 lists among its files."""
+        result = self.result()
+        tickets = {name: file.sha256 for name, file in result.files.items() if name.startswith("tickets/")}
+        return {
+            Path(name).stem: EvaluationRecord(bytes=file.bytes, sha256=file.sha256, tickets=tickets)
+            for name, file in result.files.items()
+            if name.startswith("logits/")
+        }
+
+    def ticket(self, index: int) -> dict[str, Array]:
+        """Return all tensors of ticket `index` of a finished run, masks under "mask/<parameter>".
 
         UserError that names the file if it is missing or its SHA-256 is not the recorded one.
         """
-        tensors = self._verified(f"logits/{evaluation_set}.safetensors")
-        return tensors["logits"].astype(np.float32, copy=False), tensors["labels"].astype(np.int64, copy=False)
-
-    def ticket(self, index: int) -> dict[str, Array]:
-        """Return all tensors of ticket `index` of a finished run, masks under "mask/<parameter>"; errors as logits."""
         return self.weights("tickets", index)
 
     def weights(self, kind: Literal["tickets", "kept"], index: int) -> dict[str, Array]:
-        """Return all tensors of a ticket, or of the weights kept early, of a finished run; errors as logits."""
+        """Return all tensors of a ticket, or of a rewind checkpoint, of a finished run; errors as ticket."""
         return self._verified(str(self.tensor_file(kind, index).relative_to(self.path)))
 
     def tensor_file(self, kind: Literal["tickets", "kept"], index: int) -> Path:
@@ -155,10 +175,10 @@ class RunFolder:
     def _verified(self, name: str) -> dict[str, Array]:
         from safetensors.numpy import load
 
-        recorded = self.result()["files"].get(name)
+        recorded = self.result().files.get(name)
         file = self.path / name
         if recorded is None or not file.is_file():
-            raise UserError(f"{file}: missing from the store; train or evaluate the run again with `bench run --retry`")
+            raise UserError(f"{file}: missing from the store; train the run again with `bench run --retry`")
         if _differs(file, recorded, deep=True):
             raise UserError(
                 f"{file}: its SHA-256 is not the one in result.json, so it was truncated or altered; restore it, or "
@@ -177,12 +197,20 @@ class RunFolder:
 
     def write_history(self, epochs: Sequence[Mapping[str, Any]]) -> None:
         """Replace the history, as a resumed run does with what its checkpoint knows."""
-        write_text(self.path / "history.jsonl", "".join(json.dumps(epoch) + "\n" for epoch in epochs))
+        write_text(self.path / "history.jsonl", "".join(map(_history_line, epochs)))
 
     def append_history(self, epoch: Mapping[str, Any]) -> None:
         """Add one epoch."""
         with (self.path / "history.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(epoch) + "\n")
+            stream.write(_history_line(epoch))
+
+    def write_provenance(self, sessions: Sequence[Session]) -> None:
+        """Write the sessions of work on the run, oldest first."""
+        write_json(self.path / "provenance.json", Provenance(sessions=tuple(sessions)).model_dump(mode="json"))
+
+    def write_failure(self, failure: Failure) -> None:
+        """Write how training failed."""
+        write_json(self.path / "error.json", failure.model_dump(mode="json"))
 
     def write_ticket(self, index: int, tensors: Mapping[str, Array], metadata: Mapping[str, object]) -> str:
         """Write weights (and masks, under "mask/<parameter>") of a ticket; metadata go into the header as JSON.
@@ -200,22 +228,19 @@ class RunFolder:
         self._write_tensors(file, tensors, None)
         return sha256_of(file)
 
-    def write_logits(self, evaluation_set: str, logits: Array, labels: Array) -> None:
-        """Write logits [members, images, classes], members of a ticket side by side, and labels [images]."""
-        file = self.path / "logits" / f"{evaluation_set}.safetensors"
-        self._write_tensors(file, {"logits": logits, "labels": labels}, None)
+    def finish(self, **facts: Any) -> None:
+        """Write result.json with the checksums of everything else, then remove what only an unfinished run needs.
 
-    def finish(self, result: Mapping[str, Any]) -> None:
-        """Write result.json with the checksums of everything else, then remove what only an unfinished run needs."""
+        facts   the fields of bench.store.records.Result, but for the schema, the status and the files
+        """
         names = ["spec.yaml", "provenance.json", "history.jsonl"]
         for kind in ("tickets", "kept"):
             names += [str(file.relative_to(self.path)) for file in self.tensors(kind)]
-        # Of the logits only the run's own: other sets come and go, each with a receipt (bench.store.logits).
-        names += [str(file.relative_to(self.path)) for file in sorted((self.path / "logits").glob("*.safetensors"))]
-        files = {n: {"bytes": (self.path / n).stat().st_size, "sha256": sha256_of(self.path / n)} for n in names}
-        write_json(self.path / "result.json", {"status": "done", **result, "files": files})
-        (self.path / "error.json").unlink(missing_ok=True)
-        (self.path / "checkpoint.pt").unlink(missing_ok=True)
+        files = {n: StoredFile(bytes=(self.path / n).stat().st_size, sha256=sha256_of(self.path / n)) for n in names}
+        result = Result(schema_version=RESULT_SCHEMA, status="done", **facts, files=files)
+        write_json(self.path / "result.json", result.model_dump(mode="json"))
+        for name in ("error.json", "checkpoint.pt"):
+            (self.path / name).unlink(missing_ok=True)
 
     @staticmethod
     def _write_tensors(file: Path, tensors: Mapping[str, Array], metadata: dict[str, str] | None) -> None:
@@ -235,26 +260,6 @@ class Store:
         """Return the folder of a run, which need not exist yet."""
         return RunFolder(self.root / "runs" / run_id)
 
-    def blocked_by(self, spec: RunSpec) -> str | None:
-        """Return why a run can not start from its parent now, None if it can, has no parent, or has started already."""
-        begun = any((self.run(spec.run_id).path / name).exists() for name in ("checkpoint.pt", "result.json"))
-        if spec.parent is None or begun:
-            return None
-        parent = spec.parent.run_id
-        folder = self.run(parent)
-        match folder.status():
-            case "done":
-                return None
-            case "running":
-                return f"its parent {parent} is being trained by another process"
-            case "failed":
-                error = folder.error() or {}
-                return f"its parent {parent} failed ({error.get('type')}: {error.get('message')})"
-            case "damaged":
-                return f"its parent {parent} is damaged"
-            case _:
-                return f"its parent {parent} is not trained yet"
-
     def status(self, spec: RunSpec) -> Status:
         """Return the state of a run; one made from weights that its parent no longer has is damaged."""
         status = self.run(spec.run_id).status()
@@ -265,11 +270,11 @@ class Store:
         if spec.parent is None:
             return False
         try:
-            taken = self.run(spec.run_id).result().get("inherited") or {}
-            there = self.run(spec.parent.run_id).result()["files"]
+            taken = self.run(spec.run_id).result().inherited
+            present = self.run(spec.parent.run_id).result().files
         except UserError:  # one of them is not done, which their states say
             return False
-        return any(there.get(name, {}).get("sha256") != checksum for name, checksum in taken.items())
+        return any(name not in present or present[name].sha256 != checksum for name, checksum in taken.items())
 
     def data_records(self) -> dict[str, DataRecord]:
         """Return which images this store's runs saw, by data set: a store never mixes two variants of one."""
@@ -298,19 +303,25 @@ class Store:
             everything = {key: asdict(value) for key, value in {**records, name: record}.items()}
             write_json(self.root / "data.json", everything)
 
-    def throughputs(self) -> list[dict[str, Any]]:
-        """Return model, execution, device and images_per_second of every finished run, for estimates of hours."""
+    def throughputs(self) -> list[Throughput]:
+        """Return the measured speed of every finished run that one process trained."""
         measured = []
         for path in sorted(self.root.glob("runs/*/result.json")):
             try:
                 result = RunFolder(path.parent).result()
-                if result.get("processes", 1) > 1:
-                    continue  # hours are those of a process alone
-                float(result["images_per_second"])
-                measured.append({key: result[key] for key in THROUGHPUT})
-            except (UserError, KeyError, TypeError, ValueError):  # status() says what is wrong with it
+            except UserError:  # status() says what is wrong with it
                 continue
+            if result.processes == 1:
+                model, execution = result.model.model_dump(), result.execution.model_dump()
+                speed = result.images_per_second
+                measured.append(Throughput(model, execution, result.device, result.device_name, speed))
         return measured
+
+
+def _history_line(epoch: Mapping[str, Any]) -> str:
+    """Return an epoch as a line; ValidationError for what is no epoch, which only a bug writes."""
+    record = EpochRecord.model_validate_json(json.dumps(epoch))
+    return json.dumps(record.model_dump(mode="json")) + "\n"
 
 
 def samples_file(store: Store, dataset: str, family: str) -> Path:

@@ -1,9 +1,8 @@
-"""Logits on the sets that were asked for besides a run's own: part of the store (README, "The store").
+"""Logits on evaluation sets, those of the test and validation images among them: the one door through which they go.
 
 A folder of results, of a run or of an ensemble, holds logits/<set>.safetensors for each set, and evaluations.json with
-a receipt for each: size and checksum of the file, checksums of the tickets it was made with, which images they saw. A
-set without a receipt does not exist; one whose tickets were made again since is out of date. Both are made by the next
-call.
+a record for each: size and checksum of the file, checksums of the tickets it was made with, which images they saw. A
+set without a record does not exist; one whose tickets were made again since is out of date. `bench run` makes both.
 """
 
 import hashlib
@@ -14,73 +13,55 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field, TypeAdapter, ValidationError
 
 from bench.errors import UserError
-from bench.spec.record import Record
 from bench.store.files import atomic_path, read_json, sha256_of, write_json
 from bench.store.folders import Array, RunFolder, Store
+from bench.store.records import EVALUATIONS, EvaluationRecord, parsed
 
-RECEIPTS = "evaluations.json"
-# Above so many classes logits are stored in half precision: those of CIFAR-100-C and ImageNet-C fill disks.
+RECORDS = "evaluations.json"
+# Above so many classes logits of evaluation sets are stored in half precision: those of ImageNet-C fill disks.
 MOST_FLOAT32 = 50
 
 
-class Receipt(Record):
-    """What is known of a set: its file, the tickets by file name, the images in words, and the time it took.
-
-    forward_seconds   of the seconds, those spent in networks
-    """
-
-    bytes: int
-    sha256: str
-    tickets: dict[str, str]
-    images: str
-    count: int = Field(ge=1)
-    seconds: float
-    forward_seconds: float
-    device: str
-
-
-_RECEIPTS = TypeAdapter(dict[str, Receipt])
-
-
-class Evaluated:
+class StoredLogits:
     """The evaluation sets in one folder; `made_with` are the checksums of the tickets as they are now."""
 
-    def __init__(self, path: Path, made_with: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: Path, made_with: Mapping[str, str], recorded: Mapping[str, EvaluationRecord] | None = None
+    ) -> None:
         self.path = path
         self._made_with = dict(made_with)
-        self._known: dict[str, Receipt] | None = None
+        self._recorded = dict(recorded or {})
+        self._known: dict[str, EvaluationRecord] | None = None
 
     @classmethod
-    def of_run(cls, folder: RunFolder) -> "Evaluated":
+    def of_run(cls, folder: RunFolder) -> "StoredLogits":
         """Return the sets of a finished run; UserError if it is not done."""
-        return cls(folder.path, ticket_checksums(folder))
+        return cls(folder.path, ticket_checksums(folder), folder.recorded_logits())
 
-    def receipts(self) -> dict[str, Receipt]:
-        """Return the receipt of each set by name; UserError if the file was altered."""
+    def records(self) -> dict[str, EvaluationRecord]:
+        """Return the record of each set by name; UserError if the file was altered."""
         if self._known is None:
-            path = self.path / RECEIPTS
-            try:
-                self._known = _RECEIPTS.validate_python(read_json(path)) if path.exists() else {}
-            except ValidationError as error:
-                reason = error.errors()[0]["msg"]
-                raise UserError(
-                    f"{path}: not receipts of evaluations ({reason}); it was altered: delete it, and `bench run` makes "
-                    "its sets again"
-                ) from None
+            path = self.path / RECORDS
+            known = {}
+            if path.exists():
+                try:
+                    known = parsed(EVALUATIONS, read_json(path), path, "records of evaluations")
+                except UserError as damage:
+                    raise UserError(f"{damage}: delete it, and `bench run` makes its sets again") from None
+            self._known = {**self._recorded, **known}
         return self._known
 
     def has(self, name: str, *, deep: bool = False) -> bool:
         """Whether a set is there, whole (`deep`: by its SHA-256 too) and made with the tickets of now."""
-        receipt = self.receipts().get(name)
-        if receipt is None or receipt.tickets != self._made_with:
+        record = self.records().get(name)
+        if record is None or record.tickets != self._made_with:
             return False
         file = self._file(name)
-        if not file.is_file() or file.stat().st_size != receipt.bytes:
+        if not file.is_file() or file.stat().st_size != record.bytes:
             return False
-        return not deep or sha256_of(file) == receipt.sha256
+        return not deep or sha256_of(file) == record.sha256
 
     def missing(self, names: Iterable[str], *, deep: bool = False) -> list[str]:
         """Return the sets that are still to make, in their order."""
@@ -94,32 +75,45 @@ class Evaluated:
         from safetensors.numpy import load
 
         file = self._file(name)
-        receipt = self.receipts().get(name)
-        if receipt is None or receipt.tickets != self._made_with:
+        record = self.records().get(name)
+        if record is None or record.tickets != self._made_with:
             raise UserError(f"{file}: missing from the store, or made with other tickets; `bench run` makes it")
         content = file.read_bytes() if file.is_file() else b""
-        if hashlib.sha256(content).hexdigest() != receipt.sha256:
+        if hashlib.sha256(content).hexdigest() != record.sha256:
             raise UserError(
                 f"{file}: gone, truncated or altered; restore it, or make it again with `bench run --retry`"
             )
         tensors = load(content)
         return tensors["logits"].astype(np.float32, copy=False), tensors["labels"].astype(np.int64, copy=False)
 
-    def write(self, name: str, logits: Array, labels: Array, **facts: Any) -> None:
-        """Write a set, then its receipt with these `facts`; only while holding the folder's lock."""
+    def write(self, name: str, logits: Array, labels: Array, *, half: bool = True, **facts: Any) -> None:
+        """Write a set, then its record with these `facts`; only while holding the folder's lock.
+
+        half   store logits of many classes in half precision
+        """
         from safetensors.numpy import save_file
 
         file = self._file(name)
-        kind = np.float16 if logits.shape[-1] > MOST_FLOAT32 else np.float32
+        kind = np.float16 if half and logits.shape[-1] > MOST_FLOAT32 else np.float32
         with atomic_path(file) as temporary:
             save_file({"logits": np.ascontiguousarray(logits, kind), "labels": labels}, temporary)
-        receipt = Receipt(
+        record = EvaluationRecord(
             bytes=file.stat().st_size, sha256=sha256_of(file), tickets=self._made_with, count=len(labels), **facts
         )
         self._known = None  # what is on disk counts, whoever wrote it
-        known = {**self.receipts(), name: receipt}
-        write_json(self.path / RECEIPTS, {key: one.model_dump() for key, one in known.items()})
-        self._known = known
+        self._write_records({**self.records(), name: record})
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Remove sets, so that they are made again; only while holding the folder's lock."""
+        forgotten = set(names)
+        for name in forgotten:
+            self._file(name).unlink(missing_ok=True)
+        self._known = None
+        self._write_records({name: record for name, record in self.records().items() if name not in forgotten})
+
+    def _write_records(self, records: Mapping[str, EvaluationRecord]) -> None:
+        write_json(self.path / RECORDS, {name: record.model_dump(mode="json") for name, record in records.items()})
+        self._known = dict(records)
 
     def _file(self, name: str) -> Path:
         return self.path / "logits" / f"{name}.safetensors"
@@ -127,8 +121,8 @@ class Evaluated:
 
 def ticket_checksums(folder: RunFolder) -> dict[str, str]:
     """Return the SHA-256 of each ticket of a finished run by file name; UserError if it is not done."""
-    files: dict[str, dict[str, str]] = folder.result()["files"]
-    return {name: file["sha256"] for name, file in files.items() if name.startswith("tickets/")}
+    files = folder.result().files
+    return {name: file.sha256 for name, file in files.items() if name.startswith("tickets/")}
 
 
 @dataclass(frozen=True)
@@ -150,14 +144,14 @@ def ensemble_folder(store: Store, ensemble: Ensemble) -> Path:
     return store.root / "ensembles" / ensemble.id
 
 
-def evaluated_ensemble(store: Store, ensemble: Ensemble) -> Evaluated:
+def ensemble_logits(store: Store, ensemble: Ensemble) -> StoredLogits:
     """Return the sets of an ensemble; UserError if one of its runs is not done."""
     tickets = {
         f"{run}/{name}": checksum
         for run in ensemble.runs
         for name, checksum in ticket_checksums(store.run(run)).items()
     }
-    return Evaluated(ensemble_folder(store, ensemble), tickets)
+    return StoredLogits(ensemble_folder(store, ensemble), tickets)
 
 
 def describe_ensemble(store: Store, ensemble: Ensemble) -> None:

@@ -9,34 +9,35 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import Any
 
 import torch
+
+from bench.store.records import GitState, Session
 
 # Annotated here because torch leaves it untyped.
 CUDNN_VERSION: Callable[[], int | None] = torch.backends.cudnn.version
 PACKAGES = ("torch", "torchvision", "numpy", "safetensors", "pydantic")
 
 
-def session(device: torch.device, *, deterministic: bool, processes: int = 1) -> dict[str, Any]:
-    """Return a description of this process, of as many as train together; the runner adds how the session ended."""
-    return {
-        "started": now(),
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "processes": processes,
-        "job": _slurm_job(),
-        "command": sys.argv,
-        "git": _git(),
-        "python": platform.python_version(),
-        "versions": {name: distribution(name).version for name in PACKAGES},
-        "cuda": torch.version.cuda,
-        "cudnn": CUDNN_VERSION() if device.type == "cuda" else None,
-        "device": device.type,
-        "device_name": device_name(device),
-        "cpu_threads": torch.get_num_threads(),
-        "deterministic": deterministic,
-    }
+def session(device: torch.device, *, deterministic: bool, processes: int = 1) -> Session:
+    """Return a description of this process, which is one of so many that train together."""
+    return Session(
+        started=now(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        processes=processes,
+        job=_slurm_job(),
+        command=tuple(sys.argv),
+        git=_git(),
+        python=platform.python_version(),
+        versions={name: distribution(name).version for name in PACKAGES},
+        cuda=torch.version.cuda,
+        cudnn=CUDNN_VERSION() if device.type == "cuda" else None,
+        device=device.type,
+        device_name=device_name(device),
+        cpu_threads=torch.get_num_threads(),
+        deterministic=deterministic,
+    )
 
 
 def device_name(device: torch.device) -> str:
@@ -50,14 +51,14 @@ def now() -> str:
 
 
 def _slurm_job() -> str | None:
-    """Return the SLURM job that this process is part of, "123" or of an array "123_4"; None outside of one."""
+    """Return the job that this process is part of: "123", of an array "123_4", of a local site its pid; else None."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     if array is not None and task is not None:
         return f"{array}_{task}"
-    return os.environ.get("SLURM_JOB_ID")
+    return os.environ.get("SLURM_JOB_ID") or os.environ.get("SUBMITIT_LOCAL_JOB_ID")
 
 
-def _git() -> dict[str, Any] | None:
+def _git() -> GitState | None:
     """Return commit and dirtiness of the checkout this code runs from, None outside one."""
     here = Path(__file__).parent
 
@@ -65,6 +66,6 @@ def _git() -> dict[str, Any] | None:
         return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+        return GitState(commit=git("rev-parse", "HEAD"), dirty=bool(git("status", "--porcelain")))
     except (OSError, subprocess.CalledProcessError):
         return None

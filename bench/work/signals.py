@@ -8,6 +8,8 @@ from types import FrameType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+# SLURM sends one of these ahead of a time limit.
+AHEAD_OF_LIMIT = (signal.SIGUSR1, signal.SIGUSR2)
 # sysexits.h EX_TEMPFAIL: nothing is wrong, the same command continues.
 EXIT_INTERRUPTED = 75
 

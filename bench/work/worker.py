@@ -1,153 +1,237 @@
-"""A worker process of `run --parallel`: executes the runs that its parent hands it, one after another, and reports.
+"""The worker: takes the first work item that may start, until there is none. It is the only scheduler there is.
 
-The parent alone writes to the terminal, and alone decides when to stop: it says so over the pipe, or is gone.
+`bench run` is one worker, `--parallel N` is N of them, a SLURM submission is an array of identical ones. They agree
+through the store alone: its locks, results and records. An error ends its item and not the others; a signal ends the
+worker politely, with exit code 75.
 """
 
-import io
+import errno
 import logging
-import os
 import signal
-import sys
-import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
+import socket
+import time
+import traceback
+from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Literal, assert_never
 
 from bench.errors import UserError
-from bench.store.folders import Store
-from bench.work.signals import SIGNALS, StopRequest
+from bench.store.folders import RunFolder, Store
+from bench.store.lock import LockLostError, RunLockedError, holder
+from bench.store.records import Failure
+from bench.training.ranks import ALONE, RankFailedError, Ranks
+from bench.work import provenance
+from bench.work.context import Context
+from bench.work.evaluate import Evaluator
+from bench.work.items import AttackEnsemble, EvaluateRun, Item, TrainRun, Work
+from bench.work.options import Options
+from bench.work.readiness import StoreView
+from bench.work.signals import AHEAD_OF_LIMIT, EXIT_INTERRUPTED, InterruptedRunError, StopRequest
+from bench.work.train import BlockedRunError, train_run
 
-if TYPE_CHECKING:
-    from bench.work.runner import Outcome, Task
+log = logging.getLogger(__name__)
 
+TRACEBACK_LINES = 30
+# How long a worker that waits for others sleeps before it looks again.
+POLL_SECONDS = 2.0
+WAIT: Literal["wait"] = "wait"
 
-@dataclass(frozen=True)
-class Options:
-    """How a worker executes its runs: as Executor, with so many threads."""
-
-    data: Path | None
-    device: str
-    checkpoint_seconds: float
-    deterministic: bool
-    threads: int
-
-
-@dataclass(frozen=True)
-class Ready:
-    """Everything is imported, and the first run begins; to end a worker before costs nothing."""
-
-
-@dataclass(frozen=True)
-class Said:
-    """A log record; `epoch` is the history line it reports, if it does."""
-
-    level: int
-    text: str
-    epoch: Mapping[str, Any] | None = None
+# locked: another process has the item; blocked: what it needs is not done
+Outcome = Literal["done", "failed", "interrupted", "locked", "blocked"]
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How the run in progress ended; the worker waits for the next."""
+def run_worker(work: Work, store: Store, options: Options, ranks: Ranks = ALONE) -> int:
+    """Do all the work that may be done; return 75 after a signal, else 0, whatever is left.
 
-    outcome: "Outcome"
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A mistake of the user's that no run would get past; the worker ends."""
-
-    message: str
-
-
-Message = Ready | Said | Ended | Refused
-Send = Callable[[Message], None]
-
-
-def work(connection: Connection, store: Store, options: Options) -> None:
-    """Execute the tasks that come over the pipe until None comes, or the pipe ends with the parent.
-
-    Either one stops a run in progress as a signal does, with a checkpoint. To be started with its signals
-    blocked, so that none of them arrives before it is handled.
+    ranks   the processes that train each run together; 1 is returned when one of them fails
     """
-    os.environ["OMP_NUM_THREADS"] = str(options.threads)  # torch reads it when it is imported, below
-    send = _sender(connection)
-    sys.stderr = _Stderr(send)
-    logger = logging.getLogger("bench")
-    logger.addHandler(_Forwarder(send))
-    logger.setLevel(logging.DEBUG)
-    logger.propagate = False
     with StopRequest() as stop:
-        # Ctrl-C reaches every process of the terminal: the parent counts how often, and says what to do.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-
-        import torch
-
-        from bench.work.executor import Executor
-        from bench.work.runner import attempt
-
-        torch.set_num_threads(options.threads)
-        tasks: SimpleQueue[Task | None] = SimpleQueue()
-        threading.Thread(target=_listen, args=(connection, tasks, stop), daemon=True).start()
-        try:
-            executor = Executor(
-                store,
-                data=options.data,
-                device=options.device,
-                checkpoint_seconds=options.checkpoint_seconds,
-                deterministic=options.deterministic,
-                stop=stop,
+        code = Worker(work, Context.make(store, options, stop, ranks)).work()
+        if code == EXIT_INTERRUPTED and ranks.first:
+            log.warning(
+                "stopped by %s; the same command continues", stop.received.name if stop.received else "a signal"
             )
-            send(Ready())
-            while (task := tasks.get()) is not None:
-                send(Ended("interrupted" if stop.received else attempt(executor, task)))
-        except UserError as error:
-            send(Refused(str(error)))
+    return code
 
 
-def _listen(connection: Connection, tasks: "SimpleQueue[Task | None]", stop: StopRequest) -> None:
-    """Pass on what comes over the pipe; its end stops what is in progress."""
-    with suppress(EOFError, OSError):
-        while (task := connection.recv()) is not None:
-            tasks.put(task)
-    stop.received = stop.received or signal.SIGTERM
-    tasks.put(None)
+class Worker:
+    """Takes items one after another; all ranks of a group take the same, as rank 0 says.
+
+    leaves   whether to end, rather than wait, when all that is left is waiting for other live processes
+    """
+
+    def __init__(self, work: Work, context: Context, *, leaves: bool = False) -> None:
+        self._items = list(work.items())
+        self._work, self._context, self._leaves = work, context, leaves
+        self._evaluator = Evaluator(context)
+        self._tried: set[Item] = set()
+        self._heartbeats: dict[Path, object] = {}
+        self._runs = sum(isinstance(item, TrainRun) for item in self._items)
+
+    def work(self) -> int:
+        """Return 75 after a signal, 1 if the ranks lost each other, else 0: nothing is left that this worker may do."""
+        ranks = self._context.ranks
+        while not self._stopped():
+            items = ranks.from_first(self._next)
+            if not items:
+                break
+            if items == WAIT:
+                time.sleep(POLL_SECONDS)
+            elif self._take(items) == "failed" and ranks.size > 1:
+                return 1  # the group is no more
+        if self._context.stop.received is not None:
+            return EXIT_INTERRUPTED
+        if ranks.first:
+            self._evaluator.write_samples([run for run in self._work.runs if self._is_done(run.id)])
+        return 0
+
+    def _stopped(self) -> bool:
+        """Let every rank know of a signal that one of them got; of two signals, of that ahead of the time limit."""
+        stop = self._context.stop
+        limit, stopped = self._context.ranks.any(stop.received in AHEAD_OF_LIMIT, stop.received is not None)
+        if limit:
+            stop.received = signal.SIGUSR2
+        elif stopped:
+            stop.received = stop.received or signal.SIGTERM
+        return stopped
+
+    # -- choosing ------------------------------------------------------------------------------------------------------
+
+    def _next(self) -> Sequence[Item] | Literal["wait"]:
+        """Return the first item that may start, with those of the same folder that follow it; nothing at the end."""
+        view = StoreView(self._context.store)
+        left: list[Item] = []
+        first: Item | None = None
+        for place, item in enumerate(self._items):
+            readiness = view.may_start(item)
+            if readiness.state == "done":
+                continue
+            left.append(item)
+            if readiness.now and item not in self._tried:
+                first = item
+                left += self._items[place + 1 :]
+                break
+        self._items = left
+        if first is not None:
+            rest = takewhile(lambda item: _folder(item) == _folder(first), left[left.index(first) :])
+            # Ranks that only look on wait for one set at a time, not for so long that they give up.
+            batch = [item for item in rest if type(item) is type(first) and item not in self._tried]
+            return batch if self._context.ranks.size == 1 else batch[:1]
+        return WAIT if view.held and not (self._leaves and self._all_alive(view)) else ()
+
+    def _all_alive(self, view: StoreView) -> bool:
+        """Whether every process that holds a lock has shown a new heartbeat since it was first met.
+
+        The lock of a process that was killed on another node looks alive until its heartbeat is old.
+        """
+        beats = {folder: holder(folder / "lock").get("heartbeat") for folder in view.held}
+        for folder, beat in beats.items():
+            self._heartbeats.setdefault(folder, beat)
+        return all(self._heartbeats[folder] != beat for folder, beat in beats.items())
+
+    # -- doing ---------------------------------------------------------------------------------------------------------
+
+    def _take(self, items: Sequence[Item]) -> Outcome:
+        self._tried.update(items)
+        first = items[0]
+        try:
+            match first:
+                case TrainRun():
+                    return self._train(first)
+                case EvaluateRun(run):
+                    if self._context.ranks.first:
+                        sets = [item.asked for item in items if isinstance(item, EvaluateRun)]
+                        self._evaluator.evaluate_run(run, sets, f"{run.cell} {run.id[:8]}")
+                case AttackEnsemble(ensemble, specs):
+                    if self._context.ranks.first:
+                        attacks = [item.attack for item in items if isinstance(item, AttackEnsemble)]
+                        title = f"{ensemble.cell} {ensemble.ensemble.id[:8]}"
+                        self._evaluator.attack(ensemble, specs, attacks, title)
+                case _:
+                    assert_never(first)
+        except InterruptedRunError:
+            return "interrupted"
+        return "done"
+
+    def _train(self, item: TrainRun) -> Outcome:
+        """Train one run, record and return how it ended; UserError if no run could do better.
+
+        All ranks return the same, and the first that fails records why. Then their group is no more.
+        """
+        run, context, ranks = item.run, self._context, self._context.ranks
+        title = f"[{self._place(item)}/{self._runs}] {run.cell} {run.id[:8]}"
+        started = time.monotonic()
+        try:
+            train_run(run, context, title)
+            log.log(_level(ranks, logging.INFO), "%s: done in %.0f s", title, time.monotonic() - started)
+            return "done"
+        except InterruptedRunError:
+            log.log(_level(ranks), "%s: interrupted, checkpoint written", title)
+            return "interrupted"
+        except (RunLockedError, LockLostError) as locked:
+            log.log(_level(ranks), "%s: left to another process: %s", title, locked)
+            self._tried.discard(item)  # it may leave the run behind
+            return "locked"
+        except BlockedRunError as blocked:
+            log.log(_level(ranks), "%s: blocked, %s", title, blocked)
+            return "blocked"
+        except Exception as error:
+            first = not isinstance(error, RankFailedError) and ranks.claim_failure()
+            try:
+                if isinstance(error, UserError):
+                    raise
+                folder = context.store.run(run.id)
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise UserError(
+                        f"{folder.path}: the disk is full; free some space, then run the same command"
+                    ) from None
+                on = f" on rank {ranks.rank}" if ranks.size > 1 else ""
+                log.error("%s: failed%s: %s: %s", title, on, type(error).__name__, error)
+                if first:
+                    _record_failure(folder, error, ranks.rank if ranks.size > 1 else None)
+            finally:
+                ranks.abandon()
+            return "failed"
+
+    def _place(self, item: TrainRun) -> int:
+        """Return the place of a run among all runs of the plan, counted from 1."""
+        return 1 + [run.id for run in self._work.runs].index(item.run.id)
+
+    def _is_done(self, run: str) -> bool:
+        return self._context.store.run(run).status() == "done"
 
 
-def _sender(connection: Connection) -> Send:
-    """Return a function that sends whole messages from any thread, and none to a parent that is gone."""
-    lock = threading.Lock()
-
-    def send(message: Message) -> None:
-        with lock, suppress(OSError):
-            connection.send(message)
-
-    return send
-
-
-class _Forwarder(logging.Handler):
-    """Sends log records to the parent."""
-
-    def __init__(self, send: Send) -> None:
-        super().__init__()
-        self._send = send
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._send(Said(record.levelno, record.getMessage(), getattr(record, "epoch", None)))
+def _folder(item: Item) -> str:
+    match item:
+        case TrainRun(run) | EvaluateRun(run):
+            return run.id
+        case AttackEnsemble(ensemble):
+            return ensemble.ensemble.id
+        case _:
+            assert_never(item)
 
 
-class _Stderr(io.TextIOBase):
-    """What libraries print goes through the parent too, and they find no terminal to draw on."""
+def _record_failure(folder: RunFolder, error: Exception, rank: int | None) -> None:
+    try:
+        attempt = len(folder.sessions())
+    except UserError:
+        attempt = 0
+    failure = Failure(
+        type=type(error).__name__,
+        message=str(error),
+        traceback=tuple("".join(traceback.format_exception(error)).splitlines()[-TRACEBACK_LINES:]),
+        host=socket.gethostname(),
+        rank=rank,
+        attempt=max(attempt, 1),
+        time=provenance.now(),
+    )
+    try:
+        folder.write_failure(failure)
+    except OSError as unwritten:
+        raise UserError(f"{folder.path}: {unwritten.strerror}; the failure above could not be recorded") from None
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
 
-    def write(self, text: str) -> int:
-        if text.strip():
-            self._send(Said(logging.WARNING, text.rstrip()))
-        return len(text)
+def _level(ranks: Ranks, level: int = logging.WARNING) -> int:
+    """Return the level of what every rank would say, and rank 0 says for all."""
+    return level if ranks.first else logging.DEBUG

@@ -7,16 +7,17 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from bench.data.catalog import DATASETS
-from bench.evaluation.sets import CorruptedSet
+from bench.evaluation.sets import CorruptedSet, OwnSet
 from bench.models.catalog import NETWORKS
 from bench.plan import Plan
 from bench.plan.records import EnsemblePlan, RunPlan
 from bench.sparsity.distribution import DISTRIBUTIONS
 from bench.spec.run import MASK_PREFIX, McDropout, RunSpec
-from bench.store.files import atomic_path, write_json
+from bench.store.files import atomic_path
 from bench.store.folders import Store, samples_file
-from bench.store.logits import Evaluated, evaluated_ensemble
+from bench.store.logits import StoredLogits, ensemble_logits
 from bench.store.probe import encode
+from tests.store.runs import result_facts
 
 CLASSES = 10
 # How strongly a network of a method knows the right class: enough to tell cells apart.
@@ -91,7 +92,7 @@ def tickets_of(spec: RunSpec, history: list[dict]) -> list[dict]:
         epochs = [line for line in history if line["phase"] == phase.name]
         best = max(epochs, key=lambda line: line["validation_accuracy"])
         ticket = {key: best[key] for key in ("epoch", "phase", "validation_accuracy", "density")}
-        tickets.append({"index": index, **ticket, **layer_density(spec)})
+        tickets.append({"index": index, "sha256": "0" * 64, **ticket, **layer_density(spec)})
     return tickets
 
 
@@ -140,22 +141,17 @@ def write_run(
     members = [index * spec.model.members + own for index in kept for own in range(spec.model.members)]
     folder.write_spec(spec)
     folder.write_history(history)
-    write_json(folder.path / "provenance.json", {})
-    folder.write_logits("test", logits[members], labels)
-    if spec.data.validation_images:
-        held_out = noise_of("validation", spec.seed, len(logits), VALIDATION_IMAGES, 5.0)
-        folder.write_logits("validation", held_out[members], labels_of(VALIDATION_IMAGES))
+    folder.write_provenance(())
     for index in kept:
         folder.write_ticket(index, tensors_of(spec, index), {})
-    result = {
-        "tickets": [ticket for ticket in tickets_of(spec, history) if ticket["index"] in kept],
-        "images_per_second": 1000.0,
-        "device": "cpu",
-        "device_name": "none: synthetic",
-        "model": spec.model.model_dump(),
-        "execution": spec.execution.model_dump(),
-    }
-    folder.finish(result)
+    tickets = [ticket for ticket in tickets_of(spec, history) if ticket["index"] in kept]
+    facts = {"images_per_second": 1000.0, "device_name": "none: synthetic"}
+    folder.finish(**result_facts(tickets, run=spec.run_id, model=spec.model, execution=spec.execution, **facts))
+    stored = StoredLogits.of_run(folder)
+    stored.write("test", logits[members], labels, half=False, images="test images")
+    if spec.data.validation_images:
+        held_out = noise_of("validation", spec.seed, len(logits), VALIDATION_IMAGES, 5.0)
+        stored.write("validation", held_out[members], labels_of(VALIDATION_IMAGES), half=False, images="validation")
 
 
 def members_of(spec: RunSpec) -> int:
@@ -186,13 +182,13 @@ def evaluate(store: Store, plan: Plan, *, images: int = 60, leave_out: Collectio
     """
     for run in plan.runs:
         if store.run(run.id).status() == "done":
-            evaluated = Evaluated.of_run(store.run(run.id))
+            evaluated = StoredLogits.of_run(store.run(run.id))
             for one in run.evaluations:
-                if one.name not in leave_out:
+                if one.name not in leave_out and not isinstance(one, OwnSet):
                     evaluated.write(one.name, set_logits(run, one.name, images), labels_of(images), **FACTS)
     for ensemble in plan.ensembles:
         if all(store.run(run).status() == "done" for run in ensemble.ensemble.runs):
-            evaluated = evaluated_ensemble(store, ensemble.ensemble)
+            evaluated = ensemble_logits(store, ensemble.ensemble)
             for one in ensemble.evaluations:
                 if one.name not in leave_out:
                     evaluated.write(

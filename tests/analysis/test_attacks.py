@@ -6,7 +6,7 @@ import scipy.special
 
 from analysis.attacks.numbers import load_attacks
 from analysis.attacks.table import attacks_table
-from bench.store.logits import RECEIPTS, Ensemble, ensemble_folder, evaluated_ensemble
+from bench.store.logits import RECORDS, Ensemble, ensemble_folder, ensemble_logits
 from tests.analysis.conftest import GRID
 from tests.analysis.lookup import column, mean_and_half_width
 from tests.analysis.stores import cell_of, flip_a_bit, make, numbers_of, of, truncate
@@ -96,7 +96,7 @@ def rewritten(made, cell, name, change):
     """Write an attack on the first replicate of a cell again, changed."""
     plan = ensemble_of(made.plan, cell, 1)
     logits, labels = change(attack_logits(plan, name)), labels_of(IMAGES)
-    evaluated_ensemble(made.store, plan.ensemble).write(name, logits, labels[: logits.shape[2]], **FACTS)
+    ensemble_logits(made.store, plan.ensemble).write(name, logits, labels[: logits.shape[2]], **FACTS)
     return numbers_of(load_attacks, made.plan, made.store)
 
 
@@ -140,7 +140,7 @@ def test_attacks_on_networks_that_draw_members_are_not_compared(tmp_path):
 
 def test_an_attack_that_is_not_there_yet_has_no_clean_accuracy_either(evaluated):
     plan = ensemble_of(evaluated.plan, "dense", 1)
-    path = ensemble_folder(evaluated.store, plan.ensemble) / RECEIPTS
+    path = ensemble_folder(evaluated.store, plan.ensemble) / RECORDS
     path.write_text(path.read_text().replace("pgd-5-", "pgd-7-"))
     found, problems = numbers_of(load_attacks, evaluated.plan, evaluated.store)
     assert set(of(found.accuracy, cell="dense", replicate=1)["attack"]) == {"fgsm"}

@@ -11,7 +11,7 @@ import scipy.special
 from sklearn.metrics import accuracy_score, log_loss
 
 from analysis.corruption.numbers import load_corruption
-from bench.store.logits import RECEIPTS, Evaluated
+from bench.store.logits import RECORDS, StoredLogits
 from tests.analysis.conftest import EVALUATIONS, GRID
 from tests.analysis.stores import cell_of, flip_a_bit, make, numbers_of, of, truncate
 from tests.analysis.synthetic import FACTS, labels_of, set_logits
@@ -55,9 +55,9 @@ def file_of(made, run, name):
 def remove(made, runs, names):
     """Take sets of these runs away as if they had never been made."""
     for run in runs:
-        path = made.store.run(run).path / RECEIPTS
-        receipts = json.loads(path.read_text())
-        path.write_text(json.dumps({name: receipt for name, receipt in receipts.items() if name not in names}))
+        path = made.store.run(run).path / RECORDS
+        records = json.loads(path.read_text())
+        path.write_text(json.dumps({name: record for name, record in records.items() if name not in names}))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_scores_equal_those_of_all_images_together_or_of_the_sets(robust, found,
 def test_a_set_of_fewer_images_counts_as_much_as_the_others(evaluated):
     plan = evaluated.plan
     for run in (run for run in plan.runs if "dense" in run.cells):
-        folder = Evaluated.of_run(evaluated.store.run(run.id))
+        folder = StoredLogits.of_run(evaluated.store.run(run.id))
         folder.write("local-c/fog/1", set_logits(run, "local-c/fog/1", IMAGES)[:, :10], labels_of(10), **FACTS)
     found, _ = numbers_of(load_corruption, plan, evaluated.store)
     rows = of(found.sets, cell="dense", replicate=1)
@@ -241,8 +241,8 @@ def test_a_damaged_file_costs_its_own_set_alone(evaluated, damage):
     assert [str(path) in problem for problem in problems] == [True]
 
 
-def test_altered_receipts_are_named_once_and_the_rest_is_read(evaluated):
-    path = evaluated.store.run(cell_of(evaluated.plan, "EDST M=3 S=0.9").runs[0][0]).path / RECEIPTS
+def test_altered_records_are_named_once_and_the_rest_is_read(evaluated):
+    path = evaluated.store.run(cell_of(evaluated.plan, "EDST M=3 S=0.9").runs[0][0]).path / RECORDS
     plan = evaluated.plan
     path.write_text('{"local-c/fog/1": {"bytes": "many"}}')
     found, problems = numbers_of(load_corruption, plan, evaluated.store)
@@ -253,11 +253,12 @@ def test_altered_receipts_are_named_once_and_the_rest_is_read(evaluated):
 
 def test_sets_made_with_other_tickets_do_not_count_and_are_named(evaluated):
     cell = cell_of(evaluated.plan, "DST M=2 S=0.8")
-    path = evaluated.store.run(cell.runs[0][0]).path / RECEIPTS
-    receipts = json.loads(path.read_text())
-    for receipt in receipts.values():
-        receipt["tickets"] = {"tickets/0.safetensors": "0" * 64}
-    path.write_text(json.dumps(receipts))
+    path = evaluated.store.run(cell.runs[0][0]).path / RECORDS
+    records = json.loads(path.read_text())
+    for name, record in records.items():
+        if name.startswith("local-c"):
+            record["tickets"] = {"tickets/0.safetensors": "0" * 64}
+    path.write_text(json.dumps(records))
     found, problems = numbers_of(load_corruption, evaluated.plan, evaluated.store)
     assert set(of(found.sets, cell=cell.name)["replicate"]) == {2}
     assert len(problems) == len(SETS)

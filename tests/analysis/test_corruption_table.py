@@ -13,7 +13,7 @@ from analysis.corruption.table import LOCAL_NOTE, scores_table, types_table
 from analysis.reading import StoreView
 from analysis.report import all_tables
 from bench.store.folders import samples_file
-from bench.store.logits import RECEIPTS
+from bench.store.logits import RECORDS
 from tests.analysis.lookup import column, mean_and_half_width
 from tests.analysis.stores import cell_of, make, of, truncate
 
@@ -75,7 +75,7 @@ def test_a_row_a_type_and_severity(all_of_it):
 
 def forget(made, runs, name):
     for run in runs:
-        path = made.store.run(run).path / RECEIPTS
+        path = made.store.run(run).path / RECORDS
         path.write_text(json.dumps({key: known for key, known in json.loads(path.read_text()).items() if key != name}))
 
 

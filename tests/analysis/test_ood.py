@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from analysis.ood.numbers import BINS, load_ood
 from analysis.ood.table import ood_table
-from bench.store.logits import RECEIPTS
+from bench.store.logits import RECORDS
 from tests.analysis.conftest import GRID
 from tests.analysis.lookup import column, mean_and_half_width
 from tests.analysis.stores import cell_of, flip_a_bit, make, numbers_of, of, truncate
@@ -91,7 +91,7 @@ def test_histograms_hold_every_image_once_and_the_test_images_once_a_replicate(r
 
 def test_a_set_that_is_not_there_leaves_the_others(evaluated):
     run = cell_of(evaluated.plan, "DST M=2 S=0.8").runs[0][0]
-    path = evaluated.store.run(run).path / RECEIPTS
+    path = evaluated.store.run(run).path / RECORDS
     path.write_text(path.read_text().replace('"ood/mnist"', '"ood/svhn"'))
     found, problems = numbers_of(load_ood, evaluated.plan, evaluated.store)
     rows = of(found.detection, cell="DST M=2 S=0.8")
@@ -114,7 +114,7 @@ def test_a_damaged_file_is_named_and_the_rest_is_computed(evaluated, name, damag
     assert set(found.detection["cell"]) == set(CELLS)
 
 
-@pytest.mark.parametrize("name", [RECEIPTS, "result.json"])
+@pytest.mark.parametrize("name", [RECORDS, "result.json"])
 def test_altered_files_of_a_run_are_a_problem_and_not_a_crash(evaluated, name):
     plan = evaluated.plan
     path = evaluated.store.run(cell_of(plan, "DST M=2 S=0.8").runs[0][0]).path / name

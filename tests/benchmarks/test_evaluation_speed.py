@@ -1,7 +1,7 @@
 """Evaluating a ticket end to end against the bare forward passes of its network, eager, in the same precision.
 
 End to end is reading from a memory-mapped file, normalising, predicting, logits to the host, and the file of logits
-with its receipt, one set after another. The baseline passes over the same images, in memory and normalised, in batches
+with its record, one set after another. The baseline passes over the same images, in memory and normalised, in batches
 of the same size. Sets are timed in turn, so that a drifting machine hits both alike.
 """
 
@@ -21,7 +21,7 @@ from bench.data.stream import StreamedImages
 from bench.evaluation.networks import load_networks, normaliser
 from bench.evaluation.predict import BATCH, predict_all
 from bench.spec.run import DataSpec, Execution, ModelSpec, RunSpec
-from bench.store.logits import Evaluated
+from bench.store.logits import StoredLogits
 from tests.benchmarks.test_step_speed import fast_bf16
 from tests.evaluation.stored import finished_run
 from tests.training.runs import dense_spec
@@ -48,7 +48,7 @@ def test_evaluation_of_a_ticket(precision: str, benchmark: Any, tmp_path: Path) 
     spec = spec_of(precision)
     folder = finished_run(tmp_path, spec)
     networks = load_networks(spec, folder, CPU, deterministic=False)
-    evaluated = Evaluated.of_run(folder)
+    evaluated = StoredLogits.of_run(folder)
     random = np.random.default_rng(0)
     labels = random.integers(10, size=IMAGES)
     file = tmp_path / "corrupted.npy"

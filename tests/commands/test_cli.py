@@ -7,10 +7,8 @@ import resource
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -18,6 +16,11 @@ from bench.__main__ import main
 from bench.data import inventory
 from bench.data.catalog import class_names
 from bench.store.folders import DataRecord, Store
+from bench.store.records import Failure
+from bench.work.items import Work
+from bench.work.options import Options
+from bench.work.readiness import StoreView
+from bench.work.signals import EXIT_INTERRUPTED
 from tests.grid_text import PAPER_CONFIGS, REPOSITORY, write_grid
 
 DIGITS = str(PAPER_CONFIGS / "digits.yaml")
@@ -44,7 +47,7 @@ def test_plan_prints_cells_runs_and_totals(capsys: pytest.CaptureFixture[str], t
     code, out, _ = call(capsys, "plan", DIGITS, "--store", str(tmp_path / "results"))
     assert code == 0
     assert "EDST M=3 S=0.8" in out
-    assert "48 distinct runs (sharing saves 10 of 58): 48 missing" in out
+    assert "48 distinct runs (sharing saves 10 of 58): 7 waiting, 41 missing" in out
     assert "at 0.1 TFLOP/s on a CPU" in out
     assert not (tmp_path / "results").exists()
 
@@ -55,7 +58,7 @@ def test_plan_as_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     assert code == 0
     assert document["scale"] == "tiny"
     assert {cell["method"] for cell in document["cells"]} >= {"dense", "static", "dst", "edst"}
-    assert {run["status"] for run in document["runs"]} == {"missing"}
+    assert {run["status"] for run in document["runs"]} == {"missing", "waiting"}
 
 
 def test_plan_of_several_grids_says_what_they_share(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -66,7 +69,7 @@ def test_plan_of_several_grids_says_what_they_share(capsys: pytest.CaptureFixtur
     assert "cifar10 (paper)" in text
     assert "semantics (paper)" in text
     assert "GPU-hours with sharing" in text
-    assert re.search(r"^\d+ missing$", text, re.MULTILINE)
+    assert re.search(r"^[\d,]+ waiting, [\d,]+ missing$", text, re.MULTILINE)
     document = json.loads(call(capsys, "plan", *grids[:2], "--json", *store)[1])
     assert [grid["grid"] for grid in document["grids"]] == ["cifar10", "cifar100"]
     assert document["totals"]["runs"] == sum(grid["totals"]["runs"] for grid in document["grids"])  # none in common
@@ -165,46 +168,58 @@ def test_a_wrong_command_line_is_exit_code_2(capsys: pytest.CaptureFixture[str],
 
 
 @pytest.fixture
-def runner(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A runner that notes what it is asked and trains nothing."""
-    asked = SimpleNamespace(runs=(), options={}, store=None)
+def worker(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A worker that notes what it is asked and does nothing, as after a signal."""
+    asked = SimpleNamespace(runs=(), options=None, store=None)
 
-    def run_plan(runs: Sequence[Any], store: Store, **options: Any) -> int:
-        asked.runs, asked.store, asked.options = tuple(runs), store, options
-        return 1
+    def run_worker(work: Work, store: Store, options: Options) -> int:
+        asked.runs, asked.store, asked.options = work.runs, store, options
+        return EXIT_INTERRUPTED
 
-    monkeypatch.setitem(sys.modules, "bench.work.runner", SimpleNamespace(run_plan=run_plan))
+    monkeypatch.setitem(sys.modules, "bench.work.worker", SimpleNamespace(run_worker=run_worker))
     return asked
 
 
-def test_run_hands_the_selected_runs_to_the_runner_in_order(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, runner: SimpleNamespace
+def test_run_hands_the_selected_runs_to_a_worker_in_order(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, worker: SimpleNamespace
 ) -> None:
     store = ["--store", str(tmp_path / "results")]
-    chosen = ["--select", "cell=DST M=3 S=0.8", "--select", "seed=18", "--select", "seed=19", "--limit", "3"]
+    chosen = ["--select", "cell=DST M=3 S=0.8", "--select", "seed=18", "--select", "seed=19"]
     options = ["--retry", "--device", "cpu", "--deterministic", "--checkpoint-seconds", "5"]
     code, _, _ = call(capsys, "run", DIGITS, *store, *chosen, *options)
-    assert code == 1  # the runner's
-    assert [(run.cells, run.spec.seed) for run in runner.runs] == [(("DST M=3 S=0.8",), 18), (("DST M=3 S=0.8",), 19)]
-    asked = {"data": None, "device": "cpu", "limit": 3, "retry": True, "deterministic": True, "checkpoint_seconds": 5.0}
-    assert runner.options == asked
-    assert runner.store.root == tmp_path / "results"
+    assert code == EXIT_INTERRUPTED  # the worker's
+    assert [(run.cell, run.spec.seed) for run in worker.runs] == [("DST M=3 S=0.8", 18), ("DST M=3 S=0.8", 19)]
+    assert worker.options == Options(None, "cpu", True, 5.0)
+    assert worker.store.root == tmp_path / "results"
 
 
 def test_run_without_options_takes_all_runs(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: SimpleNamespace
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: SimpleNamespace
 ) -> None:
     monkeypatch.chdir(tmp_path)
     call(capsys, "run", DIGITS)
-    assert len(runner.runs) == 48
-    defaults = {"data": None, "device": "auto", "limit": None, "retry": False, "deterministic": False}
-    assert runner.options == {**defaults, "checkpoint_seconds": 120.0}
-    assert runner.store.root == Path("results")
+    assert len(worker.runs) == 48
+    assert worker.options == Options()
+    assert worker.store.root == Path("results")
 
 
-def test_run_refuses_a_limit_below_1(capsys: pytest.CaptureFixture[str], runner: SimpleNamespace) -> None:
+def test_a_limit_counts_runs_that_are_not_done_and_not_those_that_failed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, worker: SimpleNamespace
+) -> None:
+    store = Store(tmp_path)
+    call(capsys, "run", DIGITS, "--store", str(tmp_path), "--limit", "2")
+    first, second = worker.runs
+    store.run(first.id).write_failure(Failure(type="ValueError", message="no"))
+    call(capsys, "run", DIGITS, "--store", str(tmp_path), "--limit", "2")
+    view = StoreView(store)
+    states = [view.run(run.spec).state for run in worker.runs]
+    assert [run.id for run in worker.runs[:2]] == [first.id, second.id]
+    assert states.count("missing") == 2  # whatever failed, and is blocked by that
+
+
+def test_run_refuses_a_limit_below_1(capsys: pytest.CaptureFixture[str], worker: SimpleNamespace) -> None:
     code, _, err = call(capsys, "run", DIGITS, "--limit", "0")
-    assert (code, runner.runs) == (2, ())
+    assert (code, worker.runs) == (2, ())
     assert "--limit" in err
 
 

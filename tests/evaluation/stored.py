@@ -13,8 +13,8 @@ from bench.evaluation.networks import Network, load_networks
 from bench.models.build import build_model
 from bench.sparsity.network import maskable_weights
 from bench.spec.run import MASK_PREFIX, BatchEnsemble, McDropout, Mimo, ModelSpec, MultiMemberSpec, RunSpec, TreeNet
-from bench.store.files import write_json
 from bench.store.folders import RunFolder, Store
+from tests.store.runs import result_facts, ticket
 from tests.training.runs import CPU, WRN_10_1, dense_spec, edst_spec
 
 FACTS = DATASETS["digits"]
@@ -55,7 +55,7 @@ def finished_run(root: Path, spec: RunSpec) -> RunFolder:
     """Write the folder of a run that is done, with all the tickets it is to leave."""
     folder = Store(root).run(spec.run_id)
     folder.write_spec(spec)
-    write_json(folder.path / "provenance.json", {"sessions": []})
+    folder.write_provenance(())
     folder.write_history([])
     for index in range(spec.tickets):
         model = random_model(spec, index)
@@ -63,7 +63,7 @@ def finished_run(root: Path, spec: RunSpec) -> RunFolder:
         if spec.topology is not None:
             tensors |= {MASK_PREFIX + name: w.detach().numpy() > 0 for name, w in maskable_weights(model).items()}
         folder.write_ticket(index, tensors, {})
-    folder.finish({"tickets": [{"index": index} for index in range(spec.tickets)]})
+    folder.finish(**result_facts([ticket(index) for index in range(spec.tickets)], run=spec.run_id))
     return folder
 
 

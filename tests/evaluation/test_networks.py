@@ -11,6 +11,7 @@ from bench.evaluation.networks import load_networks, normaliser
 from bench.spec.run import MASK_PREFIX, RunSpec
 from bench.spec.seeds import derived_seed
 from tests.evaluation.stored import SPECS, finished_run, model_of, networks_of, normalised, random_images, random_model
+from tests.store.runs import result_facts, ticket
 from tests.training.runs import CPU, dense_spec, edst_spec
 
 IMAGES = normalised(random_images(6))
@@ -151,7 +152,7 @@ def test_a_ticket_that_was_never_left_is_not_there(tmp_path: Path) -> None:
     spec = edst_spec()
     folder = finished_run(tmp_path, spec)
     (folder.path / "tickets" / "0.safetensors").unlink()
-    folder.finish({"tickets": [{"index": 1}]})
+    folder.finish(**result_facts([ticket(1)]))
     (network,) = load_networks(spec, folder, CPU, deterministic=False)
     assert network.index == 1
     expected = random_model(spec, 1).state_dict()["fc.weight"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.data.catalog import DATASETS, OOD, RELEASES
-from bench.data.dataset import LabelledImages
+from bench.data.dataset import Split
 from bench.data.lazy import EvaluationImages
 from bench.errors import UserError
 from bench.evaluation import open as module
@@ -85,7 +85,7 @@ def replaced(monkeypatch: pytest.MonkeyPatch) -> Replace:
 
 
 def sets(root: Path = Path("data"), *, download: bool = False) -> EvaluationSets:
-    return EvaluationSets(root, lambda data: TEST.first(data.test_images), download=download)
+    return EvaluationSets(root, lambda data: Split(TEST, TEST, TEST.first(data.test_images)), download=download)
 
 
 # -- corrupted ---------------------------------------------------------------------------------------------------------
@@ -238,10 +238,10 @@ def test_test_images_are_asked_for_only_where_they_are_corrupted(replaced: Repla
     replaced("cifar-10-c", Reader())
     replaced("svhn", opened_images("svhn"))
 
-    def test(_: DataSpec) -> LabelledImages:
+    def split(_: DataSpec) -> Split:
         raise AssertionError("loaded")
 
-    images = EvaluationSets(Path("data"), test)
+    images = EvaluationSets(Path("data"), split)
     images.open(CorruptedSet("cifar-10-c", "fog", 1), CIFAR)
     images.open(OodSet("svhn"), CIFAR)
     with pytest.raises(AssertionError):

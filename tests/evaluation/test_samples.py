@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from bench.data.dataset import Split
 from bench.data.lazy import EvaluationImages
 from bench.errors import UserError
 from bench.evaluation.open import EvaluationSets
@@ -28,7 +29,7 @@ class FakeSets(EvaluationSets):
     """Images of a colour that says which set they are; of those in `without` there are none."""
 
     def __init__(self, *without: TicketSet) -> None:
-        super().__init__(Path("nowhere"), lambda _: TEST)
+        super().__init__(Path("nowhere"), lambda _: Split(TEST, TEST, TEST))
         self.without = without
 
     def open(self, asked: TicketSet, data: DataSpec) -> EvaluationImages:
@@ -88,7 +89,7 @@ def test_without_corrupted_sets_nothing_is_written(tmp_path: Path, sets: list[Ti
 
 
 def test_the_real_corruptions_of_a_real_image(tmp_path: Path) -> None:
-    images = EvaluationSets(tmp_path / "data", lambda _: TEST)
+    images = EvaluationSets(tmp_path / "data", lambda _: Split(TEST, TEST, TEST))
     sets: list[TicketSet] = [CorruptedSet(LOCAL, "contrast", severity, 2) for severity in (1, 5)]
     tensors = written(tmp_path, images, sets)
     spread = tensors["contrast"].reshape(3, -1).std(axis=1)

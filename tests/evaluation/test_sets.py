@@ -9,10 +9,10 @@ from rich.console import Console
 
 from bench.data.corruptions.catalog import CORRUPTIONS
 from bench.errors import UserError
-from bench.evaluation.sets import AttackSet, CorruptedSet, Evaluations, OodSet
+from bench.evaluation.sets import AttackSet, CorruptedSet, Evaluations, OodSet, OwnSet
 from bench.grid import load_grid
-from bench.plan import Plan, ensembles_of, make_plan, print_plan, select, to_json
-from bench.plan.evaluations import evaluation_bytes, evaluation_hours
+from bench.plan import Plan, make_plan, print_plan, select, to_json
+from bench.plan.evaluations import ensembles_of, evaluation_bytes, evaluation_hours
 from bench.spec.run import DataSpec
 from bench.store.folders import Store
 from bench.store.logits import Ensemble
@@ -130,7 +130,7 @@ def test_every_run_of_a_cell_is_evaluated_and_mere_parents_are_not(tmp_path: Pat
     assert {run.id for run in plan.runs if run.evaluations} == own
     assert len(own) < len(plan.runs)
     assert {tuple(one.name for one in run.evaluations) for run in plan.runs if run.id in own} == {
-        ("local-c/fog/1", "local-c/fog/5", "local-c/snow/1", "local-c/snow/5")
+        ("test", "validation", "local-c/fog/1", "local-c/fog/5", "local-c/snow/1", "local-c/snow/5")
     }
 
 
@@ -151,16 +151,20 @@ def test_evaluations_are_no_part_of_what_a_run_is(tmp_path: Path) -> None:
     assert [run.id for run in plan_of(tmp_path, ASKED).runs] == [run.id for run in plan_of(tmp_path, "").runs]
 
 
-def test_a_plan_without_evaluations_has_none(tmp_path: Path) -> None:
+def test_a_plan_without_evaluations_has_its_own_images_alone(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "")
-    assert (plan.sets, plan.sets_left, plan.ensembles) == (0, 0, ())
-    assert "evaluation sets" not in shown(plan)
+    assert (plan.sets, plan.sets_left, plan.ensembles) == (6 * 2, 6 * 2, ())
+    assert {asked.name for run in plan.runs for asked in run.evaluations} == {"test", "validation"}
 
 
 def test_a_scale_replaces_what_the_grid_asks_for(tmp_path: Path) -> None:
     scales = "scales: {tiny: {replicates: 1, evaluations: {ood: {sets: [uniform]}}}, mini: {replicates: 1}}"
     tiny = plan_of(tmp_path, f"{ASKED}\n{scales}", scale="tiny")
-    assert {one for run in tiny.runs for one in run.evaluations} == {OodSet("uniform")}
+    assert {one for run in tiny.runs for one in run.evaluations} == {
+        OwnSet("test"),
+        OwnSet("validation"),
+        OodSet("uniform"),
+    }
     assert tiny.ensembles == ()
     assert len(plan_of(tmp_path, f"{ASKED}\n{scales}", scale="mini").ensembles) == 3
 
@@ -169,9 +173,9 @@ def test_a_grid_that_extends_another_has_evaluations_of_its_own_or_none(tmp_path
     scales = "scales: {tiny: {replicates: 1, evaluations: {ood: {sets: [uniform]}}}}"
     (tmp_path / "below.yaml").write_text(f"{CELLS}\n{ASKED}\n{scales}\n")
     above = load_text(tmp_path, "extends: below.yaml\ncells: [{name: other, method: dense, members: 3}]")
-    assert [make_plan(above, scale, None).sets for scale in ("paper", "tiny")] == [0, 0]
+    assert [make_plan(above, scale, None).sets for scale in ("paper", "tiny")] == [12, 6]
     own = load_text(tmp_path, "extends: below.yaml\nevaluations: {fgsm: {}}")
-    assert [make_plan(own, scale, None).sets for scale in ("paper", "tiny")] == [6, 3]
+    assert [make_plan(own, scale, None).sets for scale in ("paper", "tiny")] == [18, 9]
 
 
 def test_a_scale_has_no_evaluations_without_those_they_stand_for(tmp_path: Path) -> None:
@@ -188,12 +192,15 @@ def test_selected_runs_bring_the_ensembles_made_of_them_alone(tmp_path: Path) ->
 
 def test_a_plan_says_how_many_sets_of_what_are_left(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, ASKED)
-    # 4 runs of dense networks and 2 pruned ones see four sets each, 6 ensembles two attacks
-    assert plan.sets == plan.sets_left == 6 * 4 + 6 * 2
-    assert "36 evaluation sets (4 of local-c, 2 of fgsm; by run, attacks by ensemble): 36 left" in shown(plan)
+    # 4 runs of dense networks and 2 pruned ones see six sets each, 6 ensembles two attacks
+    assert plan.sets == plan.sets_left == 6 * 6 + 6 * 2
+    assert (
+        "48 evaluation sets (1 of test, 1 of validation, 4 of local-c, 2 of fgsm; by run, attacks by ensemble): 48 left"
+        in shown(plan)
+    )
     document = json.loads(to_json(plan))
-    assert document["totals"]["evaluation_sets_left"] == 36
-    assert document["evaluations"] == {"local-c": 4, "fgsm": 2}
+    assert document["totals"]["evaluation_sets_left"] == 48
+    assert document["evaluations"] == {"test": 1, "validation": 1, "local-c": 4, "fgsm": 2}
 
 
 @pytest.mark.parametrize(
@@ -211,14 +218,14 @@ def test_passes_of_an_attack(steps: int, members: int, passes: int) -> None:
 
 def test_evaluation_is_priced_as_a_third_of_training_an_image(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "evaluations: {local_c: {types: [fog]}, ood: {sets: [digits]}}".replace("digits", "svhn"))
-    seen = 5 * 360 + 26_032
+    seen = 360 + 180 + 5 * 360 + 26_032
     own = [run for run in plan.runs if run.evaluations]
     expected = sum(run.hours / (run.like.epochs * 1257) / 3 * seen for run in own)
     assert evaluation_hours(plan) == pytest.approx(expected)
     assert evaluation_bytes(plan) == len(own) * seen * 10 * 4
     attacked = plan_of(tmp_path, "evaluations: {fgsm: {images: 100}}")
     hours = {run.id: run.hours / (run.like.epochs * 1257) / 3 for run in attacked.runs}
-    by_hand = 0.0
+    by_hand = sum(hours[run.id] * (360 + 180) for run in attacked.runs if run.evaluations)
     for one in attacked.ensembles:
         passes = 4 if one.ensemble.members == 1 else 2 * 2 * 3 + 3 * 2
         by_hand += 100 * passes * sum(hours[run] for run in one.ensemble.runs) / len(one.ensemble.runs)

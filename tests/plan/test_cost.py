@@ -15,6 +15,7 @@ from bench.recipes.alternating import acdc
 from bench.recipes.fixed import step_decay
 from bench.recipes.pruning import gradual_pruning
 from bench.spec.run import Augmentation, DataSpec, Execution, ModelSpec, Optimizer, RunSpec, Topology
+from bench.store.folders import Throughput
 from tests.grid_text import PAPER_CONFIGS
 
 WRN_28_10 = ModelSpec(name="wide_resnet", arguments={"depth": 28, "width": 10})
@@ -185,14 +186,9 @@ def test_erk_flops_grow_with_density_and_stay_below_dense(low: float, high: floa
     assert 0 < costs[0] <= costs[1] <= forward_flops(WRN_28_10, CIFAR10)
 
 
-def measured(spec: RunSpec, device: str, images_per_second: float) -> dict[str, object]:
-    return {
-        "model": spec.model.model_dump(),
-        "execution": spec.execution.model_dump(),
-        "device": device,
-        "device_name": f"some {device}",
-        "images_per_second": images_per_second,
-    }
+def measured(spec: RunSpec, device: str, images_per_second: float) -> Throughput:
+    model, execution = spec.model.model_dump(), spec.execution.model_dump()
+    return Throughput(model, execution, device, f"some {device}", images_per_second)
 
 
 def test_hours_come_from_the_speed_measured_for_the_same_network_and_execution() -> None:

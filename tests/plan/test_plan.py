@@ -18,6 +18,7 @@ from bench.plan import Plan, make_plan, print_plan, select, to_json
 from bench.spec.run import RunSpec, identities, identity
 from bench.store.folders import DataRecord, Store
 from tests.grid_text import PAPER_CONFIGS, load_text
+from tests.store.runs import result_facts, ticket
 
 BASE = "base: {data: digits, model: {depth: 10, width: 1}, sparsity: 0.8, recipe: {epochs: 8, update_every: 4}}\n"
 
@@ -228,7 +229,7 @@ def finish(store: Store, spec: RunSpec, images_per_second: float) -> None:
     folder.write_history([])
     (folder.path / "provenance.json").write_text("{}")
     measured = {"images_per_second": images_per_second, "device": "cpu", "device_name": "two cores"}
-    folder.finish({**measured, "model": spec.model.model_dump(), "execution": spec.execution.model_dump()})
+    folder.finish(**result_facts([ticket(0)], **measured, model=spec.model, execution=spec.execution))
 
 
 def test_a_plan_knows_what_the_store_has(tmp_path: Path) -> None:
@@ -336,7 +337,7 @@ def test_a_failed_parent_blocks_its_children_with_the_reason_and_fails_none(tmp_
     blocked = [run for run in plan.runs if run.status == "blocked"]
     assert [run.cells for run in blocked] == [("PF",), ("LTR",), ("LTR",)]
     assert {run.reason for run in blocked} == {f"its parent {parent} failed (DivergedError: mean loss nan)"}
-    assert plan.counts() == {"failed": 1, "blocked": 3, "missing": 8}
+    assert plan.counts() == {"failed": 1, "blocked": 3, "waiting": 5, "missing": 3}
     output = io.StringIO()
     print_plan(plan, Console(file=output, width=120))
     assert f"its parent {parent} failed" in output.getvalue()

@@ -2,16 +2,12 @@
 
 import json
 import os
-import re
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from slurm.records import Batch, Resources
-from slurm.scheduler import Known
 
 PROGRAM = """#!/bin/sh
 ''':' ; exec "{python}" -IS "$0" "$@" # a first line can not name an interpreter in "a folder" '''
@@ -34,12 +30,6 @@ if name == "squeue":
     for job in state["queue"]:
         if not names or job["%j"] in names:
             print(re.sub("%[a-zA-Z]", lambda code: job[code[0]], form))
-elif name == "sacct":
-    if state["accounts"] is None:
-        sys.exit("Slurm accounting storage is disabled")
-    for job in state["accounts"]:
-        if not names or job["JobName"] in names:
-            print("|".join(job[field] for field in form.split(",")))
 elif name == "scancel":
     for job in state["queue"]:
         if job["%i"] in arguments:
@@ -60,14 +50,14 @@ elif name == "sbatch":
             "%i": str(job) if index is None else "%d_%d" % (job, index),
             "%K": "N/A" if index is None else str(index),
             "%T": "PENDING",
-            "%r": "Dependency" if "dependency" in option else "Priority",
+            "%r": "Priority",
             "%N": "",
             "%j": option["job-name"].strip("'"),
         }})
     print("Submitted batch job %d" % job)
 (folder / "state.json").write_text(json.dumps(state))
 """
-PROGRAMS = ("squeue", "sacct", "scancel", "scontrol", "sinfo", "sbatch", "srun")
+PROGRAMS = ("squeue", "scancel", "scontrol", "sinfo", "sbatch", "srun")
 
 
 class FakeSlurm:
@@ -78,7 +68,7 @@ class FakeSlurm:
         self._programs = folder / "bin"
         self._programs.mkdir(parents=True)
         (folder / "calls.jsonl").touch()
-        self._write({"queue": [], "accounts": None, "answers": {}, "max_array_size": 1001, "next": 100})
+        self._write({"queue": [], "answers": {}, "max_array_size": 1001, "next": 100})
         for name in PROGRAMS:
             program = self._programs / name
             program.write_text(PROGRAM.format(python=sys.executable, folder=str(folder)))
@@ -109,31 +99,20 @@ class FakeSlurm:
         state["answers"][name] = {"stdout": stdout, "stderr": stderr, "code": code, "seconds": seconds}
         self._write(state)
 
-    def knows(self, name: str, *jobs: Known) -> None:
-        """Let squeue know the elements of a batch, in place of those it knew of this name."""
-        state = self._read()
-        state["queue"] = [job for job in state["queue"] if job["%j"] != name]
-        for one in jobs:
-            index = one.element.partition("_")[2] or "N/A"
-            fields = {"%i": one.element, "%K": index, "%T": one.state, "%r": one.reason, "%N": one.node, "%j": name}
-            state["queue"].append(fields)
-        self._write(state)
-
-    def accounts(self, name: str, *jobs: Known) -> None:
-        """Let sacct know the elements of a batch; until then there are no accounts."""
-        state = self._read()
-        state["accounts"] = state["accounts"] or []
-        for one in jobs:
-            fields = {"JobID": one.element, "State": one.state, "Reason": one.reason, "NodeList": one.node}
-            state["accounts"].append({**fields, "JobName": name})
-        self._write(state)
-
     def set(self, element: str, state: str, reason: str = "None", node: str = "") -> None:
         """Change how an element that squeue knows stands."""
         content = self._read()
         [job] = [job for job in content["queue"] if job["%i"] == element]
         job.update({"%T": state, "%r": reason, "%N": node})
         self._write(content)
+
+    def enqueue(self, name: str, workers: int) -> None:
+        """Let squeue know an array of this name."""
+        state = self._read()
+        for index in range(workers):
+            task = {"%i": f"900_{index}", "%K": str(index), "%T": "PENDING", "%r": "Priority", "%N": "", "%j": name}
+            state["queue"].append(task)
+        self._write(state)
 
     def forget(self) -> None:
         """Let squeue know nothing any more."""
@@ -152,21 +131,3 @@ class FakeSlurm:
 
     def _write(self, state: dict[str, Any]) -> None:
         (self._folder / "state.json").write_text(json.dumps(state))
-
-
-def arguments(call: list[str]) -> dict[str, str]:
-    """Return the options of a command line that have values."""
-    return dict(re.findall(r"^--([a-z]+)=(.*)$", "\n".join(call), re.MULTILINE))
-
-
-def batch_record(name: str, *, units: int, created: str, scheduler: str) -> Batch:
-    """Return the record of a batch that asks for a core and waits for nothing."""
-    resources = Resources(processes=1, nodes=1, gpus=0, gpu_type=None, cpus=1, memory_gb=2, minutes=15)
-    return Batch.model_validate(
-        {
-            **dict.fromkeys(("after", "data", "data_folder", "scratch")),
-            **{"name": name, "grids": ("digits paper",), "site": "cpu", "scheduler": scheduler, "created": created},
-            **{"resources": resources, "device": "cpu", "requeue": True, "deterministic": False, "units": units},
-            "checkpoint_seconds": 600.0,
-        }
-    )

@@ -17,14 +17,15 @@ import yaml
 
 from analysis.__main__ import main as analysis
 from bench.store.folders import Store
+from bench.store.logits import StoredLogits, ticket_checksums
 from slurm import __main__ as command_line
-from slurm.ledger import BatchFolder, Ledger
+from slurm.records import SubmissionFolder, submissions
 from tests.slurm.cluster import Cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("installed", "cluster")]
 
 # A site's partition is SLURM's; its GPU is one of those the cluster pretends to have.
-SITE = {"partition": "main", "gpus": 1, "device": "cpu", "cpus": 1, "pack": "0min", "signal": "30s", "max_jobs": 8}
+SITE = {"partition": "main", "gpus": 1, "device": "cpu", "cpus": 1, "signal": "30s", "max_jobs": 8}
 BASE = {"data": "digits", "batch_size": 32}
 MODEL = {"name": "wide_resnet", "depth": 10, "width": 1}
 DENSE = {"name": "dense", "method": "dense", "recipe": {"epochs": 3}}
@@ -36,7 +37,7 @@ PF = {
     "recipe": {"dense_epochs": 3, "epochs": 2},
 }
 # Networks in a module beside the grid. In a job `slow` takes its time, a second an epoch, and computes the same as
-# elsewhere; `fragile` can not be built before a file is there: a failure that goes away.
+# elsewhere; `fragile` cannot be built before a file is there: a failure that goes away.
 MODULE = "cluster_networks"
 NETWORKS = """
 import os
@@ -109,11 +110,21 @@ class Work:
     def states(self) -> list[str]:
         return [run["state"] for run in self.status()]
 
-    def batches(self) -> list[BatchFolder]:
-        return Ledger(Store(self.store)).batches()
+    def submissions(self) -> list[SubmissionFolder]:
+        return submissions(Store(self.store))
 
-    def elements(self) -> list[str]:
-        return [element for folder in self.batches() for element in folder.submitted() or ()]
+    def tasks(self, cluster: Cluster) -> dict[str, str]:
+        """Return the state of each array task that SLURM still knows of, ended ones too."""
+        names = {folder.submission.name for folder in self.submissions()}
+        lines = cluster.run(
+            "squeue", "--all", "--array", "--noheader", "--states=all", "--format=%i|%T|%j"
+        ).splitlines()
+        fields = [line.split("|", 2) for line in lines]
+        return {task: state for task, state, name in fields if name in names}
+
+    def trainer(self, run: str) -> str:
+        """Return the array task that works on a run, or did last."""
+        return str(self.sessions(run)[-1]["job"])
 
     def sessions(self, run: str) -> list[dict[str, Any]]:
         path = self.store / "runs" / run / "provenance.json"
@@ -146,8 +157,9 @@ def results(store: Path) -> dict[str, dict[str, str]]:
     """Return by run what its tickets and logits are, as their checksums."""
     found = {}
     for path in store.glob("runs/*/result.json"):
-        files = json.loads(path.read_text())["files"]
-        found[path.parent.name] = {n: f["sha256"] for n, f in files.items() if n.startswith(("tickets/", "logits/"))}
+        folder = Store(store).run(path.parent.name)
+        logits = {name: record.sha256 for name, record in StoredLogits.of_run(folder).records().items()}
+        found[folder.path.name] = {**ticket_checksums(folder), **logits}
     return found
 
 
@@ -176,28 +188,22 @@ def test_a_grid_from_submission_to_its_report(work: Work, cluster: Cluster) -> N
         site={"max_jobs": 2},
     )
     work.submit()
-    again = work.submit()
-    assert "under way" in again
-    assert "Nothing to submit." in again
-    at_once = []
-
-    def finished() -> bool:
-        roots = [
-            element for folder in work.batches() if folder.batch.after is None for element in folder.submitted() or ()
-        ]
-        queue = cluster.queue()
-        at_once.append(sum(queue.get(element) == "RUNNING" for element in roots))
-        return done(work)()
-
-    cluster.wait(finished, 240, "all done")
-    assert max(at_once) == 2  # the throttle
-    cluster.wait(lambda: {cluster.queue()[one] for one in work.elements()} == {"COMPLETED"}, 20, "SLURM agrees")
+    assert "Nothing to submit." in work.submit()
+    assert len(work.tasks(cluster)) == 2
+    cluster.wait(done(work), 240, "all done")
+    cluster.wait(lambda: set(work.tasks(cluster).values()) == {"COMPLETED"}, 90, "workers end, SLURM agrees")
     code, shown = work.call("status", "--store", str(work.store))
     assert code == 0, shown
     assert all(run["sets"] == run["sets_asked"] for run in work.status())
     assert "Nothing to submit." in work.submit()
     assert results(work.store) == uninterrupted(work)
-    assert_parents_first(work)
+    assert all(len(work.sessions(run["id"])) == 1 for run in work.status()), "nothing is trained twice"
+    for run in work.status():
+        spec = yaml.safe_load((work.store / "runs" / run["id"] / "spec.yaml").read_text())
+        if spec["parent"] is not None:
+            parent = Store(work.store).run(run["id"]).result().parent
+            assert work.sessions(run["id"])[0]["started"] >= work.sessions(str(parent))[0]["ended"]
+    assert list(work.store.glob("ensembles/*/logits/fgsm-50-images/8.safetensors"))
     report = work.folder / "report"
     with pytest.raises(SystemExit) as ended:
         analysis(["report", "--grid", str(work.grid), "--store", str(work.store), "--out", str(report)])
@@ -205,75 +211,57 @@ def test_a_grid_from_submission_to_its_report(work: Work, cluster: Cluster) -> N
     assert (report / "index.html").is_file()
 
 
-def assert_parents_first(work: Work) -> None:
-    ended, waited = {}, 0
-    for folder in work.batches():
-        marks, elements = folder.marks(), folder.submitted() or ()
-        ended |= {element: marks[index].ended for index, element in enumerate(elements)}
-    for folder in work.batches():
-        if folder.batch.after is not None:
-            waited += 1
-            assert all(mark.started >= (ended[folder.batch.after] or "") for mark in folder.marks().values())
-    assert waited == 2  # one batch for each of the two dense runs that networks are pruned from
-
-
-def test_runs_out_of_time_requeued_killed_or_cancelled_end_with_the_same_bits(work: Work, cluster: Cluster) -> None:
-    """One run each: near its limit, SLURM's requeue, SIGKILL of the task, and scancel --signal=KILL, a cancel."""
+def test_workers_out_of_time_requeued_killed_or_cancelled_cost_no_bit(work: Work, cluster: Cluster) -> None:
+    """A worker each: near its limit, requeued by SLURM, killed with SIGKILL, and cancelled."""
     work.write({**LONG, **recipe(45), "members": 4}, site={"gpus": 0})
     work.submit("--checkpoint-seconds", "1")
-    limited, requeued, killed, cancelled = work.elements()
     cluster.wait(lambda: len(work.checkpoints()) == 4, 90, "checkpoints")
+    runs = [run["id"] for run in work.status()]
+    limited, requeued, killed, cancelled = (work.trainer(run) for run in runs)
     cluster.run("scontrol", "update", f"JobId={limited}", "TimeLimit=1")
     cluster.run("scontrol", "requeue", requeued)
     cluster.run("scancel", "--signal=KILL", f"{killed}.0")
-    cluster.run("scancel", "--signal=KILL", cancelled)
-    cluster.wait_for("FAILED", killed)
-    cluster.wait_for("CANCELLED", cancelled)
-    state = {run["element"]: run for run in work.status()}
-    assert state[killed]["state"] == "failed"
-    assert state[killed]["reason"].startswith("SLURM: FAILED")
-    assert state[cancelled]["state"] == "cancelled"
-    code, out = work.call("retry", "--store", str(work.store))
-    assert code == 0, out
-    assert "1 task" in out  # the killed one: what was cancelled did not fail
-    work.submit("--checkpoint-seconds", "1")  # goes on with the cancelled one
-    cluster.wait(lambda: "back to the queue" in work.log(), 100, "the signal ahead of the limit, and the requeue")
+    cluster.run("scancel", cancelled)
+    cluster.wait(lambda: work.tasks(cluster)[killed] == "FAILED", 60, "killed")
+    cluster.wait(lambda: work.tasks(cluster)[cancelled] == "CANCELLED", 60, "cancelled")
+    out = work.submit("--checkpoint-seconds", "1")
+    assert "submitted 2 workers" in out  # in place of the killed and the cancelled one
+    cluster.wait(lambda: "back to the queue" in work.log(), 120, "the signal ahead of the limit, and the requeue")
     cluster.run("scontrol", "update", f"JobId={limited}", "TimeLimit=60")
-    cluster.wait(done(work), 180, "all done")
-    sessions = {run["id"]: work.sessions(run["id"]) for run in work.status()}
-    assert all(len(own) == 2 for own in sessions.values())
-    assert all(own[1]["resumed_from"] is not None for own in sessions.values())
-    assert {run["element"]: run["attempt"] for run in work.status()}[limited] == 2
-    cluster.wait_for("COMPLETED", limited)
+    cluster.wait(done(work), 240, "all done")
+    for run in runs:
+        sessions = work.sessions(run)
+        assert len(sessions) >= 2
+        assert all(session["resumed_from"] is not None for session in sessions[1:])
     assert results(work.store) == uninterrupted(work)
 
 
 def test_a_run_goes_on_by_itself_after_its_node_crashed(work: Work, cluster: Cluster) -> None:
     work.write({**LONG, **recipe(25)})
     work.submit("--checkpoint-seconds", "1")
-    (element,) = work.elements()
     cluster.wait(lambda: bool(work.checkpoints()), 60, "a checkpoint")
+    (task,) = work.tasks(cluster)
     cluster.crash_node()
-    cluster.wait_for("PENDING", element, timeout=60)  # until the node is missed
+    cluster.wait(lambda: work.tasks(cluster)[task] == "PENDING", 60, "the node is missed")
     cluster.start_slurmd()
-    cluster.wait(done(work), 90, "done")
+    cluster.wait(done(work), 120, "done")
     (run,) = work.status()
-    assert run["attempt"] == 2
     assert [session["resumed_from"] is None for session in work.sessions(run["id"])] == [True, False]
     assert results(work.store) == uninterrupted(work)
 
 
-def test_a_run_outlives_the_daemon_of_its_node(work: Work, cluster: Cluster) -> None:
+def test_a_worker_outlives_the_daemon_of_its_node(work: Work, cluster: Cluster) -> None:
     work.write({**LONG, **recipe(10)})
     work.submit()
     cluster.wait(lambda: work.states() == ["running"], 60, "running")
     cluster.stop_slurmd()
     cluster.start_slurmd()
     cluster.wait(done(work), 90, "done")
-    assert [run["attempt"] for run in work.status()] == [1]
+    (run,) = work.status()
+    assert len(work.sessions(run["id"])) == 1
 
 
-def test_a_failed_run_is_reported_its_children_are_cancelled_and_retry_makes_both(work: Work, cluster: Cluster) -> None:
+def test_a_failed_run_is_reported_blocks_its_child_and_retry_makes_both(work: Work, cluster: Cluster) -> None:
     flag = work.folder / "flag"
     flag.touch()  # to plan, the network is traced
     net = {"model": {"name": f"{MODULE}:fragile"}}
@@ -281,60 +269,60 @@ def test_a_failed_run_is_reported_its_children_are_cancelled_and_retry_makes_bot
     work.submit()
     flag.unlink()
     cluster.wait(lambda: work.states() == ["failed", "blocked"], 60, "failed and blocked")
-    cluster.wait(
-        lambda: {cluster.queue()[one] for one in work.elements()} == {"FAILED", "CANCELLED"}, 20, "in SLURM too"
-    )
     parent = work.status()[0]
-    assert parent["reason"] == "RuntimeError: the flag is not there"
-    assert parent["attempt"] == 1
-    assert "the flag is not there" in Path(parent["log"]).read_text()
+    assert parent["reason"].endswith("the flag is not there")
     code, shown = work.call("status", "--store", str(work.store))
     assert code == 1
     assert "the flag is not there" in shown
+    code, log = work.call("logs", parent["id"][:8], "--store", str(work.store))
+    assert code == 0
+    assert "the flag is not there" in log
+    cluster.wait(lambda: set(work.tasks(cluster).values()) == {"COMPLETED"}, 60, "no worker waits for nothing")
     flag.touch()
     assert "Nothing to submit." in work.submit()
-    code, out = work.call("retry", "--store", str(work.store))
-    assert code == 0, out
+    out = work.submit("--retry")
+    assert "submitted" in out
     cluster.wait(done(work), 90, "both done")
     assert work.call("status", "--store", str(work.store))[0] == 0
 
 
-def test_cancel_ends_the_named_run_alone_and_submit_continues_it(work: Work, cluster: Cluster) -> None:
+def test_cancel_ends_all_workers_with_checkpoints_and_submit_continues(work: Work, cluster: Cluster) -> None:
     work.write({**LONG, **recipe(15), "members": 2})
     work.submit()
     cluster.wait(lambda: all(run["epoch"] > 0 for run in work.status()), 90, "both trained an epoch")
-    first, other = work.status()
-    code, out = work.call("cancel", first["id"][:8], "--store", str(work.store), "--yes")
+    code, out = work.call("cancel", "grid", "--store", str(work.store), "--yes")
     assert code == 0, out
-    cluster.wait(lambda: cluster.queue()[first["element"]] == "CANCELLED", 30, "cancelled")
-    assert work.states()[0] == "cancelled"
-    assert cluster.queue()[other["element"]] in ("RUNNING", "COMPLETED")
+    assert "cancelled 2 workers" in out
+    cluster.wait(lambda: set(work.tasks(cluster).values()) == {"CANCELLED"}, 60, "cancelled")
+    assert len(work.checkpoints()) == 2
+    code, out = work.call("status", "--store", str(work.store))
+    assert code == 1
+    assert "Work is left and no worker is queued or running" in out
     work.submit()
-    cluster.wait(done(work), 90, "both done")
-    assert work.sessions(first["id"])[1]["resumed_from"] is not None
-    assert len(work.sessions(other["id"])) == 1
+    cluster.wait(done(work), 120, "both done")
+    for run in work.status():
+        assert work.sessions(run["id"])[1]["resumed_from"] is not None
 
 
 def test_a_submission_cut_short_is_found_again(work: Work, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     class CutShort(BaseException):
         pass
 
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         raise CutShort
 
     work.write({**DENSE, "members": 2, "model": SLOW})
     with monkeypatch.context() as patch:
-        patch.setattr(BatchFolder, "submit", die)
+        patch.setattr("submitit.core.utils.JobPaths.move_temporary_file", die)  # what submitit does after sbatch
         with pytest.raises(CutShort):
             work.submit()
-    assert work.elements() == []
     assert "Nothing to submit." in work.submit()
-    assert len(work.elements()) == 2
-    cluster.wait(done(work), 90, "done")
-    assert (
-        len(cluster.run("squeue", "--noheader", "--states=all", f"--name={work.batches()[0].batch.name}").split("\n"))
-        <= 3
+    cluster.wait(
+        lambda: not any(state in ("PENDING", "RUNNING") for state in work.tasks(cluster).values()), 90, "gave up"
     )
+    work.submit()
+    cluster.wait(done(work), 90, "done")
+    assert [len(work.sessions(run["id"])) for run in work.status()] == [1, 1]
 
 
 def test_a_run_trained_elsewhere_meanwhile_is_not_trained_twice(work: Work, cluster: Cluster) -> None:
@@ -347,7 +335,7 @@ def test_a_run_trained_elsewhere_meanwhile_is_not_trained_twice(work: Work, clus
         assert set(work.states()) == {"done"}
     finally:
         cluster.run("scontrol", "update", "PartitionName=main", "State=UP")
-    cluster.wait(lambda: {cluster.queue()[one] for one in work.elements()} == {"COMPLETED"}, 60, "completed at once")
+    cluster.wait(lambda: set(work.tasks(cluster).values()) == {"COMPLETED"}, 60, "completed at once")
     assert [len(work.sessions(run["id"])) for run in work.status()] == [1, 1]
 
 
@@ -358,14 +346,15 @@ def test_two_processes_train_one_run_to_the_same_numbers(work: Work, cluster: Cl
     cluster.wait(done(work), 120, "done")
     (run,) = work.status()
     together = Store(work.store).run(run["id"])
-    assert together.result()["processes"] == 2
-    assert together.result()["batch_size"] == 512
-    cluster.wait_for("COMPLETED", run["element"])
+    assert together.result().processes == 2
+    assert together.result().batch_size == 512
+    cluster.wait(lambda: set(work.tasks(cluster).values()) == {"COMPLETED"}, 60, "completed")
     uninterrupted(work)
     alone = Store(work.folder / "uninterrupted").run(run["id"])
     masks, others = alone.masks(0), together.masks(0)
     same = np.concatenate([(masks[name] == others[name]).ravel() for name in masks]).mean()
-    np.testing.assert_allclose(alone.logits("test")[0], together.logits("test")[0], atol=1e-2)
+    ours, theirs = (StoredLogits.of_run(folder).logits("test")[0] for folder in (alone, together))
+    np.testing.assert_allclose(ours, theirs, atol=1e-2)
     assert same > 0.999
 
 
@@ -380,4 +369,4 @@ def test_what_sbatch_refuses_is_one_clear_line(work: Work) -> None:
     code, out = work.call("submit", str(work.grid), "--site", site, "--store", str(work.store))
     assert code == 2
     assert "Requested node configuration is not available" in out
-    assert work.elements() == []
+    assert work.submissions() == []

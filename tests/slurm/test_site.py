@@ -12,10 +12,10 @@ from slurm.site import SITES, Site, expanded, load_site
 
 DURATION = "allowed: a whole number with its unit (s, min, h, d), such as 90min, 24h or 2d"
 UNITLESS = "a number without a unit can be misread; "
-MEMORY = "allowed: a whole number with its unit (MB, GB, TB), such as 16GB"
+MEMORY = "allowed: a whole number with its unit (MB, GB, TB), such as 16GB; or auto, or null"
 CLOCK = "; write a whole number with its unit (s, min, h, d), such as 90min, 24h or 2d"
 SHORT = "allowed: at least 15min, since submitit takes every interruption of a job of 10 minutes or less for a timeout"
-SIGNAL = "allowed: 30s, the time that a checkpoint may take, to 5min, since the shortest tasks ask for 15min"
+SIGNAL = "allowed: 30s, the time that a checkpoint may take, to 5min, since the shortest walltime is 15min"
 OPTION = "not the long name of an option without its dashes, such as reservation"
 VALUE = "allowed: text, a number, or true for an option without a value"
 LOCAL = "means nothing where scheduler is local; leave it out"
@@ -61,20 +61,16 @@ def load_text(folder: Path, text: str) -> Site:
         ("walltime: '24:00:00'", f"walltime: found '24:00:00'; {DURATION}"),
         ("walltime: 08:00:00", f"walltime: found '08:00:00'; {DURATION}"),
         ("cpus: 2\nwalltime: 24:00:00 # a day", f"walltime: YAML reads 24:00:00 as the number 86400{CLOCK}"),
-        ("pack: 1:30", f"pack: YAML reads 1:30 as the number 90{CLOCK}"),
         ("walltime: 14min", f"walltime: found '14min'; {SHORT}"),
         ("walltime: 899s", f"walltime: found '899s'; {SHORT}"),
-        ("max_array_size: 0", "max_array_size: found 0; allowed: at least 1"),
         ("max_jobs: 0", "max_jobs: found 0; allowed: at least 1"),
         ("max_jobs: null", "max_jobs: found nothing; allowed: a whole number"),
         ("requeue: 1", "requeue: found 1; allowed: true or false"),
         ("requeue: yes", "requeue: line 1: YAML reads yes as true; write true (or quote it, if a text)"),
-        ("pack: 0", f"pack: found 0; {UNITLESS}{DURATION}"),
         ("processes: 0", "processes: found 0; allowed: at least 1"),
         ("nodes: 0", "nodes: found 0; allowed: at least 1"),
         ("{processes: 3, nodes: 2}", "processes: found 3; allowed: a multiple of nodes (2), as many on each"),
         ("nodes: 2", "processes: found 1; allowed: a multiple of nodes (2), as many on each"),
-        ("margin: 0.9", "margin: found 0.9; allowed: at least 1"),
         ("signal: 29s", f"signal: found '29s'; {SIGNAL}"),
         ("signal: 301s", f"signal: found '301s'; {SIGNAL}"),
         ("signal: 120", f"signal: found 120; {UNITLESS}{DURATION}"),
@@ -104,7 +100,7 @@ def load_text(folder: Path, text: str) -> Site:
         ("sbatch: {mem-per-cpu: 4G}", "sbatch.mem-per-cpu: not set here; use memory"),
         ("sbatch: {gpus_per_node: 1}", "sbatch.gpus_per_node: not set here; use gpus and gpu_type"),
         ("sbatch: {--partition: gpu}", "sbatch.--partition: not set here; use partition"),
-        ("sbatch: {array: 0-3}", "sbatch.array: not set here; use max_jobs and max_array_size"),
+        ("sbatch: {array: 0-3}", "sbatch.array: not set here; use max_jobs"),
         ("sbatch: {ntasks: 2}", "sbatch.ntasks: not set here; use processes"),
         ("sbatch: {no-requeue: true}", "sbatch.no-requeue: not set here; use requeue: false"),
         ("sbatch: {mail-user: me}", "sbatch.mail-user: not set here; use mail"),
@@ -122,8 +118,6 @@ def load_text(folder: Path, text: str) -> Site:
         ("{scheduler: local, qos: a}", f"qos: {LOCAL}"),
         ("{scheduler: local, constraint: a}", f"constraint: {LOCAL}"),
         ("{scheduler: local, gpus: 1, gpu_type: a100}", f"gpu_type: {LOCAL}"),
-        ("{scheduler: local, memory: 8GB}", f"memory: {LOCAL}"),
-        ("{scheduler: local, max_array_size: 10}", f"max_array_size: {LOCAL}"),
         ("{scheduler: local, mail: {user: me}}", f"mail: {LOCAL}"),
         ("{scheduler: local, sbatch: {nice: 10}}", f"sbatch: {LOCAL}"),
         ("{scheduler: local, processes: 2, nodes: 2}", "nodes: found 2; a local site is one node"),
@@ -150,11 +144,15 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_lengths_and_sizes_in_the_units_that_slurm_is_asked_in(tmp_path: Path) -> None:
-    site = load_text(tmp_path, "{walltime: 2d, memory: 7900MB, pack: 90s, signal: 30s}")
-    assert (site.cap_minutes, site.cap_gb, site.pack_minutes, site.signal_seconds) == (2880, 7, 1.5, 30)
-    assert load_text(tmp_path, "{memory: 2GB, walltime: 15min}").cap_gb == 2
-    assert load_text(tmp_path, "memory: 1 TB").cap_gb == 1024
-    assert load_text(tmp_path, "{signal: 5min, pack: 0min}").pack_minutes == 0
+    site = load_text(tmp_path, "{walltime: 2d, memory: 7900MB, signal: 30s}")
+    assert (site.walltime_minutes, site.memory_cap_gb, site.signal_seconds) == (2880, 7, 30)
+    assert load_text(tmp_path, "{memory: 2GB, walltime: 15min}").memory_cap_gb == 2
+    assert load_text(tmp_path, "memory: 1 TB").memory_cap_gb == 1024
+
+
+def test_resources_that_are_left_out_may_be_asked_for_otherwise(tmp_path: Path) -> None:
+    site = load_text(tmp_path, "{memory: null, cpus: null, gpus: 0, sbatch: {mem-per-cpu: 4G, gres: 'gpu:1'}}")
+    assert (site.memory, site.cpus, site.sbatch["mem-per-cpu"]) == (None, None, "4G")
 
 
 def test_defaults_depend_on_the_scheduler(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from bench.errors import UserError
 from bench.store.folders import DataRecord, Store
-from tests.store.runs import RESULT, finished_run
+from tests.store.runs import RESULT, finished_run, run_spec
 
 OFFICIAL = DataRecord("official", None, "CIFAR-10 as released")
 SUBSTITUTE = DataRecord("images-1a2b3c", "/images.zip", "images supplied by the user")
@@ -70,12 +70,13 @@ def test_throughputs_are_those_of_runs_with_a_readable_result(tmp_path: Path) ->
     for folder, content in zip(altered, ('{"status": "done", "mod', '{"status": "done"}', "null"), strict=True):
         (folder.path / "result.json").write_text(content)
     assert done.status() == "done"
-    fields = ("model", "execution", "device", "device_name", "images_per_second")
-    assert Store(tmp_path).throughputs() == [{field: RESULT[field] for field in fields}]
+    (measured,) = Store(tmp_path).throughputs()
+    assert (measured.device, measured.device_name, measured.images_per_second) == ("cpu", "a processor", 123.0)
+    assert (measured.model, measured.execution) == (RESULT["model"].model_dump(), RESULT["execution"].model_dump())
 
 
 def test_runs_are_folders_named_by_their_id(tmp_path: Path) -> None:
     first, second = finished_run(tmp_path, seed=1), finished_run(tmp_path, seed=2)
     assert first.path != second.path
-    assert {path.name for path in (tmp_path / "runs").iterdir()} == {first.spec().run_id, second.spec().run_id}
-    assert Store(tmp_path).run(first.spec().run_id).path == first.path
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {run_spec(seed=1).run_id, run_spec(seed=2).run_id}
+    assert Store(tmp_path).run(run_spec(seed=1).run_id).path == first.path

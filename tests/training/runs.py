@@ -1,6 +1,6 @@
 """Small runs for the tests: real digits, a WRN-10-1, four steps an epoch, every kind of phase."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from bench.data.augment import DeviceImages
 from bench.data.catalog import DATASETS
 from bench.data.dataset import LabelledImages, Split, cut
 from bench.data.sets.digits import DIGITS
+from bench.evaluation.sets import own_sets
 from bench.recipes import RELEASED, STANDARD, RecipeWithParent, Semantics, Setting
 from bench.recipes.alternating import acdc
 from bench.recipes.cyclic import snapshot
@@ -34,18 +35,27 @@ from bench.spec.run import (
 from bench.store.folders import Store
 from bench.training.trainer import Trainer
 from bench.training.weights import Ticket
+from bench.work.items import RunWork, Work
+from bench.work.options import Options
+from bench.work.summary import clear_failures, summarise
+from bench.work.worker import run_worker
 
 DATA = DataSpec(name="digits", train_images=120, validation_images=60, test_images=60)
 WRN_10_1 = ModelSpec(name="wide_resnet", arguments={"depth": 10, "width": 1})
 CPU = torch.device("cpu")
 
 
-@dataclass(frozen=True)
-class Planned:
-    """As bench.plan.RunPlan, as far as the runner looks."""
+def work_of(specs: Sequence[RunSpec]) -> Work:
+    """Return the work of training runs and evaluating them on their own images."""
+    return Work(runs=tuple(RunWork(spec=spec, cell="a cell", evaluations=own_sets(spec.data)) for spec in specs))
 
-    spec: RunSpec
-    cells: tuple[str, ...] = ("a cell",)
+
+def do(work: Work | Sequence[RunSpec], store: Store, *, retry: bool = False, **options: Any) -> int:
+    """Do some work as `bench run` does; return its exit code."""
+    work = work if isinstance(work, Work) else work_of(work)
+    if retry:
+        clear_failures(work, store)
+    return run_worker(work, store, Options(device="cpu", **options)) or summarise(work, store)
 
 
 def run_spec(
@@ -118,9 +128,9 @@ SPECS: dict[str, Callable[[], RunSpec]] = {
 }
 
 
-def planned(spec: RunSpec) -> list[Planned]:
+def with_parent(spec: RunSpec) -> list[RunSpec]:
     """Return a run after its parent, if it has one."""
-    return [Planned(one) for one in (spec.parent, spec) if one is not None]
+    return [run for run in (spec.parent, spec) if run is not None]
 
 
 def split(data: DataSpec = DATA) -> Split:
@@ -197,11 +207,11 @@ def outcome(store: Path, spec: RunSpec) -> dict[str, Any]:
     """Return what must not depend on interruptions: the bytes of tickets and logits, and the history."""
     folder = Store(store).run(spec.run_id)
     files = sorted(file for kind in ("tickets", "kept", "logits") for file in folder.tensors(kind))
-    timed = ("seconds", "images_per_second")
-    history = [{key: value for key, value in line.items() if key not in timed} for line in folder.history()]
+    timed = {"seconds", "images_per_second"}
+    history = [line.model_dump(exclude=timed) for line in folder.history()]
     return {
         **{str(file.relative_to(folder.path)): file.read_bytes() for file in files},
         "history": history,
-        "tickets": folder.result()["tickets"],
+        "tickets": folder.result().tickets,
         "parent": outcome(store, spec.parent) if spec.parent else None,
     }

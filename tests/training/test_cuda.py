@@ -8,8 +8,10 @@ import torch
 from bench.recipes import RELEASED, STANDARD, Semantics
 from bench.spec.run import Execution
 from bench.store.folders import Store
-from bench.work.runner import run_plan
-from tests.training.runs import Planned, edst_spec
+from bench.store.logits import StoredLogits
+from bench.work.options import Options
+from bench.work.worker import run_worker
+from tests.training.runs import edst_spec, work_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
 
@@ -22,11 +24,11 @@ def test_a_run_trains_rewires_and_leaves_tickets(
 ) -> None:
     execution = Execution.model_validate({"precision": precision, "channels_last": True, "compile": compiled})
     spec = edst_spec(semantics, execution=execution)
-    assert run_plan([Planned(spec)], Store(tmp_path), device="cuda", checkpoint_seconds=0.0) == 0
+    assert run_worker(work_of([spec]), Store(tmp_path), Options(device="cuda", checkpoint_seconds=0.0)) == 0
     folder = Store(tmp_path).run(spec.run_id)
-    assert folder.result()["device"] == "cuda"
-    for ticket in folder.result()["tickets"]:
-        masks, tensors = folder.masks(ticket["index"]), folder.ticket(ticket["index"])
+    assert folder.result().device == "cuda"
+    for ticket in folder.result().tickets:
+        masks, tensors = folder.masks(ticket.index), folder.ticket(ticket.index)
         assert not any(tensors[name][~mask].any() for name, mask in masks.items())
 
 
@@ -35,6 +37,6 @@ def test_deterministic_algorithms_repeat_the_bits(tmp_path: Path) -> None:
     logits = []
     for name in ("first", "second"):
         store = Store(tmp_path / name)
-        assert run_plan([Planned(spec)], store, device="cuda", deterministic=True) == 0
-        logits.append(store.run(spec.run_id).logits("test")[0])
+        assert run_worker(work_of([spec]), store, Options(device="cuda", deterministic=True)) == 0
+        logits.append(StoredLogits.of_run(store.run(spec.run_id)).logits("test")[0])
     assert (logits[0] == logits[1]).all()

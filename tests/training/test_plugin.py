@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from bench.grid import load_grid
-from bench.plan import make_plan
+from bench.plan import make_plan, work_of
 from bench.store.folders import Store
-from bench.work.runner import run_plan
+from bench.store.logits import StoredLogits
+from tests.training.runs import do
 
 MODULE = """
 import torch
@@ -63,8 +64,11 @@ def test_a_method_and_a_network_of_ones_own(tmp_path: Path, monkeypatch: pytest.
     plan = make_plan(load_grid(grid), "paper", store)
     # 8 kernels of 27 weights on 8 x 8 positions (32 to 8: (32 - 3) // 4 + 1), and 512 x 10 weights
     assert plan.runs[0].train_flops == 3 * 64 * 3 * 2 * (8 * 27 * 64 + 5120)
-    assert run_plan(plan.runs, store, device="cpu") == 0
-    shapes = {cell.name: [store.run(run).logits("test")[0].shape for run in cell.runs[0]] for cell in plan.cells}
+    assert do(work_of(plan, plan.runs), store) == 0
+    shapes = {
+        cell.name: [StoredLogits.of_run(store.run(run)).logits("test")[0].shape for run in cell.runs[0]]
+        for cell in plan.cells
+    }
     assert shapes == {
         "warm": [(1, 32, 10)],
         "pruned": [(1, 32, 10)],

@@ -24,8 +24,7 @@ from bench.training.optimizer import NORMS
 from bench.training.ranks import ALONE, Ranks
 from bench.training.sync_norm import synchronise
 from bench.work import provenance
-from bench.work.runner import run_plan
-from tests.training.runs import CPU, dense_spec, planned
+from tests.training.runs import CPU, dense_spec, do, with_parent
 from tests.training.runs import outcome as stored_outcome
 from tests.training.together import (
     HOPELESS,
@@ -142,17 +141,17 @@ def test_an_interruption_of_two_processes_costs_no_bit(name: str, together: Path
 def test_a_store_of_two_processes_is_that_of_one(together: Path, tmp_path: Path) -> None:
     for name in ("edst", "rewinding"):
         spec = STORED[name]()
-        assert run_plan(planned(spec), Store(tmp_path), device="cpu") == 0
+        assert do(with_parent(spec), Store(tmp_path)) == 0
         one, two = (Store(root).run(spec.run_id) for root in (tmp_path, together / "two"))
         ours, theirs = one.result(), two.result()
-        assert (ours.pop("processes"), theirs.pop("processes")) == (1, 2)
+        assert (ours.processes, theirs.processes) == (1, 2)
         for key in ("run", "parent", "tickets_expected", "checks", "model", "execution", "batch_size", "device"):
-            assert theirs[key] == ours[key]
-        assert theirs["files"].keys() == ours["files"].keys()
-        assert theirs["files"]["spec.yaml"] == ours["files"]["spec.yaml"]
+            assert getattr(theirs, key) == getattr(ours, key)
+        assert theirs.files.keys() == ours.files.keys()
+        assert theirs.files["spec.yaml"] == ours.files["spec.yaml"]
         assert {file.name for file in two.path.iterdir()} == {file.name for file in one.path.iterdir()}
         for line, other in zip(two.history(), one.history(), strict=True):
-            assert line["train_loss"] == pytest.approx(other["train_loss"], rel=0.01)
+            assert line.train_loss == pytest.approx(other.train_loss, rel=0.01)
 
 
 def test_a_signal_to_one_rank_ends_all_with_75(together: Path) -> None:
@@ -246,18 +245,22 @@ def test_a_group_of_one_is_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_rank_that_fails_takes_the_other_along_and_says_why(together: Path) -> None:
     folder = Store(together / "failed").run(dense_spec().run_id)
-    failure = folder.error() or {}
-    assert failure["traceback"][-1] == "ArithmeticError: of rank 1 alone"
-    assert (failure["rank"], failure["attempt"]) == (1, 1)
+    failure = folder.error()
+    assert failure is not None
+    assert failure.traceback[-1] == "ArithmeticError: of rank 1 alone"
+    assert (failure.rank, failure.attempt) == (1, 1)
     assert folder.status() == "failed"
 
 
 def test_ranks_that_fail_alike_are_one_failure_and_a_killed_one_is_noticed(tmp_path: Path) -> None:
     assert wait(start("diverge and die", tmp_path)) == [1, -signal.SIGKILL]
     assert of_ranks(tmp_path, "diverged") == [1, 1]
-    failure = Store(tmp_path / "diverged").run(HOPELESS.run_id).error() or {}
-    assert (failure["type"], failure["attempt"]) == ("DivergedError", 1)
-    assert (Store(tmp_path / "killed").run(dense_spec().run_id).error() or {})["rank"] == 0
+    diverged = Store(tmp_path / "diverged").run(HOPELESS.run_id).error()
+    killed = Store(tmp_path / "killed").run(dense_spec().run_id).error()
+    assert diverged is not None
+    assert killed is not None
+    assert (diverged.type, diverged.attempt) == ("DivergedError", 1)
+    assert killed.rank == 0
 
 
 # -- provenance --------------------------------------------------------------------------------------------------------
@@ -279,4 +282,4 @@ def test_a_session_names_its_job_and_how_many_processes_share_it(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     session = provenance.session(CPU, deterministic=False, processes=4)
-    assert (session["job"], session["processes"]) == (job, 4)
+    assert (session.job, session.processes) == (job, 4)

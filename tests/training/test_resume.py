@@ -15,9 +15,8 @@ import pytest
 import torch
 
 from bench.store.folders import Store
-from bench.work.runner import run_plan
 from bench.work.signals import EXIT_INTERRUPTED
-from tests.training.runs import SPECS, outcome, planned
+from tests.training.runs import SPECS, do, outcome, with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +33,7 @@ def one_thread() -> Iterator[None]:
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Return what each run comes to without any interruption."""
     store = tmp_path_factory.mktemp("uninterrupted")
-    assert run_plan([run for make in SPECS.values() for run in planned(make())], Store(store), device="cpu") == 0
+    assert do([run for make in SPECS.values() for run in with_parent(make())], Store(store)) == 0
     return {name: outcome(store, make()) for name, make in SPECS.items()}
 
 
@@ -45,7 +44,7 @@ def start(store: Path, name: str, where: str) -> subprocess.Popen[bytes]:
 def finish(store: Path, name: str) -> dict[str, Any]:
     """Run again in this process, saving at every step, and return what came out."""
     spec = SPECS[name]()
-    assert run_plan(planned(spec), Store(store), device="cpu", checkpoint_seconds=0.0) == 0
+    assert do(with_parent(spec), Store(store), checkpoint_seconds=0.0) == 0
     return outcome(store, spec)
 
 
@@ -104,7 +103,7 @@ def test_a_polite_signal_saves_the_step_and_exits_with_75(
     assert not (folder.path / "lock").exists()
     assert finish(tmp_path, name) == uninterrupted[name]
     sessions = json.loads((folder.path / "provenance.json").read_text())["sessions"]
-    assert [session["resumed_from"] for session in sessions if "ended" in session] == [{"epoch": 4, "step": 2}]
+    assert [session["resumed_from"] for session in sessions if session["ended"]] == [{"epoch": 4, "step": 2}]
     assert len(sessions) == 2
 
 

@@ -32,7 +32,9 @@ from bench.training.checkpoint import load_checkpoint, save_checkpoint
 from bench.training.ranks import RankFailedError, Ranks, RanksDifferError
 from bench.training.sync_norm import synchronise
 from bench.training.trainer import Trainer
-from bench.work.runner import run_plan
+from bench.work.options import Options
+from bench.work.summary import summarise
+from bench.work.worker import run_worker
 from tests.training.runs import (
     CPU,
     DATA,
@@ -42,8 +44,9 @@ from tests.training.runs import (
     dense_spec,
     noise,
     nothing,
-    planned,
     run_spec,
+    with_parent,
+    work_of,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,7 +142,7 @@ def outcome(trainer: Trainer) -> dict[str, Any]:
 
 
 def begin(spec: RunSpec, ranks: Ranks, checkpoint: Path) -> None:
-    """Train to HAND_OVER and leave a checkpoint, as the executor does."""
+    """Train to HAND_OVER and leave a checkpoint, as training does."""
 
     class OverError(Exception):
         pass
@@ -281,7 +284,9 @@ def decide(ranks: Ranks, folder: Path) -> None:
 
 
 def execute(ranks: Ranks, store: Path, spec: RunSpec) -> int:
-    return run_plan(planned(spec), Store(store), device="cpu", ranks=ranks)
+    work = work_of(with_parent(spec))
+    code = run_worker(work, Store(store), Options(device="cpu"), ranks)
+    return code or ranks.from_first(lambda: summarise(work, Store(store)))
 
 
 def execute_all(ranks: Ranks, folder: Path) -> None:

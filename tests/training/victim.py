@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 
-import bench.store
 import bench.store.files
+import bench.store.folders
+import bench.store.logits
 import bench.training.checkpoint
 from bench.store.folders import Store
 from bench.training.trainer import Trainer
-from bench.work.runner import run_plan
-from tests.training.runs import SPECS, planned
+from tests.training.runs import SPECS, do, with_parent
 
 
 def die(number: int = signal.SIGKILL) -> None:
@@ -55,7 +55,7 @@ def arm(where: str) -> None:
             if kind == "rename" and count == int(arguments[0]):
                 die()
 
-        for module in (bench.store.files, bench.store, bench.training.checkpoint):
+        for module in (bench.store.files, bench.store.folders, bench.store.logits, bench.training.checkpoint):
             module.atomic_path = dying  # type: ignore[attr-defined]
 
 
@@ -63,4 +63,4 @@ if __name__ == "__main__":
     store, name, where = sys.argv[1:]
     torch.set_num_threads(1)
     arm(where)
-    sys.exit(run_plan(planned(SPECS[name]()), Store(Path(store)), device="cpu", checkpoint_seconds=0.0))
+    sys.exit(do(with_parent(SPECS[name]()), Store(Path(store)), checkpoint_seconds=0.0))

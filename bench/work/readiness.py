@@ -1,0 +1,170 @@
+"""What may start now: the one function that says so. Workers, `plan`, `run`, `status` and submissions all ask it.
+
+A work item may start if nobody holds its lock, the store lacks its result, what it needs is done, and it has neither
+failed nor been given up. Nothing here is a state of its own: everything is read from the store.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, assert_never
+
+from bench.errors import UserError
+from bench.evaluation.sets import AttackSet, TicketSet
+from bench.spec.run import RunSpec
+from bench.store.folders import Store
+from bench.store.lock import holder, is_live
+from bench.store.logits import Ensemble, StoredLogits, ensemble_folder, ensemble_logits
+from bench.work.attempts import GIVEN_UP, given_up
+from bench.work.items import AttackEnsemble, EvaluateRun, Item, TrainRun
+
+# missing: may start now. running: a live process holds it. waiting: for a run that is not done yet. blocked: what it
+# needs failed or is damaged. failed: by an error, or given up; `--retry` clears that.
+State = Literal["done", "missing", "running", "waiting", "blocked", "failed", "damaged"]
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """The state of a work item, and why it may not start; the reason is empty where there is nothing to explain."""
+
+    state: State
+    reason: str = ""
+
+    @property
+    def now(self) -> bool:
+        """Whether the item may start now."""
+        return self.state == "missing"
+
+
+DONE, MAY_START = Readiness("done"), Readiness("missing")
+
+
+class StoreView:
+    """What a store says at one moment: every run is looked at once, however many items need it.
+
+    `held` collects the locks of live processes that were met.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.held: set[Path] = set()
+        self._runs: dict[str, Readiness] = {}
+        self._logits: dict[Path, StoredLogits | UserError] = {}
+
+    def may_start(self, item: Item) -> Readiness:
+        """Return whether a work item may start now, and if not, why."""
+        match item:
+            case TrainRun(run):
+                return self.run(run.spec)
+            case EvaluateRun(run, asked):
+                return self.evaluation(run.spec, asked)
+            case AttackEnsemble(ensemble, specs, attack):
+                return self.attack(ensemble.ensemble, specs, attack)
+            case _:
+                assert_never(item)
+
+    def run(self, spec: RunSpec) -> Readiness:
+        """Return whether training a run may start."""
+        run_id = spec.run_id
+        if run_id not in self._runs:
+            self._runs[run_id] = self._look(spec)
+        return self._runs[run_id]
+
+    def evaluation(self, spec: RunSpec, asked: TicketSet) -> Readiness:
+        """Return whether a run may be evaluated on a set."""
+        if (unready := self._needs([spec])) is not None:
+            return unready
+        folder = self.store.run(spec.run_id)
+        return self._set(folder.path, asked.name, lambda: StoredLogits.of_run(folder))
+
+    def attack(self, ensemble: Ensemble, specs: Sequence[RunSpec], attack: AttackSet) -> Readiness:
+        """Return whether an ensemble may be attacked."""
+        if (unready := self._needs(specs)) is not None:
+            return unready
+        folder = ensemble_folder(self.store, ensemble)
+        return self._set(folder, attack.name, lambda: ensemble_logits(self.store, ensemble))
+
+    def _look(self, spec: RunSpec) -> Readiness:
+        folder = self.store.run(spec.run_id)
+        match self.store.status(spec):
+            case "done":
+                return DONE
+            case "running":
+                return self._held_by(folder.path)
+            case "failed":
+                error = folder.error()
+                return Readiness("failed", f"{error.type}: {error.message}" if error else "")
+            case "damaged":
+                return Readiness(
+                    "damaged", _damage([str(f.relative_to(folder.path)) for f in folder.damaged_files(deep=False)])
+                )
+            case "missing":
+                if given_up(folder.path, "train"):
+                    return Readiness("failed", GIVEN_UP)
+                return self._after_parent(spec)
+
+    def _after_parent(self, spec: RunSpec) -> Readiness:
+        begun = (self.store.run(spec.run_id).path / "checkpoint.pt").exists()
+        if spec.parent is None or begun:
+            return MAY_START
+        parent, name = self.run(spec.parent), f"its parent {spec.parent.run_id}"
+        match parent.state:
+            case "done":
+                return MAY_START
+            case "missing" | "waiting":
+                return Readiness("waiting", f"{name} is not trained yet")
+            case "running":
+                return Readiness("waiting", f"{name} is being trained by another process")
+            case "failed" | "blocked":
+                return Readiness(
+                    "blocked", f"{name} failed ({parent.reason})" if parent.state == "failed" else f"{name} is blocked"
+                )
+            case "damaged":
+                return Readiness("blocked", f"{name} is damaged")
+            case _:
+                assert_never(parent.state)
+
+    def _needs(self, specs: Sequence[RunSpec]) -> Readiness | None:
+        """Return why a run that an item needs keeps it from starting, None if all are done."""
+        for spec in specs:
+            needed = self.run(spec)
+            match needed.state:
+                case "done":
+                    continue
+                case "missing" | "running" | "waiting":
+                    return Readiness("waiting", f"run {spec.run_id} is not done yet")
+                case "failed" | "blocked" | "damaged":
+                    return Readiness("blocked", f"run {spec.run_id} is {needed.state}")
+                case _:
+                    assert_never(needed.state)
+        return None
+
+    def _set(self, folder: Path, name: str, read: Callable[[], StoredLogits]) -> Readiness:
+        logits = self._read(folder, read)
+        if isinstance(logits, UserError):
+            return Readiness("damaged", str(logits))
+        if logits.has(name):
+            return DONE
+        if folder in self.held or is_live(folder / "lock"):
+            return self._held_by(folder)
+        return Readiness("failed", GIVEN_UP) if given_up(folder, name) else MAY_START
+
+    def _read(self, folder: Path, read: Callable[[], StoredLogits]) -> StoredLogits | UserError:
+        if folder not in self._logits:
+            try:
+                logits = read()
+                logits.records()
+                self._logits[folder] = logits
+            except UserError as error:
+                self._logits[folder] = error
+        return self._logits[folder]
+
+    def _held_by(self, folder: Path) -> Readiness:
+        self.held.add(folder)
+        process = holder(folder / "lock")
+        return Readiness("running", f"process {process.get('pid')} on {process.get('host')}")
+
+
+def _damage(files: Sequence[str]) -> str:
+    """Return what is wrong with a damaged run; without a damaged file its parent was made again since."""
+    return f"{', '.join(files)} gone, truncated or altered" if files else "its parent was made again since"

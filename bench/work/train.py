@@ -1,0 +1,290 @@
+"""Train one run to its tickets, under its lock, from wherever an earlier process left it.
+
+A run that starts from another run's weights reads them from the store. When several processes train a run together,
+rank 0 alone holds the lock and writes to the store, and tells the others what it found.
+"""
+
+import logging
+import time
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from bench.data.augment import NONE, DeviceImages
+from bench.data.catalog import facts_of
+from bench.data.dataset import LabelledImages, Split
+from bench.errors import UserError
+from bench.spec.run import RunSpec
+from bench.store.files import remove_temporaries, sha256_of
+from bench.store.folders import Array, RunFolder
+from bench.store.lock import LockLostError, RunLock
+from bench.store.records import Resumed, Session
+from bench.training.checkpoint import load_checkpoint, save_checkpoint
+from bench.training.ranks import Ranks
+from bench.training.trainer import Trainer
+from bench.work import provenance
+from bench.work.attempts import begin_attempt, forget_attempts
+from bench.work.context import Context
+from bench.work.items import RunWork
+from bench.work.progress import RunProgress
+from bench.work.readiness import StoreView
+from bench.work.signals import InterruptedRunError
+
+log = logging.getLogger(__name__)
+
+
+class BlockedRunError(Exception):
+    """The run waits for its parent, or its parent's weights cannot be read; the message says which and why."""
+
+
+def train_run(run: RunWork, context: Context, title: str) -> None:
+    """Bring one run to its tickets.
+
+    RunLockedError if another process has it; InterruptedRunError after a signal; BlockedRunError while its parent is
+    not done; other exceptions are the run's own.
+    """
+    ranks = context.ranks
+    folder = context.store.run(run.id)
+    # Rank 0 reads the images first, so that no two ranks decode them at the same time.
+    ranks.from_first(lambda: bool(context.images.load(run.spec.data)))
+    split = context.images.load(run.spec.data)
+    lock = RunLock(folder.path / "lock")  # rank 0 takes it; as the others see it, it is never lost
+    with ExitStack() as held:
+        begun = ranks.from_first(lambda: _begin(run.spec, folder, context, held, lock))
+        if begun is None:
+            return  # another process did it in the meantime
+        state, sessions = begun
+        trainer = _trainer(run.spec, split, folder, context, resumes=state is not None)
+        if state is not None:
+            trainer.load_state_dict(state)
+        if ranks.first:
+            resumed = _resumed(trainer, folder, from_checkpoint=state is not None)
+            sessions[-1] = sessions[-1].model_copy(update={"resumed_from": resumed})
+            folder.write_provenance(sessions)
+        del begun, state  # weights and momenta, which the trainer now has
+        try:
+            _train(trainer, folder, context, lock, title)
+        except InterruptedRunError:
+            ranks.from_first(lambda: forget_attempts(folder.path, "train"))
+            raise
+        ranks.from_first(lambda: _finish(trainer, folder, context, lock, sessions))
+
+
+def _begin(
+    spec: RunSpec, folder: RunFolder, context: Context, held: ExitStack, lock: RunLock
+) -> tuple[dict[str, Any] | None, list[Session]] | None:
+    """Take the lock; return the checkpoint if there is one, and all sessions up to this. None if the run is done."""
+    held.enter_context(lock)
+    if context.store.status(spec) == "done":
+        return None
+    remove_temporaries(folder.path)
+    folder.write_spec(spec)
+    state = _checkpoint(folder, context.device)
+    if state is None and spec.parent is not None:
+        parent = StoreView(context.store).run(spec.parent)
+        if parent.state != "done":
+            raise BlockedRunError(f"its parent {spec.parent.run_id} is not done ({parent.state})")
+    begin_attempt(folder.path, "train")
+    session = provenance.session(context.device, deterministic=context.deterministic, processes=context.ranks.size)
+    sessions = [*_sessions(folder), session]
+    folder.write_provenance(sessions)  # whatever becomes of it: it names the job, and so the log
+    return state, sessions
+
+
+def _trainer(spec: RunSpec, split: Split, folder: RunFolder, context: Context, *, resumes: bool) -> Trainer:
+    def place(source: LabelledImages, *, augmented: bool) -> DeviceImages:
+        facts = facts_of(spec.data)
+        return DeviceImages(
+            source,
+            facts.mean,
+            facts.std,
+            augmentation=spec.augmentation if augmented else NONE,
+            device=context.device,
+            channels_last=spec.execution.channels_last,
+        )
+
+    validation = None
+    if spec.data.validation_images and context.ranks.first:
+        validation = place(split.validation, augmented=spec.validation_augmented)
+    parent = None
+    if spec.parent is not None:
+        parent = _Parent(context.store.run(spec.parent.run_id), context.device, context.ranks)
+    return Trainer(
+        spec,
+        place(split.train, augmented=True),
+        validation,
+        context.device,
+        _Writer(folder, context.ranks),
+        classes=facts_of(spec.data).classes,
+        parent=parent,
+        resumes=resumes,
+        deterministic=context.deterministic,
+        ranks=context.ranks,
+    )
+
+
+def _checkpoint(folder: RunFolder, device: torch.device) -> dict[str, Any] | None:
+    """Return the state to continue from, None if there is none or something it relies on was damaged."""
+    state = load_checkpoint(folder.path / "checkpoint.pt", device)
+    if state is not None and (damaged := _damaged_weights(folder, state["at"])):
+        log.warning("%s was lost, truncated or altered; the run starts over", ", ".join(map(str, damaged)))
+        return None
+    return state
+
+
+def _train(trainer: Trainer, folder: RunFolder, context: Context, lock: RunLock, title: str) -> None:
+    ranks, stop = context.ranks, context.stop
+    saved = time.monotonic()
+    begun_with = trainer.at.steps
+
+    def save() -> None:
+        """Write the checkpoint; no rank goes on, or ends, before it is there."""
+        state = trainer.state_dict()
+        ranks.from_first(lambda: save_checkpoint(folder.path / "checkpoint.pt", state))
+
+    def between_steps() -> None:
+        nonlocal saved
+        if progress is not None:
+            progress.step()
+        due = time.monotonic() - saved >= context.checkpoint_seconds
+        lost, stopped, due = ranks.any(_is_lost(lock), stop.received is not None, due)
+        if lost:
+            lock.check()
+            raise LockLostError(f"{lock.path} now belongs to another process, says rank 0")
+        if due or stopped:
+            save()
+            saved = time.monotonic()
+        if stopped:
+            stop.check()
+            raise InterruptedRunError("stopped by a signal to another rank")
+
+    shown = RunProgress(title, trainer.spec, trainer.at.steps, bars=context.bars) if ranks.first else nullcontext()
+    with shown as progress:
+        while not trainer.finished:
+            line = trainer.train_epoch(between_steps)
+            if ranks.first:
+                folder.append_history(line)
+            if progress is not None:
+                progress.epoch(line, trainer.at.steps)
+            between_steps()
+        if trainer.at.steps > begun_with:
+            save()
+        if ranks.first:
+            folder.write_history(trainer.at.history)  # whole, whatever a process that lost its lock appended
+
+
+def _finish(trainer: Trainer, folder: RunFolder, context: Context, lock: RunLock, sessions: list[Session]) -> None:
+    """Write the result, which says that the run is done."""
+    at, spec = trainer.at, trainer.spec
+    if not at.tickets:
+        raise RuntimeError("the run left no ticket at all: no epoch of a ticket's phase beat those before it")
+    folder.write_provenance([*sessions[:-1], sessions[-1].model_copy(update={"ended": provenance.now()})])
+    # Validation included, since plans estimate hours from it; the median, since a resumed epoch timed only its end.
+    rates = sorted(spec.data.train_images / line["seconds"] for line in at.history)
+    sparse = trainer.masking.sparse
+    lock.check()
+    folder.finish(
+        run=spec.run_id,
+        parent=spec.parent.run_id if spec.parent else None,
+        inherited=at.inherited,
+        tickets=tuple(at.tickets),
+        tickets_expected=spec.tickets,
+        members_a_ticket=spec.model.members,
+        kept=tuple(at.kept),
+        checks={
+            "density": sparse.density() if sparse else 1.0,
+            "density_wanted": spec.topology.density if spec.topology else 1.0,
+            "nonzeros": sum(sparse.nonzeros().values()) if sparse else None,
+        },
+        seconds=sum(line["seconds"] for line in at.history),
+        images_per_second=rates[len(rates) // 2],
+        model=spec.model,
+        execution=spec.execution,
+        batch_size=spec.batch_size,
+        processes=context.ranks.size,
+        device=context.device.type,
+        device_name=provenance.device_name(context.device),
+    )
+    forget_attempts(folder.path)
+
+
+def _resumed(trainer: Trainer, folder: RunFolder, *, from_checkpoint: bool) -> Resumed | None:
+    """Write what the trainer knows into the history; return where a resumed one stands, None of one that starts."""
+    folder.write_history(trainer.at.history)
+    if not from_checkpoint:
+        return None
+    log.info("resuming at epoch %d, step %d", trainer.at.epoch + 1, trainer.at.step)
+    return Resumed(epoch=trainer.at.epoch + 1, step=trainer.at.step)
+
+
+def _is_lost(lock: RunLock) -> bool:
+    try:
+        lock.check()
+    except LockLostError:
+        return True
+    return False
+
+
+class _Writer:
+    """Writes the weights of a run into its folder."""
+
+    def __init__(self, folder: RunFolder, ranks: Ranks) -> None:
+        self._folder, self._ranks = folder, ranks
+
+    def write_ticket(self, index: int, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> str:
+        return self._ranks.from_first(lambda: self._folder.write_ticket(index, _on_host(tensors), metadata))
+
+    def write_rewind_checkpoint(self, index: int, tensors: dict[str, torch.Tensor]) -> str:
+        return self._ranks.from_first(lambda: self._folder.write_kept(index, _on_host(tensors)))
+
+
+class _Parent:
+    """Reads the weights of a finished run, every file against its checksum."""
+
+    def __init__(self, folder: RunFolder, device: torch.device, ranks: Ranks) -> None:
+        self._folder, self._device, self._ranks = folder, device, ranks
+
+    def checksums(self) -> dict[str, str]:
+        """Return the SHA-256 of every file that a child may take weights from."""
+        files = self._ranks.from_first(lambda: dict(self._folder.result().files))
+        return {name: file.sha256 for name, file in files.items() if name.startswith(("tickets/", "kept/"))}
+
+    def tickets(self) -> list[dict[str, torch.Tensor]]:
+        return self._read("tickets")
+
+    def rewind_checkpoints(self) -> list[dict[str, torch.Tensor]]:
+        return self._read("kept")
+
+    def _read(self, kind: Literal["tickets", "kept"]) -> list[dict[str, torch.Tensor]]:
+        read = self._ranks.from_first(lambda: self._weights(kind))
+        return [{name: torch.from_numpy(array).to(self._device) for name, array in arrays.items()} for arrays in read]
+
+    def _weights(self, kind: Literal["tickets", "kept"]) -> list[dict[str, Array]]:
+        result = self._folder.result()
+        listed = result.tickets if kind == "tickets" else result.kept
+        try:
+            return [self._folder.weights(kind, record.index) for record in listed]
+        except UserError as damage:  # of another run: no reason to stop the others
+            raise BlockedRunError(f"its parent is damaged: {damage}") from None
+
+
+def _on_host(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+
+
+def _damaged_weights(folder: RunFolder, at: dict[str, Any]) -> list[Path]:
+    """Return the files of tickets and rewind checkpoints, as a checkpoint lists them, that are not as written."""
+    kinds: tuple[Literal["tickets", "kept"], ...] = ("tickets", "kept")
+    files = {folder.tensor_file(kind, record["index"]): record["sha256"] for kind in kinds for record in at[kind]}
+    return [file for file, checksum in files.items() if not file.is_file() or sha256_of(file) != checksum]
+
+
+def _sessions(folder: RunFolder) -> list[Session]:
+    """Return the sessions so far; provenance that was altered is no reason to stop, but is said."""
+    try:
+        return list(folder.sessions())
+    except UserError:
+        log.warning("%s: truncated or altered: earlier sessions of the run are lost", folder.path / "provenance.json")
+        return []

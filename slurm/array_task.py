@@ -1,0 +1,123 @@
+"""What runs on the node: a worker (bench.work.worker) on the work of its submission, in one process or several.
+
+The exit code is honest: 0 if the worker found nothing more to do, 1 if its processes lost each other, 2 for a mistake
+that stops all runs (such as missing images), 75 after a signal. SLURM sends SIGUSR2 ahead of the time limit: then the
+worker also puts itself back into the queue while work is left. After SIGTERM it does not: that is the user's own
+scancel, or a preemption after which SLURM itself requeues.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import submitit
+
+from bench.errors import UserError
+from bench.work.options import Options, set_thread_variables
+from bench.work.signals import AHEAD_OF_LIMIT, EXIT_INTERRUPTED, StopRequest
+from bench.work.summary import is_finished
+from slurm.records import Submission, SubmissionFolder
+from slurm.site import expanded
+
+log = logging.getLogger("bench.slurm")
+
+
+class ArrayTask:
+    """The callable that submitit pickles: where its submission is written down, and nothing else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+
+    def __call__(self) -> None:
+        """Work; always ends in SystemExit."""
+        folder, environment = SubmissionFolder(Path(self.folder)), submitit.JobEnvironment()
+        _log_to_stdout()
+        with StopRequest() as stop:
+            code = _guarded(folder, environment, stop)
+            if environment.global_rank > 0:
+                # The step ends with the highest code, and a process that fails takes the others along: rank 0 speaks.
+                raise SystemExit(code if code == 1 else 0)
+            # Several processes that lost each other have recorded the failure of one run, and the others remain.
+            again = (code == EXIT_INTERRUPTED and stop.received in AHEAD_OF_LIMIT) or code == 1
+            if again and folder.submission.requeue and not is_finished(folder.work, folder.store):
+                _requeue()
+            raise SystemExit(code)
+
+
+def _log_to_stdout() -> None:
+    """Log what this suite says; submitit and srun write to the same file."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logger = logging.getLogger("bench")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+def _guarded(folder: SubmissionFolder, environment: submitit.JobEnvironment, stop: StopRequest) -> int:
+    try:
+        _set_environment(folder.submission)
+        return _work(folder, environment, stop)
+    except UserError as mistake:
+        log.error("error: %s", mistake)
+        return 2
+
+
+def _work(folder: SubmissionFolder, environment: submitit.JobEnvironment, stop: StopRequest) -> int:
+    from bench.training.ranks import ALONE, Ranks
+    from bench.work.context import Context
+    from bench.work.worker import Worker
+
+    submission = folder.submission
+    options = Options(
+        None if submission.data is None else Path(submission.data),
+        submission.device,
+        submission.deterministic,
+        submission.checkpoint_seconds,
+        bars=False,
+    )
+    several = environment.num_tasks > 1
+    if several:
+        submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+        _take_own_gpus(environment, submission.gpus)
+    with Ranks.join(submission.device) if several else nullcontext(ALONE) as ranks:
+        return Worker(folder.work, Context.make(folder.store, options, stop, ranks), leaves=True).work()
+
+
+def _set_environment(submission: Submission) -> None:
+    """Set the variables that libraries read when they are imported, or when they first write a temporary file."""
+    set_thread_variables(submission.cpus)  # rounding follows the number of threads
+    if submission.data_folder is not None:
+        os.environ["FREETICKETS_DATA"] = submission.data_folder
+    if submission.scratch is not None:
+        try:
+            scratch = expanded(submission.scratch)
+            scratch.mkdir(parents=True, exist_ok=True)
+        except (ValueError, OSError) as error:
+            raise UserError(f"{submission.site}: scratch: {submission.scratch}: {error}") from None
+        os.environ["TMPDIR"] = str(scratch)
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(scratch / "inductor")
+        os.environ["TRITON_CACHE_DIR"] = str(scratch / "triton")
+
+
+def _take_own_gpus(environment: submitit.JobEnvironment, gpus: int) -> None:
+    """Leave visible those of the node's GPUs that are this process's own."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if gpus and visible:  # their numbers need not begin at 0, where SLURM does not hide those of other jobs
+        own = visible.split(",")[gpus * environment.local_rank : gpus * (environment.local_rank + 1)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(own)
+
+
+def _requeue() -> None:
+    """Put this array task back into the queue; where that is not allowed, `submit` goes on with its work."""
+    array, index, job = (os.environ.get(f"SLURM_{name}") for name in ("ARRAY_JOB_ID", "ARRAY_TASK_ID", "JOB_ID"))
+    task = f"{array}_{index}" if array and index else job
+    if task is None:
+        return
+    log.warning("back to the queue: the next worker continues from the checkpoint")
+    try:
+        subprocess.run(["scontrol", "requeue", task], check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        log.error("SLURM did not take it (%s); `python -m slurm submit` goes on from the checkpoint", error)

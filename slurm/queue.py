@@ -1,0 +1,134 @@
+"""What is queued or running, asked once by the names of our jobs: squeue, and of a local site the process list."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from bench.errors import UserError
+from slurm.records import SubmissionFolder
+
+TIMEOUT_SECONDS = 60
+# An array may have so many elements if SLURM does not tell; its own default is 1001.
+MAX_ARRAY_SIZE = 1000
+WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT")
+RUNNING = ("RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED")
+# A job that SLURM keeps only to say that it can never run.
+NEVER = ("BadConstraints", "PartitionConfig", "PartitionTimeLimit", "launch_failed_requeued_held")
+# Array task, state, reason, node; the name last, since it alone may hold anything.
+FORMAT = "%i|%T|%r|%N|%j"
+# A user's variables of these would change what is asked: SQUEUE_PARTITION hides jobs, SCANCEL_INTERACTIVE waits.
+SETTINGS = ("SQUEUE_", "SCANCEL_", "SINFO_")
+
+
+@dataclass(frozen=True)
+class QueuedWorker:
+    """A worker that is queued or running: its array task ("123_4"), and state, reason and node in SLURM's words."""
+
+    submission: str
+    task: str
+    state: str
+    reason: str
+    node: str
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is still in the queue."""
+        return self.state in WAITING
+
+
+def queued_workers(folders: Sequence[SubmissionFolder]) -> list[QueuedWorker]:
+    """Return the workers of submissions that are queued or running; UserError if SLURM does not answer."""
+    found: list[QueuedWorker] = []
+    names = [folder.submission.name for folder in folders if folder.submission.scheduler == "slurm"]
+    if names:
+        found += _squeue(set(names))
+    if any(folder.submission.scheduler == "local" for folder in folders):
+        found += _processes(folders)
+    return found
+
+
+def cancel(workers: Iterable[QueuedWorker], scheduler: str) -> None:
+    """Ask workers to end; one that has ended in the meantime is no error."""
+    tasks = [worker.task for worker in workers]
+    if scheduler == "local":
+        for pid in tasks:
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGTERM)
+        return
+    # Command lines have an end: a thousand at a time.
+    for start in range(0, len(tasks), 1000):
+        _output(["scancel", "--quiet", *tasks[start : start + 1000]])
+
+
+def require_slurm() -> None:
+    """UserError where there is no SLURM to submit to."""
+    for program in ("sbatch", "squeue", "srun"):
+        if shutil.which(program) is None:
+            raise UserError(
+                f"no {program} on this machine: submit from a login node of the cluster, or run the same on this "
+                "machine alone with --site local"
+            )
+
+
+def max_array_size() -> int:
+    """Return how many tasks an array may have: indices go up to SLURM's MaxArraySize - 1."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)\s*$", _output(["scontrol", "show", "config"]), re.MULTILINE)
+    return max(1, int(found[1])) if found else MAX_ARRAY_SIZE
+
+
+def partitions() -> list[str]:
+    """Return the names of the cluster's partitions, none if it does not say."""
+    try:
+        return sorted(set(_output(["sinfo", "--noheader", "--format=%R"]).split()))
+    except UserError:
+        return []
+
+
+def _squeue(names: set[str]) -> list[QueuedWorker]:
+    found = []
+    for line in _output(["squeue", "--all", "--array", "--noheader", "--me", f"--format={FORMAT}"]).splitlines():
+        fields = line.split("|", 4)
+        if len(fields) == 5 and fields[4] in names and fields[1] in (*WAITING, *RUNNING):
+            found.append(QueuedWorker(fields[4], *fields[:4]))
+    return found
+
+
+def _processes(folders: Sequence[SubmissionFolder]) -> list[QueuedWorker]:
+    """Return the local workers whose process is alive; its command line ends with the submission's folder."""
+    by_path = {str(folder.path): folder.submission.name for folder in folders}
+    found = []
+    for line in _output(["ps", "-A", "-ww", "-o", "pid=,args="]).splitlines():
+        pid, _, arguments = line.strip().partition(" ")
+        program, marked, path = arguments.partition("submitit.local._local ")
+        if marked and path in by_path and "python" in program:
+            found.append(QueuedWorker(by_path[path], pid, "RUNNING", "", os.uname().nodename))
+    return found
+
+
+def _output(command: Sequence[str]) -> str:
+    """Return what a command prints; UserError that says what it complained of."""
+    try:
+        done = subprocess.run(
+            command,
+            env={key: value for key, value in os.environ.items() if not key.startswith(SETTINGS)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=TIMEOUT_SECONDS,
+            check=True,
+        )
+    except FileNotFoundError:
+        hint = "install procps" if command[0] == "ps" else "ask on a login node of the cluster"
+        raise UserError(f"no {command[0]} on this machine: {hint}") from None
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{command[0]} did not answer within {TIMEOUT_SECONDS} s; try again later") from None
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.strip().splitlines() or ["no reason given"]
+        raise UserError(f"{command[0]} failed: {said[-1]}") from None
+    return done.stdout

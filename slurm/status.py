@@ -1,0 +1,142 @@
+"""How submitted runs and their workers stand: the store first, then the queue, which is asked once."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from bench.errors import UserError
+from bench.plan.show import duration, make_table
+from bench.store.folders import Store
+from bench.store.lock import holder
+from bench.work.items import RunWork, TrainRun
+from bench.work.readiness import State, StoreView
+from slurm.queue import QueuedWorker, queued_workers
+from slurm.records import SubmissionFolder
+from slurm.submit import counted
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# More lines of one kind than this help nobody on a screen; --json has them all.
+MOST_RUNS = 20
+RECENT_EPOCHS = 5
+# People read about these first.
+ORDER: tuple[State, ...] = ("running", "failed", "damaged", "blocked", "missing", "waiting", "done")
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How a run stands; seconds_left and images_per_second are None before its first epoch and when it is done."""
+
+    id: str
+    cell: str
+    state: State
+    reason: str
+    epoch: int
+    epochs: int
+    images_per_second: float | None
+    seconds_left: float | None
+    host: str | None
+    sets: int
+    sets_asked: int
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All submitted runs, and the workers that are queued or running; `complaint` says why SLURM did not answer."""
+
+    runs: tuple[RunStatus, ...]
+    workers: tuple[QueuedWorker, ...]
+    complaint: str | None
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether something failed, or work is left that no worker will do."""
+        counts = Counter(run.state for run in self.runs)
+        left = any(run.state != "done" or run.sets < run.sets_asked for run in self.runs)
+        return any(counts[state] for state in ("failed", "damaged", "blocked")) or (left and not self.workers)
+
+
+def overview(folders: Sequence[SubmissionFolder], store: Store) -> Overview:
+    """Return how everything stands that was submitted."""
+    complaint = None
+    workers: list[QueuedWorker] = []
+    try:
+        workers = queued_workers(folders)
+    except UserError as silent:
+        complaint = f"{silent}; what the workers do is not known"
+    view = StoreView(store)
+    runs: dict[str, RunStatus] = {}
+    for folder in folders:
+        for item in folder.work.items():
+            if isinstance(item, TrainRun):
+                runs[item.run.id] = _run_status(item.run, view)
+    return Overview(tuple(runs.values()), tuple(workers), complaint)
+
+
+def _run_status(run: RunWork, view: StoreView) -> RunStatus:
+    folder, readiness = view.store.run(run.id), view.run(run.spec)
+    epoch, speed, left = run.spec.epochs, None, None
+    if readiness.state != "done":
+        try:
+            history = folder.history()
+        except UserError:
+            history = []
+        epoch = len(history)
+        if history:
+            speed = history[-1].images_per_second
+            left = (run.spec.epochs - epoch) * median(line.seconds for line in history[-RECENT_EPOCHS:])
+    sets = sum(view.evaluation(run.spec, asked).state == "done" for asked in run.evaluations)
+    host = holder(folder.path / "lock").get("host") if readiness.state == "running" else None
+    return RunStatus(
+        run.id,
+        run.cell,
+        readiness.state,
+        readiness.reason,
+        epoch,
+        run.spec.epochs,
+        speed,
+        left,
+        host,
+        sets,
+        len(run.evaluations),
+    )
+
+
+def overview_to_json(found: Overview) -> str:
+    """Return an overview as a JSON document."""
+    workers = [asdict(worker) for worker in found.workers]
+    return json.dumps({"runs": [asdict(run) for run in found.runs], "workers": workers}, indent=1)
+
+
+def print_overview(found: Overview, console: "Console", *, everything: bool) -> None:
+    """Print counts, a line for each run that is not done, and what to do."""
+    counts = Counter(run.state for run in found.runs)
+    states = ", ".join(f"{counts[state]:,} {state}" for state in ORDER if counts[state])
+    made, asked = sum(run.sets for run in found.runs), sum(run.sets_asked for run in found.runs)
+    console.print(
+        f"{counted(len(found.runs), 'run')}: {states}; {made:,} of {asked:,} evaluation sets of runs are made"
+    )
+    running = sum(not worker.waits for worker in found.workers)
+    reasons = Counter(worker.reason for worker in found.workers if worker.waits)
+    why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    console.print(f"workers: {running} running, {sum(reasons.values())} queued{f' ({why})' if why else ''}")
+    shown = [run for run in found.runs if everything or run.state != "done"]
+    shown.sort(key=lambda run: ORDER.index(run.state))
+    if shown:
+        table = make_table("run", "cell", "state", ">epoch", ">images/s", ">left", "node", "why")
+        for run in shown if everything else shown[:MOST_RUNS]:
+            speed = "" if run.images_per_second is None else f"{run.images_per_second:,.0f}"
+            left = "" if run.seconds_left is None else duration(run.seconds_left / 3600)
+            reason = "" if run.state in ("running", "missing") else run.reason
+            progress = f"{run.epoch}/{run.epochs}"
+            table.add_row(run.id[:8], run.cell, run.state, progress, speed, left, run.host or "", reason)
+        console.print(table)
+        if len(shown) > MOST_RUNS and not everything:
+            console.print(f"... and {len(shown) - MOST_RUNS:,} more; --all shows them", style="dim")
+    left_over = any(run.state != "done" or run.sets < run.sets_asked for run in found.runs)
+    if left_over and not found.workers and found.complaint is None:
+        console.print("Work is left and no worker is queued or running: `submit` again (--retry if runs failed).")

@@ -1,0 +1,328 @@
+"""Submission against a faked SLURM: how many workers, what they ask for, what is refused, what status says."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.grid import load_grid
+from bench.plan import make_plan
+from bench.store.folders import Store
+from bench.store.lock import RunLock
+from bench.store.records import Failure
+from bench.work.attempts import begin_attempt
+from slurm import __main__ as command_line
+from slurm.records import submissions
+from slurm.submit import workers_wanted
+from tests.slurm.fakes import FakeSlurm
+from tests.training.runs import do
+
+GRID = """
+replicates: 2
+base:
+  data: {name: digits, train_images: 64, validation_images: 32, test_images: 32}
+  model: {name: wide_resnet, depth: 10, width: 1}
+cells:
+  - {name: dense, method: dense, recipe: {epochs: 3}}
+  - {name: PF, method: prune_finetune, members: 1, sparsity: 0.8, recipe: {dense_epochs: 3, epochs: 2}}
+"""
+RUNS = 4  # two dense ones, which are the parents of the two others
+SITE = "{partition: main, gpus: 0, cpus: 2, walltime: 2h, max_jobs: 3}"
+
+
+class Place:
+    """A grid, a site and a store in one folder, and the commands on them."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.grid, self.site, self.store = folder / "my grid.yaml", folder / "site.yaml", Store(folder / "results")
+        self.grid.write_text(GRID)
+        self.site.write_text(SITE)
+        self._capsys = capsys
+
+    def call(self, *arguments: str) -> tuple[int, str]:
+        code = 0
+        try:
+            command_line.main(list(arguments))
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        out, err = self._capsys.readouterr()
+        return code, out + err
+
+    def submit(self, *options: str) -> tuple[int, str]:
+        return self.call("submit", str(self.grid), "--site", str(self.site), "--store", str(self.store.root), *options)
+
+    def on_store(self, command: str, *options: str) -> tuple[int, str]:
+        return self.call(command, *options, "--store", str(self.store.root))
+
+    def ids(self) -> list[str]:
+        return [run.id for run in make_plan(load_grid(self.grid), "paper", self.store).runs]
+
+
+@pytest.fixture
+def place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Place:
+    return Place(tmp_path, capsys)
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    return FakeSlurm(tmp_path / "fake slurm", monkeypatch)
+
+
+def scripts(place: Place) -> list[str]:
+    return list({path.read_text() for folder in submissions(place.store) for path in folder.path.glob("*.sh")})
+
+
+# -- how many ----------------------------------------------------------------------------------------------------------
+
+
+@given(
+    open_ids=st.sets(st.integers(0, 30).map(str)),
+    known=st.sets(st.integers(0, 30).map(str)),
+    working=st.integers(0, 20),
+    most=st.integers(1, 12),
+)
+def test_workers_are_enough_for_the_open_work_and_never_more_than_wanted(
+    open_ids: set[str], known: set[str], working: int, most: int
+) -> None:
+    covered = open_ids & known
+    wanted = workers_wanted(open_ids, covered, working, most)
+    assert 0 <= wanted <= most
+    assert wanted <= len(open_ids)
+    if open_ids - covered:
+        assert wanted >= 1, "work that no worker knows of gets one"
+    elif working >= min(most, len(open_ids)):
+        assert wanted == 0
+
+
+def test_one_array_of_identical_workers_and_the_same_command_again_submits_nothing(
+    place: Place, slurm: FakeSlurm
+) -> None:
+    code, out = place.submit()
+    assert code == 0, out
+    assert "submitted 3 workers as my-grid-" in out
+    (script,) = scripts(place)
+    assert "#SBATCH --array=0-2%3" in script
+    assert "#SBATCH --time=120" in script
+    assert "#SBATCH --cpus-per-task=2" in script
+    assert "#SBATCH --mem=2G" in script
+    assert "#SBATCH --requeue" in script
+    assert "dependency" not in script
+    assert len(slurm.calls("sbatch")) == 1
+    assert "Nothing to submit." in place.submit()[1]
+    assert len(slurm.calls("sbatch")) == 1
+
+
+def test_ended_workers_are_replaced_while_work_is_left(place: Place, slurm: FakeSlurm) -> None:
+    place.submit()
+    first, *_ = slurm.queue()
+    slurm.set(first, "FAILED")
+    code, out = place.submit()
+    assert code == 0
+    assert "submitted 1 worker as" in out
+
+
+def test_a_finished_plan_wants_no_workers(place: Place, slurm: FakeSlurm) -> None:
+    plan = make_plan(load_grid(place.grid), "paper", place.store)
+    assert do([run.spec for run in plan.runs], place.store) == 0
+    assert "Nothing to submit." in place.submit()[1]
+    assert slurm.calls("sbatch") == []
+
+
+def test_never_more_workers_than_an_array_may_have(place: Place, slurm: FakeSlurm) -> None:
+    slurm.max_array_size(2)
+    assert "submitted 2 workers" in place.submit()[1]
+
+
+def test_work_of_another_grid_gets_workers_of_its_own(place: Place, slurm: FakeSlurm) -> None:
+    place.submit()
+    place.grid.write_text(GRID.replace("width: 1", "width: 2"))
+    assert "submitted 3 workers" in place.submit()[1]
+    assert len(slurm.queue()) == 6
+
+
+def test_retry_clears_failures_and_what_was_given_up(place: Place, slurm: FakeSlurm) -> None:
+    failed, _, given_up, _ = place.ids()  # each dense run before the one pruned from it
+    place.store.run(failed).write_failure(Failure(type="ValueError", message="no"))
+    for _ in range(3):
+        begin_attempt(place.store.run(given_up).path, "train")
+    assert "Nothing to submit." in place.submit()[1]  # both parents failed, and their children are blocked
+    assert "submitted 3 workers" in place.submit("--retry")[1]
+    assert place.store.run(failed).status() == "missing"
+    assert len(slurm.queue()) == 3
+
+
+# -- what is asked for -------------------------------------------------------------------------------------------------
+
+
+def test_resources_can_be_left_out_and_anything_else_passed_on(place: Place, slurm: FakeSlurm) -> None:
+    place.site.write_text("{gpus: 0, cpus: null, memory: null, sbatch: {mem-per-cpu: 4G, reservation: workshop}}")
+    assert place.submit()[0] == 0
+    assert slurm.queue()
+    (script,) = scripts(place)
+    assert "--mem=" not in script
+    assert "cpus-per-task" not in script
+    assert "#SBATCH --mem-per-cpu=4G" in script
+    assert "#SBATCH --reservation=workshop" in script
+
+
+def test_a_dry_run_writes_nothing(place: Place, slurm: FakeSlurm) -> None:
+    code, out = place.submit("--dry-run")
+    assert code == 0
+    assert "would submit 3 workers, each of 2 h 0 min, no GPU, 2 CPUs, 2 GB" in out
+    assert "partition: main" in out
+    assert not place.store.root.exists()
+    assert slurm.calls("sbatch") == []
+
+
+def test_a_plan_in_the_store_no_longer_depends_on_the_grid(place: Place, slurm: FakeSlurm) -> None:
+    before = place.ids()
+    place.submit()
+    place.grid.write_text("broken: [")
+    (folder,) = submissions(place.store)
+    assert [run.id for run in folder.work.runs] == before
+    assert slurm.queue()
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+def test_what_sbatch_refuses_is_one_line_and_leaves_nothing(place: Place, slurm: FakeSlurm) -> None:
+    place.site.write_text("{partition: mian, gpus: 0}")
+    slurm.answer("sbatch", stderr="sbatch: error: invalid partition specified: mian\n", code=1)
+    code, out = place.submit()
+    assert code == 2
+    assert "sbatch refused the job: invalid partition specified: mian" in out
+    assert "did you mean 'main'?" in out
+    assert "Traceback" not in out
+    assert submissions(place.store) == []
+
+
+def test_a_job_that_was_accepted_after_all_is_not_submitted_twice(place: Place, slurm: FakeSlurm) -> None:
+    slurm.answer("sbatch", stderr="sbatch: error: Batch job submission failed: Socket timed out\n", code=1)
+    code, _ = place.submit()
+    assert code == 2
+    (folder,) = submissions(place.store)  # kept, since nobody knows
+    slurm.enqueue(folder.submission.name, 3)
+    assert "Nothing to submit." in place.submit()[1]
+
+
+def test_without_slurm_the_way_out_is_named(place: Place, slurm: FakeSlurm) -> None:
+    slurm.remove("sbatch")
+    code, out = place.submit()
+    assert code == 2
+    assert "no sbatch on this machine" in out
+    assert "--site local" in out
+
+
+def test_two_submissions_at_once_are_one(place: Place, slurm: FakeSlurm) -> None:
+    with RunLock(place.store.root / "slurm" / "lock"):
+        code, out = place.submit()
+    assert code == 2
+    assert "another submission to this store is being made" in out
+    assert slurm.calls("sbatch") == []
+
+
+def test_a_scale_that_needs_a_gpu_is_not_sent_where_there_is_none(place: Place, slurm: FakeSlurm) -> None:
+    place.grid.write_text(GRID + "scales: {paper: {needs_gpu: true}}\n")
+    code, out = place.submit()
+    assert code == 2
+    assert "needs a GPU, and the site has none" in out
+    assert place.submit("--force")[0] == 0
+    assert slurm.queue()
+
+
+# -- status, cancel, logs ----------------------------------------------------------------------------------------------
+
+
+def test_status_is_the_store_and_the_queue(place: Place, slurm: FakeSlurm) -> None:
+    place.submit()
+    ids = place.ids()
+    place.store.run(ids[0]).write_failure(Failure(type="DivergedError", message="loss is nan"))
+    first, *_ = slurm.queue()
+    slurm.set(first, "RUNNING", node="node7")
+    code, out = place.on_store("status")
+    assert code == 1
+    assert (
+        f"{RUNS} runs: 1 failed, 1 blocked, 1 missing, 1 waiting; 0 of 8 evaluation sets of runs are made"
+        in " ".join(out.split())
+    )
+    assert "workers: 1 running, 2 queued (2 Priority)" in out
+    assert "DivergedError: loss is nan" in " ".join(out.split())
+    _, text = place.on_store("status", "--json")
+    document: dict[str, Any] = json.loads(text)
+    assert [run["state"] for run in document["runs"]].count("blocked") == 1
+    assert {worker["state"] for worker in document["workers"]} == {"RUNNING", "PENDING"}
+
+
+def test_status_without_an_answer_of_slurm_still_tells_of_the_store(place: Place, slurm: FakeSlurm) -> None:
+    place.submit()
+    slurm.answer("squeue", stderr="slurm_load_jobs error: Unable to contact slurm controller\n", code=1)
+    code, out = place.on_store("status")
+    assert code == 1
+    assert "squeue failed: slurm_load_jobs error" in out
+    assert f"{RUNS} runs" in out
+
+
+def test_work_without_workers_is_said(place: Place, slurm: FakeSlurm) -> None:
+    place.submit()
+    slurm.forget()
+    code, out = place.on_store("status")
+    assert code == 1
+    assert "Work is left and no worker is queued or running" in out
+
+
+def test_nothing_was_submitted(place: Place, slurm: FakeSlurm) -> None:
+    for command in ("status", "cancel"):
+        code, out = place.on_store(command, *(["--yes"] if command == "cancel" else []))
+        assert code == 2
+        assert "nothing was submitted from this store" in out
+    assert slurm.calls("squeue") == []
+
+
+def test_cancel_asks_and_names_the_grid(place: Place, slurm: FakeSlurm) -> None:
+    place.submit()
+    assert place.on_store("cancel")[0] == 2, "nobody is there to answer"
+    code, out = place.on_store("cancel", "my grit", "--yes")
+    assert code == 2
+    assert "did you mean 'my grid'?" in out
+    code, out = place.on_store("cancel", "my grid", "--yes")
+    assert code == 0
+    assert "cancelled 3 workers" in out
+    assert set(slurm.queue().values()) == {"CANCELLED"}
+
+
+def test_logs_of_a_run_nobody_has_trained(place: Place, slurm: FakeSlurm) -> None:
+    place.submit()
+    run = place.ids()[0]
+    code, out = place.on_store("logs", run[:8])
+    assert code == 2
+    assert "no worker has trained it yet" in out
+    code, out = place.on_store("logs", "zz")
+    assert code == 2
+    assert "no run submitted from this store has an id that begins so" in out
+    assert slurm.queue()
+
+
+@pytest.mark.slow
+def test_a_local_site_takes_the_same_path_without_slurm(place: Place) -> None:
+    place.site.write_text(f"{{scheduler: local, cpus: 1, max_jobs: 2, python: {json.dumps(sys.executable)}}}")
+    code, out = place.submit()
+    assert code == 0, out
+    import time
+
+    end = time.monotonic() + 240
+    while time.monotonic() < end:
+        code, out = place.on_store("status")
+        if code == 0 and "running, 0 queued" in out and f"{RUNS} done" in out:
+            break
+        time.sleep(1)
+    assert f"{RUNS} runs: {RUNS} done; 8 of 8 evaluation sets of runs are made" in out
+    run = place.ids()[0]
+    assert len(place.store.run(run).sessions()) == 1
+    code, out = place.on_store("logs", run[:8])
+    assert code == 0
+    assert f"{run[:8]}: done in" in out
