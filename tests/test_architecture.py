@@ -87,7 +87,7 @@ def test_rooms_know_only_the_rooms_below_them(name: str) -> None:
     own = name.partition(".")[0]
     above = rooms - {own} if own == "bench" else rooms - {own, "bench"}
     assert not imports_from(name, *above)
-    if own != "bench" and name != "slurm.element":  # which is what runs on the node
+    if own != "bench" and name != "slurm.array_task":  # which is what runs on the node
         assert not imports_from(name, "torch", "torchvision", "bench.training", "bench.work.runner")
 
 
