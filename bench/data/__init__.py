@@ -1,1 +1,1 @@
-"""Images: what there is (catalog), where it comes from (sources), and augmentation on the device (augment)."""
+"""Images: what there is by name (catalog, sets), where it comes from (sources), loading and augmentation."""

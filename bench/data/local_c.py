@@ -43,7 +43,7 @@ class LocalCorruptions:
         self.source = f"test images of {name} ({variant}), corrupted by this suite (version {VERSION}, seed {SEED})"
 
     def read(self, type: str, severity: int, images: int) -> EvaluationImages:
-        """Return the first `images` test images corrupted; UserError if they are too few or can not be kept."""
+        """Return the first `images` test images corrupted; UserError if they are too few or cannot be kept."""
         if images > len(self._test.labels):
             raise UserError(f"local-c: {images:,} images asked for; there are {len(self._test.labels):,} test images")
         file = self._folder / f"{type}-{severity}.safetensors"

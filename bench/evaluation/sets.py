@@ -263,7 +263,7 @@ class Evaluations(Record):
         )
 
     def problem(self, data: DataSpec) -> tuple[str, str] | None:
-        """Return the key and a message of what can not be for a data set, None if all is well."""
+        """Return the key and a message of what cannot be for a data set, None if all is well."""
         for key, _ in self._released():
             if _release_of(key, data.name) is None:
                 known = ", ".join(release.of for release in RELEASES.values() if release.key == key)
