@@ -146,7 +146,7 @@ def run(
     from bench.plan import make_plan, variants_of, work_of
     from bench.plan import select as select_runs
     from bench.store.folders import Store
-    from bench.work.summary import clear_failures, summarise
+    from bench.work.summary import clear_failures, is_finished, summarise
 
     where = Store(store)
     loaded = load_grid(grid)
@@ -159,7 +159,9 @@ def run(
         ids = {run.id for run in chosen}
         chosen = tuple(run for run in made.runs if run.id in ids)
     work, options = work_of(made, chosen, limit), Options(data, device.value, deterministic, checkpoint_seconds)
-    if parallel == 1:
+    if is_finished(work, where):
+        code = 0  # without the seconds that importing torch takes
+    elif parallel == 1:
         from bench.work.worker import run_worker
 
         code = run_worker(work, where, options)
