@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
+from bench.data.loading import record_folders
 from bench.errors import UserError
 from bench.spec.record import Record
 from bench.store.files import write_text
@@ -69,6 +70,7 @@ class SubmissionFolder:
         """Write a submission down, submission.json last; UserError if the disk is full."""
         folder = cls(store.root / "slurm" / submission.name)
         with writing(folder.path):
+            record_folders(store, (run.spec.data for run in work.runs))
             write_text(folder.path / "work.json", work.model_dump_json() + "\n")
             write_text(folder.path / "submission.json", submission.model_dump_json(indent=2) + "\n")
         return folder

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.data.catalog import DATASETS
 from bench.data.inventory import inventory
 from bench.data.sources import default_root
 from bench.errors import UserError, did_you_mean
@@ -296,7 +297,7 @@ def _warnings(plans: Sequence[Plan], store: Store, site: Site, data: Path | None
     present = {row.name for row in inventory(root) if row.state != "absent"}
     known = store.data_records()
     for name in dict.fromkeys(cell.data.name for plan in plans for cell in plan.cells):
-        if data is None and name not in present and name not in known:
+        if data is None and name in DATASETS and name not in present and name not in known:
             yield (
                 f"no images of {name} in {root}; before workers start, where nodes have no internet: "
                 f"python -m bench data prepare {name} --root {shlex.quote(str(root))}"

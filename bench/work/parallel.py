@@ -16,6 +16,7 @@ from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from bench.data.loading import record_folders
 from bench.errors import UserError
 from bench.store.folders import Store
 from bench.work.items import Work
@@ -35,6 +36,7 @@ def run_parallel(work: Work, store: Store, options: Options, workers: int) -> in
     """
     import torch
 
+    record_folders(store, (run.spec.data for run in work.runs))
     shared = replace(options, threads=max(1, torch.get_num_threads() // workers), bars=False)
     with StopRequest() as stop:
         children = [_start(number, work, store.root, shared) for number in range(1, workers + 1)]

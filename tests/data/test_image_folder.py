@@ -1,6 +1,9 @@
 """A data set of the user's own from an image folder: which images, in which order, how they are cut and normalised."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from bench.store.folders import Store
 from tests.data.images import write_image, zip_of
 from tests.grid_text import write_grid
 
+ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("robin", "wren", "owl")
 GIVEN: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
@@ -213,6 +217,19 @@ def test_a_worker_finds_the_folder_by_what_the_store_recorded(tmp_path: Path, mo
     record_folders(store, [spec.data])
     monkeypatch.setattr("bench.data.catalog._FOLDERS", {})
     assert len(ImageLoader(store).load(spec.data).train.labels) == 27
+
+
+@pytest.mark.slow
+def test_workers_in_other_processes_train_on_it(tmp_path: Path, root: Path) -> None:
+    folder, store = write_birds(tmp_path / "birds", train=10, test=4), tmp_path / "store"
+    cell = "name: a, method: dense, model: {depth: 10, width: 1}, recipe: {epochs: 4}"
+    text = f"replicates: 2\ncells: [{{{cell}, data: {{folder: {folder}, image_size: 16}}}}]"
+    command = [sys.executable, "-m", "bench", "run", str(write_grid(tmp_path, text)), "--store", str(store)]
+    command += ["--device", "cpu", "--parallel", "2"]
+    environment = {**os.environ, "FREETICKETS_DATA": str(root)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert len(list(store.glob("runs/*/result.json"))) == 2
 
 
 @pytest.mark.usefixtures("root")
