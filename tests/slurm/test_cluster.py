@@ -150,7 +150,8 @@ def work(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
 
 
 def done(work: Work) -> Callable[[], bool]:
-    return lambda: set(work.states()) == {"done"}
+    """Whether every run is trained, and evaluated."""
+    return lambda: all(run["state"] == "done" and run["sets"] == run["sets_asked"] for run in work.status())
 
 
 def results(store: Path) -> dict[str, dict[str, str]]:
