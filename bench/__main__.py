@@ -142,6 +142,7 @@ def run(
     from bench.work.options import Options, set_thread_variables
 
     set_thread_variables()  # before anything imports torch
+    from bench.evaluation.samples import missing_samples
     from bench.grid import load_grid
     from bench.plan import make_plan, variants_of, work_of
     from bench.plan import select as select_runs
@@ -159,7 +160,8 @@ def run(
         ids = {run.id for run in chosen}
         chosen = tuple(run for run in made.runs if run.id in ids)
     work, options = work_of(made, chosen, limit), Options(data, device.value, deterministic, checkpoint_seconds)
-    if is_finished(work, where):
+    sheets = missing_samples(where, ((run.spec.data, run.evaluations) for run in work.runs))
+    if is_finished(work, where) and not sheets:
         code = 0  # without the seconds that importing torch takes
     elif parallel == 1:
         from bench.work.worker import run_worker

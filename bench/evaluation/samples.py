@@ -1,6 +1,6 @@
 """One test image under every corruption that a grid asks for, kept in the store for the report to show."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +16,14 @@ from bench.store.folders import Store, samples_file
 SEVERITIES = "severities"
 
 
-def lack_samples(store: Store, data: DataSpec, sets: Sequence[TicketSet]) -> bool:
-    """Whether some family of the sets has no samples yet, or not all that were asked for since."""
-    from safetensors import SafetensorError, safe_open
-
-    for family, own in _families(sets).items():
-        try:
-            with safe_open(samples_file(store, data.name, family), framework="np") as file:
-                there = set(file.keys())
-                severities = set(file.get_tensor(SEVERITIES).tolist()) if SEVERITIES in there else set()
-        except (SafetensorError, OSError):
-            return True
-        if not ({one.type for one in own} <= there and {one.severity for one in own} <= severities):
-            return True
-    return False
+def missing_samples(
+    store: Store, asked: Iterable[tuple[DataSpec, Sequence[TicketSet]]]
+) -> list[tuple[DataSpec, Sequence[TicketSet]]]:
+    """Return the data sets, each once, some family of whose sets has no samples, or not all types and severities."""
+    first: dict[tuple[str, str], tuple[DataSpec, Sequence[TicketSet]]] = {}
+    for data, sets in asked:
+        first.setdefault((data.name, data.variant), (data, sets))
+    return [(data, sets) for data, sets in first.values() if _lack_samples(store, data, sets)]
 
 
 def write_samples(
@@ -37,7 +31,7 @@ def write_samples(
 ) -> None:
     """Write samples/<data set>/<family>.safetensors for each family: a tensor a type, uint8 [1 + severities, H, W, 3].
 
-    The clean image comes first; "severities" lists the others. A type of which a severity can not be had is left out.
+    The clean image comes first; "severities" lists the others. A type of which a severity cannot be had is left out.
     """
     for family, own in _families(sets).items():
         severities = sorted({one.severity for one in own})
@@ -66,3 +60,18 @@ def _write(file: Path, tensors: dict[str, Array]) -> None:
 
     with atomic_path(file) as temporary:
         save_file(tensors, temporary)
+
+
+def _lack_samples(store: Store, data: DataSpec, sets: Sequence[TicketSet]) -> bool:
+    from safetensors import SafetensorError, safe_open
+
+    for family, own in _families(sets).items():
+        try:
+            with safe_open(samples_file(store, data.name, family), framework="np") as file:
+                there = set(file.keys())
+                severities = set(file.get_tensor(SEVERITIES).tolist()) if SEVERITIES in there else set()
+        except (SafetensorError, OSError):
+            return True
+        if not ({one.type for one in own} <= there and {one.severity for one in own} <= severities):
+            return True
+    return False

@@ -16,9 +16,9 @@ from bench.evaluation.ensembles import Members, attack_ensemble
 from bench.evaluation.networks import load_networks, normaliser
 from bench.evaluation.open import EvaluationSets
 from bench.evaluation.predict import Predictions, predict_all
-from bench.evaluation.samples import lack_samples, write_samples
+from bench.evaluation.samples import missing_samples, write_samples
 from bench.evaluation.sets import AttackSet, OwnSet, TicketSet
-from bench.spec.run import DataSpec, McDropout, RunSpec
+from bench.spec.run import McDropout, RunSpec
 from bench.store.files import remove_temporaries
 from bench.store.folders import Array
 from bench.store.lock import LockLostError, RunLock, RunLockedError
@@ -116,16 +116,11 @@ class Evaluator:
 
     def write_samples(self, runs: Sequence[RunWork]) -> None:
         """Write what the first test image becomes under each corruption, for the report."""
-        asked: dict[tuple[str, str], tuple[DataSpec, list[TicketSet]]] = {}
-        for run in runs:
-            data = run.spec.data
-            asked.setdefault((data.name, data.variant), (data, list(run.evaluations)))
         store = self._context.store
-        for data, sets in asked.values():
+        for data, sets in missing_samples(store, ((run.spec.data, run.evaluations) for run in runs)):
             try:
-                if lack_samples(store, data, sets):
-                    self._context.stop.check()
-                    write_samples(store, self._images, data, self._context.images.load(data).test, sets)
+                self._context.stop.check()
+                write_samples(store, self._images, data, self._context.images.load(data).test, sets)
             except UserError as error:  # nothing is computed from them
                 log.warning("no samples of corrupted images were written: %s", error)
 

@@ -64,6 +64,8 @@ Write = Callable[..., None]
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     """Return a function that writes the package birds, with changes, in a folder on the path."""
     monkeypatch.syspath_prepend(str(tmp_path / "packages"))
+    # Two versions of one size within one second would share their compiled file.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def write(**changes: str) -> None:
         text = MODULE

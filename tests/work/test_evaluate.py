@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from bench.__main__ import main
 from bench.data.loading import ImageLoader
 from bench.errors import UserError
 from bench.models.build import build_model
@@ -23,7 +24,7 @@ from bench.work import evaluate as module
 from bench.work import worker
 from bench.work.signals import EXIT_INTERRUPTED
 from tests.data.cifar_c import flip_byte, write_release
-from tests.grid_text import load_text
+from tests.grid_text import load_text, write_grid
 from tests.store.runs import result_facts, ticket
 from tests.training.runs import do
 
@@ -154,6 +155,17 @@ def test_the_first_test_image_is_kept_under_every_corruption(tmp_path: Path, sto
     assert samples["fog"].shape == samples["contrast"].shape == (3, 32, 32, 3)
     assert not np.array_equal(samples["fog"][0], samples["fog"][1])
     assert np.array_equal(samples["fog"][0], samples["contrast"][0])
+
+
+def test_a_finished_store_whose_samples_are_gone_gets_them_again(tmp_path: Path, store: Store) -> None:
+    evaluate(finished(tmp_path, store), store)
+    file = samples_file(store, "digits", "local-c")
+    before = file.read_bytes()
+    file.unlink()
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(write_grid(tmp_path, TEXT + ASKED)), "--store", str(store.root)])
+    assert ended.value.code == 0
+    assert file.read_bytes() == before
 
 
 def test_a_finished_store_needs_no_images(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,8 +179,11 @@ def test_signals_stop_all_with_checkpoints_and_the_same_command_continues(tmp_pa
     assert do(runs, Store(tmp_path)) == 0
     for spec in runs:
         assert outcome(tmp_path, spec) == outcome(sequential, spec)
-    sessions = Store(tmp_path).run(LONG.run_id).sessions()
-    assert [bool(session.resumed_from) for session in sessions] == [False, True], sessions
+    first, *later = Store(tmp_path).run(LONG.run_id).sessions()
+    assert not first.resumed_from
+    # A worker that trained nothing when the others were interrupted may have gone on with their run for a moment.
+    assert later
+    assert all(session.resumed_from for session in later)
 
 
 @pytest.mark.slow
