@@ -1,4 +1,7 @@
-"""The shape of the tree: which way imports point, how long a file may be, and that nothing stored can run code."""
+"""The shape of the tree: which way imports point, how long a file may be, and that nothing stored can run code.
+
+`python -m tests.test_architecture` prints the rooms, their size, and what each imports.
+"""
 
 import ast
 import inspect
@@ -88,7 +91,7 @@ def test_rooms_know_only_the_rooms_below_them(name: str) -> None:
     above = rooms - {own} if own == "bench" else rooms - {own, "bench"}
     assert not imports_from(name, *above)
     if own != "bench" and name != "slurm.array_task":  # which is what runs on the node
-        assert not imports_from(name, "torch", "torchvision", "bench.training", "bench.work.runner")
+        assert not imports_from(name, "torch", "torchvision", "bench.training", "bench.work.worker")
 
 
 @for_each_module
@@ -125,3 +128,25 @@ def test_plans_analysis_and_submission_start_without_torch() -> None:
     light = ["bench.__main__", "bench.plan", "bench.store", *rooms]
     program = f"import sys, {', '.join(light)}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+def print_rooms() -> None:
+    """Print modules and lines of each room, and the rooms it imports from."""
+    entries = (*ROOMS, "analysis", "slurm")
+    members = {entry: [name for name in MODULES if within(name, entry)] for entry in entries}
+    for entry, names in members.items():
+        lines = sum(len((ROOT / path).read_text().splitlines()) for path in SOURCES if name_of(path) in names)
+        found = {module for name in names for module in imports(MODULES[name])}
+        uses = [
+            other.removeprefix("bench.")
+            for other in entries
+            if other != entry
+            for module in found
+            if within(module, other)
+        ]
+        print(f"{entry:17} {len(names):3} modules {lines:6,} lines   {' '.join(dict.fromkeys(uses))}")
+    print(f"{'all':17} {len(SOURCES):3} modules {sum(len(path.read_text().splitlines()) for path in SOURCES):6,} lines")
+
+
+if __name__ == "__main__":
+    print_rooms()
