@@ -67,7 +67,7 @@ class Cell:
 
 
 def resolve(entry: CellEntry, locate: Locate) -> Cell:
-    """Return the cell of an entry; UserError at the path that locate(*keys) gives for what can not be."""
+    """Return the cell of an entry; UserError at the path that locate(*keys) gives for what cannot be."""
     data = _data_set(entry.data, locate)
     method = find_method(entry.method, locate)
     _check_sparsity(entry, method, locate)
@@ -95,7 +95,7 @@ def resolve(entry: CellEntry, locate: Locate) -> Cell:
 
 
 def find_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
-    """Return the keys and a message of the first thing about a spec that can not be trained, None if all is well."""
+    """Return the keys and a message of the first thing about a spec that cannot be trained, None if all is well."""
     facts = find_data_set(spec.data.name, spec.data.variant)
     pool = facts.train_images + facts.validation_images
     if spec.data.train_images + spec.data.validation_images > pool:
@@ -260,7 +260,7 @@ def _topology(sparsity: float, choice: TopologyChoice, semantics: Semantics, pha
     density = float(1 - Decimal(str(sparsity)))
     at_once = any(phase.prunes_at_once for phase in phases)
     distribution = choice.distribution or ("global" if at_once else "erk")
-    drawn = not any(phase.prunes for phase in phases)  # else no mask is sampled, and the switch can not act
+    drawn = not any(phase.prunes for phase in phases)  # else no mask is sampled, and the switch cannot act
     sampling = semantics.mask_sampling if drawn else "exact"
     return Topology(density=density, distribution=distribution, sampling=sampling)
 

@@ -11,8 +11,8 @@ from bench.errors import UserError
 from bench.evaluation.sets import Evaluations
 from bench.grid.cell import Cell, resolve
 from bench.grid.entry import CellEntry
-from bench.grid.layers import fill_in, merge, nested, raw_cells
 from bench.grid.messages import key_path, validated
+from bench.grid.overlay import merge, nested, raw_cells
 from bench.grid.scale import PAPER, Scale, check_paper
 from bench.grid.text import read_yaml
 from bench.spec.record import Record
@@ -33,7 +33,6 @@ class GridFile(Record):
     replicates: int | None = Field(default=None, ge=1)
     base: dict[str, Any] = Field(default={})
     axes: dict[str, list[Any]] = Field(default={})
-    include: list[dict[str, Any]] = Field(default=[])
     exclude: list[dict[str, Any]] = Field(default=[])
     cells: list[dict[str, Any]] = Field(default=[])
     evaluations: dict[str, Any] | None = None
@@ -98,14 +97,13 @@ def _extended(file: GridFile, path: Path) -> GridFile:
     except UserError as error:
         raise UserError(f"extends: {error}") from None
     below = validated(GridFile, content, key_path)
-    own = file.cells or file.axes or file.include
+    has_cells = file.cells or file.axes
     return file.model_copy(
         update={
             "replicates": below.replicates if file.replicates is None else file.replicates,
             "base": merge(nested(below.base, "base"), nested(file.base, "base")),
             "scales": {**below.scales, **file.scales},
-            "cells": file.cells if own else below.cells,
-            **({} if own else {"axes": below.axes, "include": below.include, "exclude": below.exclude}),
+            **({} if has_cells else {"cells": below.cells, "axes": below.axes, "exclude": below.exclude}),
         }
     )
 
@@ -130,7 +128,7 @@ def _evaluations(file: GridFile) -> Evaluations | None:
 
 
 def _cells(file: GridFile) -> tuple[Cell, ...]:
-    raw = raw_cells(file.base, file.axes, file.include, file.exclude, file.cells)
+    raw = raw_cells(file.base, file.axes, file.exclude, file.cells)
     if not raw:
         what = (
             "exclude leaves no cell of the axes" if file.axes else "no cells; a grid needs cells, or axes over a base"
@@ -138,17 +136,13 @@ def _cells(file: GridFile) -> tuple[Cell, ...]:
         raise UserError(what)
     cells: dict[str, Cell] = {}
     places: dict[str, str] = {}
-    for one in raw:
-        values = one.merged()
-        entry = validated(CellEntry, {"replicates": file.replicates or REPLICATES, **values}, one.locate)
-        if "{" in entry.name:
-            known = {**entry.model_dump(), **values}
-            entry = entry.model_copy(update={"name": fill_in(entry.name, known, one.locate("name"))})
+    for raw_cell in raw:
+        values = {"replicates": file.replicates or REPLICATES, **raw_cell.merged()}
+        entry, place = validated(CellEntry, values, raw_cell.locate), raw_cell.locate("name")
         if entry.name in cells:
-            place = one.locate("name")
             raise UserError(
                 f"{place}: {entry.name!r} names the cell at {places[entry.name]} too; a cell needs a name of its own"
             )
-        cells[entry.name] = resolve(entry, one.locate)
-        places[entry.name] = one.locate("name")
+        cells[entry.name] = resolve(entry, raw_cell.locate)
+        places[entry.name] = place
     return tuple(cells.values())

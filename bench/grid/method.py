@@ -29,9 +29,9 @@ def find_method(name: str, locate: Locate) -> Method:
     try:
         recipe = getattr(import_module(module_name), function_name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{locate('method')}: {name!r} can not be imported: {error}") from None
+        raise UserError(f"{locate('method')}: {name!r} cannot be imported: {error}") from None
     except Exception as error:  # a module may raise anything
-        raise UserError(f"{locate('method')}: {name!r} can not be imported: {_described(error)}") from None
+        raise UserError(f"{locate('method')}: {name!r} cannot be imported: {_described(error)}") from None
     if not callable(recipe):
         raise UserError(f"{locate('method')}: {name!r} is not a function")
     method = Method(recipe)

@@ -57,7 +57,7 @@ def _ensemble(choice: object, name: str, network: Network, members: int, locate:
         raise UserError(f"{at('kind')}: found {shown(kind)}{did_you_mean(kind, MULTI_MEMBER_KINDS)}")
     if kind not in network.ensembles:
         allowed = ", ".join(network.ensembles) or "none"
-        raise UserError(f"{at('kind')}: {name} can not be {kind}; allowed: {allowed}")
+        raise UserError(f"{at('kind')}: {name} cannot be {kind}; allowed: {allowed}")
     record = MULTI_MEMBER_KINDS[kind]
     given = choice if record is McDropout else {"members": members, **choice}
     return validated(record, given, at)

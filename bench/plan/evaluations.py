@@ -16,7 +16,7 @@ from bench.store.logits import MOST_FLOAT32, Ensemble, StoredLogits, ensemble_lo
 
 
 def check_evaluations(evaluations: Evaluations, cells: Sequence[CellPlan], where: str) -> None:
-    """Refuse sets that there can not be for the data of a cell; `where` is the path of the evaluations in the grid."""
+    """Refuse sets that there cannot be for the data of a cell; `where` is the path of the evaluations in the grid."""
     for data in {cell.data.name: cell.data for cell in cells}.values():
         problem = evaluations.problem(data)
         if problem is not None:

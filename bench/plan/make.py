@@ -123,7 +123,7 @@ class _Runs:
         return planned
 
     def _plan(self, run: _Asked, planned: Mapping[str, RunPlan]) -> RunPlan:
-        # Runs of a cell share one spec object, and its cost; held by them, it can not be another's later.
+        # Runs of a cell share one spec object, and its cost; held by them, it cannot be another's later.
         cost = self._costs.get(id(run.like))
         if cost is None:
             flops = training_flops(run.like)

@@ -1,4 +1,4 @@
-"""How a grid file becomes cells: base, axes, include, exclude, rows, names, shorthands, and what a cell resolves to."""
+"""How a grid file becomes cells: base, axes, exclude, rows, names, shorthands, and what a cell resolves to."""
 
 import itertools
 from pathlib import Path
@@ -110,7 +110,7 @@ def test_a_method_may_be_a_function_elsewhere(tmp_path: Path, monkeypatch: pytes
     assert (dense.spec.topology is None, pruned.spec.topology is None) == (True, False)
 
 
-# -- axes, include, exclude, rows --------------------------------------------------------------------------------------
+# -- axes, exclude, rows -----------------------------------------------------------------------------------------------
 
 
 @given(
@@ -145,53 +145,12 @@ def test_automatic_names_say_what_varies(tmp_path: Path) -> None:
     assert names(tmp_path, text) == ["dst M=1", "dst M=3", "static M=1", "static M=3"]
 
 
-def test_a_name_in_base_is_a_template(tmp_path: Path) -> None:
-    text = """
-    base:
-      name: "{method} of {members} at {optimizer.learning_rate}"
-      data: {name: digits}
-      method: dense
-    axes: {optimizer.learning_rate: [0.1, 0.2]}
-    """
-    assert names(tmp_path, text) == ["dense of 1 at 0.1", "dense of 1 at 0.2"]
-
-
 def test_exclude_takes_products_away(tmp_path: Path) -> None:
     text = (
         DST + "axes: {sparsity: [0.8, 0.9], members: [1, 2, 3]}\nexclude: [{sparsity: 0.9, members: 3}, {members: 2}]"
     )
     found = [(cell.sparsity, cell.members) for cell in load_text(tmp_path, text).cells]
     assert found == [(0.8, 1), (0.8, 3), (0.9, 1)]
-
-
-def test_include_is_merged_into_the_products_it_fits_and_else_is_a_cell(tmp_path: Path) -> None:
-    text = (
-        DST
-        + """
-axes: {sparsity: [0.8, 0.9], members: [1, 3]}
-include:
-  - {sparsity: 0.9, batch_size: 32}
-  - {batch_size: 16, sparsity: 0.9, members: 3}
-  - {seed: 50}
-  - {sparsity: 0.95, name: alone}
-  - {sparsity: 0.95, members: 1, name: not merged into the one before}
-"""
-    )
-    cells = load_text(tmp_path, text).cells
-    found = [(cell.sparsity, cell.members, cell.spec.batch_size, cell.spec.seed) for cell in cells]
-    assert found == [
-        (0.8, 1, 128, 50),
-        (0.8, 3, 128, 50),
-        (0.9, 1, 32, 50),
-        (0.9, 3, 16, 50),
-        (0.95, 1, 128, 18),
-        (0.95, 1, 128, 18),
-    ]
-    assert [cell.name for cell in cells[4:]] == ["alone", "not merged into the one before"]
-
-
-def test_include_without_axes_makes_cells(tmp_path: Path) -> None:
-    assert names(tmp_path, DST + "include: [{name: a}, {name: b, members: 2}]") == ["a", "b"]
 
 
 def test_rows_come_after_products_and_inherit_from_base_alone(tmp_path: Path) -> None:
@@ -333,7 +292,7 @@ def test_a_grid_may_extend_the_base_and_scales_of_another(tmp_path: Path) -> Non
     assert [grid.scales[scale].width for scale in ("tiny", "mini")] == [1, 4]
 
 
-def test_a_grid_that_can_not_be_extended_is_named(tmp_path: Path) -> None:
+def test_a_grid_that_cannot_be_extended_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"grid\.yaml: extends: .*base\.yaml: no such file"):
         load_text(tmp_path, EXTENDED)
     (tmp_path / "base.yaml").write_text("extends: other.yaml")

@@ -1,11 +1,6 @@
-"""How base, axes, include, exclude and cells combine: the raw mapping of each cell, and where each value came from.
-
-`include` and `exclude` act as in the matrix of GitHub Actions: an include entry is merged into the products that it
-does not contradict, and becomes a cell of its own if it fits none.
-"""
+"""How base, axes, exclude and cells combine: the raw mapping of each cell, and where each value came from."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -22,7 +17,7 @@ _MISSING = object()
 
 
 @dataclass(frozen=True)
-class Layer:
+class Overlay:
     """Values of a cell from one place of the grid; `label` is the path of what `values` holds under `root`."""
 
     label: str
@@ -30,7 +25,7 @@ class Layer:
     root: tuple[str, ...] = ()
 
     def path(self, keys: Sequence[Key]) -> str | None:
-        """Return where in the grid the value at `keys` of the cell was written, None if not in this layer."""
+        """Return where in the grid the value at `keys` of the cell was written, None if it is not in this overlay."""
         depth = len(self.root)
         if tuple(keys[:depth]) != self.root:
             return None
@@ -47,27 +42,27 @@ class Layer:
 
 @dataclass(frozen=True)
 class RawCell:
-    """What the grid says of one cell, lowest layer first, before any check."""
+    """What the grid says of one cell, the lowest overlay first, before any check."""
 
-    layers: tuple[Layer, ...]
+    overlays: tuple[Overlay, ...]
     named_by: tuple[str, ...] = ()  # the axes that tell it from its siblings
 
     def merged(self) -> dict[str, Any]:
-        """Return the layers as one mapping."""
+        """Return the overlays as one mapping."""
         result: dict[str, Any] = {}
-        for layer in self.layers:
-            result = merge(result, layer.values)
+        for overlay in self.overlays:
+            result = merge(result, overlay.values)
         result.setdefault("name", self._automatic_name(result))
         return result
 
     def locate(self, *keys: Key) -> str:
         """Return the path of the value at `keys`: where it was written last, else where the cell itself stands."""
-        for layer in reversed(self.layers):
-            path = layer.path(keys)
+        for overlay in reversed(self.overlays):
+            path = overlay.path(keys)
             if path is not None:
                 return path
-        own = next((layer for layer in reversed(self.layers) if not layer.root), None)
-        return key_path(own.label if own else "base", *keys)
+        whole = next(overlay for overlay in reversed(self.overlays) if not overlay.root)
+        return key_path(whole.label, *keys)
 
     def _automatic_name(self, values: Mapping[str, Any]) -> str:
         parts = [str(values.get("method", "cell"))]
@@ -81,34 +76,26 @@ class RawCell:
 def raw_cells(
     base: Mapping[str, Any],
     axes: Mapping[str, Sequence[Any]],
-    include: Sequence[Mapping[str, Any]],
     exclude: Sequence[Mapping[str, Any]],
     cells: Sequence[Mapping[str, Any]],
 ) -> list[RawCell]:
-    """Return products less exclude, then include entries that fit no product, then named cells, each over base."""
-    base_layer = Layer("base", nested(base, "base"))
+    """Return the products of the axes less exclude, then the named cells, each over base."""
+    under = Overlay("base", nested(base, "base"))
     _check_axes(axes)
-    products = list(_products(axes, exclude))
-    axis_layers = {
+    on_axes = {
         key: [
-            Layer(f"axes.{key}[{i}]", nested({key: value}, "axes"), tuple(key.split(".")))
+            Overlay(f"axes.{key}[{i}]", nested({key: value}, "axes"), tuple(key.split(".")))
             for i, value in enumerate(values)
         ]
         for key, values in axes.items()
     }
-    layers = [[axis_layers[key][index] for key, index in chosen.items()] for chosen in products]
-    alone: list[RawCell] = []
     varying = tuple(key for key, values in axes.items() if len(values) > 1)
-    for number, entry in enumerate(include):
-        layer = Layer(f"include[{number}]", nested(entry, f"include[{number}]"))
-        selectors = {key: value for key in axes if (value := look_up(layer.values, key.split("."))) is not _MISSING}
-        fits = [i for i, chosen in enumerate(products) if all(axes[k][chosen[k]] == v for k, v in selectors.items())]
-        for index in fits:
-            layers[index].append(layer)
-        if not fits:
-            alone.append(RawCell((base_layer, layer), varying))
-    rows = [RawCell((base_layer, Layer(f"cells[{i}]", nested(cell, f"cells[{i}]")))) for i, cell in enumerate(cells)]
-    return [*(RawCell((base_layer, *own), varying) for own in layers), *alone, *rows]
+    products = [
+        RawCell((under, *(on_axes[key][index] for key, index in chosen.items())), varying)
+        for chosen in _products(axes, exclude)
+    ]
+    rows = [RawCell((under, Overlay(f"cells[{i}]", nested(cell, f"cells[{i}]")))) for i, cell in enumerate(cells)]
+    return [*products, *rows]
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any], top: bool = True) -> dict[str, Any]:
@@ -150,18 +137,6 @@ def look_up(values: Any, keys: Sequence[Key]) -> Any:
             return _MISSING
         values = values[key]
     return values
-
-
-def fill_in(template: str, values: Mapping[str, Any], path: str) -> str:
-    """Return a name with each {key} replaced by the cell's value of that (dotted) key."""
-
-    def value_of(match: re.Match[str]) -> str:
-        value = look_up(values, match[1].split("."))
-        if value is _MISSING:
-            raise UserError(f"{path}: the cell has no value for {{{match[1]}}}{did_you_mean(match[1], values)}")
-        return str(value)
-
-    return re.sub(r"\{([^{}]*)\}", value_of, template)
 
 
 def _check_axes(axes: Mapping[str, Sequence[Any]]) -> None:
