@@ -1,4 +1,7 @@
-"""The command line: `python -m bench plan | run | data`. Imports wait until a command needs them: --help is instant."""
+"""The command line: `python -m bench plan | run | data | schema`.
+
+Imports wait until a command needs them, so that --help is instant.
+"""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +15,7 @@ from bench.commands.options import (
     DataPath,
     Device,
     DeviceName,
+    Document,
     GridPath,
     GridPaths,
     Retry,
@@ -232,6 +236,21 @@ def prepare_data(
 
     _log_to_stderr()
     _print_rows([prepare(name, _root(root), data, progress=True)])
+
+
+@app.command()
+def schema(
+    of: Annotated[
+        Document,
+        typer.Argument(metavar="store|grid|site", help="The files of a store, a grid, or a site file of `slurm`."),
+    ],
+) -> None:
+    """Print a JSON Schema, with which editors complete grids and site files, and programs check a store."""
+    import json
+
+    from bench.commands.schema import SCHEMAS
+
+    print(json.dumps(SCHEMAS[of](), indent=2))
 
 
 def _root(root: Path | None) -> Path:

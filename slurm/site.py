@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from bench.errors import UserError, did_you_mean
 from bench.grid.messages import key_path, shown, validated
@@ -42,6 +42,12 @@ def _parts(text: str, units: dict[str, int]) -> int | None:
     return None if match is None else int(match[1]) * units[match[2]]
 
 
+def _pattern(units: dict[str, int], *words: str) -> WithJsonSchema:
+    """Return the JSON Schema of a text such as 90min, or one of these words."""
+    texts = "|".join((rf"[0-9]+ ?({'|'.join(units)})", *words))
+    return WithJsonSchema({"type": "string", "pattern": f"^({texts})$"})
+
+
 def _duration(value: object) -> str:
     return _with_unit(value, _SECONDS, "90min, 24h or 2d")
 
@@ -75,8 +81,8 @@ def _path(value: object) -> Path:
 
 
 Text = Annotated[str, Field(min_length=1)]
-Duration = Annotated[str, BeforeValidator(_duration)]
-Memory = Annotated[str, BeforeValidator(_memory)]
+Duration = Annotated[str, BeforeValidator(_duration), _pattern(_SECONDS)]
+Memory = Annotated[str, BeforeValidator(_memory), _pattern(_MEGABYTES, AUTO)]
 PathText = Annotated[Path, BeforeValidator(_path)]
 
 

@@ -89,6 +89,8 @@ def test_rooms_know_only_the_rooms_below_them(name: str) -> None:
     rooms = {"bench", "analysis", "slurm", "reproduce"}
     own = name.partition(".")[0]
     above = rooms - {own} if own == "bench" else rooms - {own, "bench"}
+    if name == "bench.commands.schema":  # which prints the schema of a site file; see the test below
+        above -= {"slurm"}
     assert not imports_from(name, *above)
     if own != "bench" and name != "slurm.array_task":  # which is what runs on the node
         assert not imports_from(name, "torch", "torchvision", "bench.training", "bench.work.worker")
@@ -121,6 +123,11 @@ def test_every_recipe_is_a_method() -> None:
         and not name.startswith("_")
     }
     assert recipes == {method.recipe for method in METHODS.values()}
+
+
+def test_bench_loads_slurm_only_when_the_schema_of_a_site_is_asked_for() -> None:
+    program = "import sys, bench.__main__, bench.commands.schema; sys.exit('slurm' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
 def test_plans_analysis_and_submission_start_without_torch() -> None:

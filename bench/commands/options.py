@@ -19,6 +19,14 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Document(StrEnum):
+    """What has a JSON Schema."""
+
+    store = "store"
+    grid = "grid"
+    site = "site"
+
+
 def check_folder(option: str, path: Path) -> None:
     """Refuse a path where no folder is or can be made: UserError that names the option and the file in the way."""
     for place in (path, *path.parents):

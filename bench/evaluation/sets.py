@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from bench.data.catalog import DATASETS, RELEASES, find_ood, ood_names
 from bench.data.corruptions.catalog import CORRUPTIONS, SEVERITIES, VERSION
@@ -154,8 +154,13 @@ def _ood_name(value: Any) -> Any:
     return value
 
 
-Type = Annotated[str, _one_of(CORRUPTIONS)]
-Severity = Annotated[int, _one_of(SEVERITIES)]
+Type = Annotated[str, _one_of(CORRUPTIONS), WithJsonSchema({"enum": [*CORRUPTIONS]})]
+Severity = Annotated[int, _one_of(SEVERITIES), WithJsonSchema({"enum": [*SEVERITIES]})]
+OodName = Annotated[
+    str,
+    BeforeValidator(_ood_name),
+    WithJsonSchema({"anyOf": [{"enum": [*ood_names()]}, {"type": "string", "pattern": ":"}]}),
+]
 Budget = Annotated[float, Field(gt=0, le=255)]
 Images = Annotated[int | None, Field(ge=1)]
 
@@ -177,7 +182,7 @@ class Corrupted(Record):
 class Ood(Record):
     """Sets out of distribution, by name or as folders of images (name -> path); the first `images` of each."""
 
-    sets: Annotated[list[Annotated[str, BeforeValidator(_ood_name)]], BeforeValidator(_distinct)] = Field(default=[])
+    sets: Annotated[list[OodName], BeforeValidator(_distinct)] = Field(default=[])
     folders: dict[str, str] = Field(default={})
     images: Images = None
 

@@ -36,7 +36,7 @@ def find_method(name: str, locate: Locate) -> Method:
         raise UserError(f"{locate('method')}: {name!r} is not a function")
     method = Method(recipe)
     try:
-        _parameters(method)
+        parameters_of(method)
     except Exception as error:  # annotations may name what is not there
         raise UserError(f"{locate('method')}: {name!r}: {_described(error)}") from None
     return method
@@ -50,7 +50,7 @@ def make_phases(
     UserError for parameters it does not have or that make no schedule.
     """
     try:
-        checked = validated(_parameters(method), parameters, lambda *keys: locate("recipe", *keys))
+        checked = validated(parameters_of(method), parameters, lambda *keys: locate("recipe", *keys))
     except UserError as error:  # a value on an axis or in base meets methods that it may not suit
         raise UserError(f"{error} (parameters of {name!r})") from None
     arguments = dict(checked)
@@ -89,7 +89,7 @@ def _phases(method: Method, setting: Setting, parameters: Record) -> tuple[Phase
 
 
 @lru_cache
-def _parameters(method: Method) -> type[Record]:
+def parameters_of(method: Method) -> type[Record]:
     """Return a record with one field for each parameter of a recipe after the setting."""
     hints = get_type_hints(method.recipe, include_extras=True)
     parameters = list(inspect.signature(method.recipe).parameters.values())[1:]
@@ -99,7 +99,7 @@ def _parameters(method: Method) -> type[Record]:
     fields: dict[str, Any] = {
         p.name: (hints.get(p.name, Any), ... if p.default is inspect.Parameter.empty else p.default) for p in parameters
     }
-    return create_model("Parameters", __base__=Record, **fields)
+    return create_model("Parameters", __base__=Record, __doc__=method.recipe.__doc__, **fields)
 
 
 def _described(error: Exception) -> str:

@@ -21,7 +21,7 @@ def resolve_model(choice: dict[str, Any], members: int, locate: Locate) -> Model
     name = choice.get("name", CellEntry.model_fields["model"].default["name"])
     network = _network(name, locate)
     given = {key: value for key, value in choice.items() if key not in KEYS}
-    arguments = validated(_arguments(network), given, lambda *keys: locate("model", *keys))
+    arguments = validated(arguments_of(network), given, lambda *keys: locate("model", *keys))
     ensemble = _ensemble(choice.get("ensemble"), name, network, members, locate)
     return _model_spec(name, arguments, ensemble)
 
@@ -68,7 +68,7 @@ def _model_spec(name: str, arguments: Record, ensemble: MultiMemberSpec | None) 
     return ModelSpec(name=name, arguments=arguments.model_dump(), ensemble=ensemble)
 
 
-def _arguments(network: Network) -> type[Record]:
+def arguments_of(network: Network) -> type[Record]:
     """Return a record with one field for each argument of a network."""
     return _record(tuple(network.arguments.items()), tuple(network.required.items()))
 

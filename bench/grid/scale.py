@@ -9,7 +9,7 @@ from fractions import Fraction
 from math import floor, gcd
 from typing import Annotated, Any, Literal, TypeVar, assert_never
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from bench.errors import UserError
 from bench.evaluation.sets import Evaluations
@@ -39,6 +39,13 @@ def _fraction(value: object) -> Fraction:
     return fraction
 
 
+EpochsFraction = Annotated[
+    Fraction,
+    BeforeValidator(_fraction),
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}),
+]
+
+
 class Scale(Record):
     """What a scale changes of every cell; None leaves it as it is.
 
@@ -49,7 +56,7 @@ class Scale(Record):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    epochs: Annotated[Fraction, BeforeValidator(_fraction)] = Fraction(1)
+    epochs: EpochsFraction = Fraction(1)
     depth: int | None = Field(default=None, ge=1)
     width: int | None = Field(default=None, ge=1)
     train_images: int | None = Field(default=None, ge=1)

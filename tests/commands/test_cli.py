@@ -24,7 +24,7 @@ from bench.work.signals import EXIT_INTERRUPTED
 from tests.grid_text import PAPER_CONFIGS, REPOSITORY, write_grid
 
 DIGITS = str(PAPER_CONFIGS / "digits.yaml")
-COMMANDS = (["plan"], ["run"], ["data"], ["data", "list"], ["data", "verify"], ["data", "prepare"])
+COMMANDS = (["plan"], ["run"], ["schema"], ["data"], ["data", "list"], ["data", "verify"], ["data", "prepare"])
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -302,7 +302,10 @@ def test_help_documents_every_option_with_its_default(capsys: pytest.CaptureFixt
     *options, last = re.split(r"\n  (?=--)", out.partition("Options:")[2])[1:]
     assert last.startswith("--help")
     assert all(re.search(r"[.)] +\[default: .+\]$", " ".join(option.split())) for option in options), out
-    assert len(options) == {"plan": 6, "run": 10, "data": 0, "list": 1, "verify": 2, "prepare": 2}[command[-1]]
+    assert (
+        len(options)
+        == {"plan": 6, "run": 10, "schema": 0, "data": 0, "list": 1, "verify": 2, "prepare": 2}[command[-1]]
+    )
 
 
 def test_help_takes_less_than_half_a_second() -> None:
