@@ -151,7 +151,8 @@ def run(
     from bench.plan import make_plan, variants_of, work_of
     from bench.plan import select as select_runs
     from bench.store.folders import Store
-    from bench.work.summary import clear_failures, is_finished, summarise
+    from bench.work.repair import clear_failures
+    from bench.work.summary import is_finished, summarise
 
     where = Store(store)
     loaded = load_grid(grid)

@@ -19,7 +19,7 @@ from bench.store.folders import Store
 from bench.store.lock import RunLock, RunLockedError
 from bench.work.items import AttackEnsemble, EnsembleWork, RunWork, TrainRun, Work
 from bench.work.readiness import StoreView
-from bench.work.summary import clear_failures
+from bench.work.repair import clear_failures
 from slurm.dispatch import make_submission, slurm_parameters, submit
 from slurm.queue import QueuedWorker, cancel, max_array_size, partitions, queued_workers, require_slurm
 from slurm.records import SubmissionFolder, require_submissions, submissions, writing

@@ -48,11 +48,13 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON document; UserError that names the file if it is not one."""
+    """Return a JSON document; UserError that names the file if it is none, or cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: neither UTF-8 nor JSON, or a number of 5,000 digits
         raise UserError(f"{path}: not a complete JSON document ({error}); the file was truncated or altered") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
 
 
 def sha256_of(path: Path) -> str:

@@ -5,6 +5,7 @@ JSON and YAML only. Torch-free, so that analysis and plans need no accelerator s
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,13 +27,19 @@ from bench.store.records import (
     Result,
     Session,
     StoredFile,
+    checksum_of,
+    parsed,
     read_record,
 )
+
+log = logging.getLogger(__name__)
 
 # What training leaves of a run; whether it may start is more than that (bench.work.readiness).
 Status = Literal["done", "running", "failed", "damaged", "missing"]
 Array = np.ndarray[Any, np.dtype[Any]]
 RESULT_SCHEMA: Literal[2] = 2
+# The result of a run that is trained again, kept until there is a new one.
+REPLACED_RESULT = "result.json.replaced"
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,12 @@ class Throughput:
 
 
 def _differs(file: Path, recorded: StoredFile, *, deep: bool) -> bool:
-    if not file.is_file() or file.stat().st_size != recorded.bytes:
+    try:
+        if not file.is_file() or file.stat().st_size != recorded.bytes:
+            return True
+        return deep and sha256_of(file) != recorded.sha256
+    except OSError:  # what cannot be read is as good as gone
         return True
-    return deep and sha256_of(file) != recorded.sha256
 
 
 class RunFolder:
@@ -99,7 +109,11 @@ class RunFolder:
         path = self.path / "result.json"
         if not path.exists():
             raise UserError(f"{path}: missing, so the run is not done; `bench run` continues it")
-        return read_record(Result, path, "the result of a finished run")
+        content = read_json(path)
+        result = parsed(TypeAdapter(Result), content, path, "the result of a finished run")
+        if result.checksum is not None and result.checksum != checksum_of(content):
+            raise UserError(f"{path}: its checksum is not that of its content; it was altered")
+        return result
 
     def error(self) -> Failure | None:
         """Return how training failed last, None if it did not."""
@@ -114,16 +128,17 @@ class RunFolder:
     def history(self) -> list[EpochRecord]:
         """Return the epochs so far, oldest first; a last line cut short by a kill is left out.
 
-        UserError for a line that is no epoch.
+        UserError for a line that is no epoch, and where the history of a finished run is not as it was written.
         """
         path = self.path / "history.jsonl"
-        if not path.exists():
+        text = self._checked(path)
+        if text is None:
             return []
         epochs = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        for number, line in enumerate(text.split("\n"), start=1):
             try:
                 json.loads(line)
-            except json.JSONDecodeError:
+            except ValueError:
                 break
             try:
                 epochs.append(EpochRecord.model_validate_json(line))
@@ -131,12 +146,33 @@ class RunFolder:
                 reason = error.errors()[0]
                 at = ".".join(map(str, reason["loc"]))
                 raise UserError(f"{path}: line {number}: {at}: {reason['msg']}; it was altered") from None
+        if not epochs and (self.path / "result.json").exists():
+            raise UserError(f"{path}: empty, since it was damaged once; the other files of the run are as written")
         return epochs
 
     def sessions(self) -> tuple[Session, ...]:
         """Return the sessions of work on the run; UserError if provenance.json was altered."""
         path = self.path / "provenance.json"
-        return read_record(Provenance, path, "the provenance of a run").sessions if path.exists() else ()
+        if self._checked(path) is None:
+            return ()
+        return read_record(Provenance, path, "the provenance of a run").sessions
+
+    def _checked(self, path: Path) -> str | None:
+        """Return the text of a file, None if there is none; of a finished run compared with its checksum."""
+        if (self.path / "result.json").exists():
+            recorded = self.result().files.get(path.name)
+            if recorded is not None and _differs(path, recorded, deep=True):
+                raise UserError(
+                    f"{path}: gone, truncated or altered since it was written; `bench run --retry` sets it aside"
+                )
+        if not path.exists():
+            return None
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"{path}: not UTF-8 text; it was altered") from None
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}") from None
 
     def recorded_logits(self) -> dict[str, EvaluationRecord]:
         """Return records of test and validation logits that a result of schema 1 lists among its files."""
@@ -236,11 +272,24 @@ class RunFolder:
         names = ["spec.yaml", "provenance.json", "history.jsonl"]
         for kind in ("tickets", "kept"):
             names += [str(file.relative_to(self.path)) for file in self.tensors(kind)]
-        files = {n: StoredFile(bytes=(self.path / n).stat().st_size, sha256=sha256_of(self.path / n)) for n in names}
-        result = Result(schema_version=RESULT_SCHEMA, status="done", **facts, files=files)
-        write_json(self.path / "result.json", result.model_dump(mode="json"))
-        for name in ("error.json", "checkpoint.pt"):
+        files = {name: self._stored(name) for name in names}
+        self._write_result(Result(schema_version=RESULT_SCHEMA, status="done", **facts, files=files))
+        for name in ("error.json", "checkpoint.pt", REPLACED_RESULT):
             (self.path / name).unlink(missing_ok=True)
+
+    def record_again(self, *names: str) -> None:
+        """Take files of a finished run as they are now into its result."""
+        result = self.result()
+        files = {**result.files, **{name: self._stored(name) for name in names}}
+        self._write_result(result.model_copy(update={"files": files}))
+
+    def _stored(self, name: str) -> StoredFile:
+        file = self.path / name
+        return StoredFile(bytes=file.stat().st_size, sha256=sha256_of(file))
+
+    def _write_result(self, result: Result) -> None:
+        content = result.model_dump(mode="json")
+        write_json(self.path / "result.json", {**content, "checksum": checksum_of(content)})
 
     @staticmethod
     def _write_tensors(file: Path, tensors: Mapping[str, Array], metadata: dict[str, str] | None) -> None:
@@ -282,12 +331,21 @@ class Store:
         if not path.exists():
             return {}
         try:
-            return _DATA_RECORDS.validate_python(read_json(path))
-        except ValidationError as error:
-            first = error.errors()[0]
-            at = ".".join(map(str, first["loc"]))
-            reason = f"{at}: {first['msg']}" if at else first["msg"]
-            raise UserError(f"{path}: not the images of a store by data set ({reason}); it was altered") from None
+            return parsed(_DATA_RECORDS, read_json(path), path, "the images of a store by data set")
+        except UserError as damage:
+            log.warning("%s; the specs of the runs say which images they saw", damage)
+            return self._data_of_runs()
+
+    def _data_of_runs(self) -> dict[str, DataRecord]:
+        """Return the variant of each data set that runs of the store saw; where images were is not known."""
+        records = {}
+        for path in sorted(self.root.glob("runs/*/spec.yaml")):
+            try:
+                data = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]
+                records[str(data["name"])] = DataRecord(str(data["variant"]), None, "")
+            except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):  # another run says the same
+                continue
+        return records
 
     def record_data(self, name: str, record: DataRecord) -> None:
         """Remember the images of a data set; UserError if the store was made from others."""

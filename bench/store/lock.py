@@ -1,7 +1,8 @@
 """One process a run: a lock file with a heartbeat, safe on file systems that many machines share.
 
-A lock is stale when its heartbeat is old, or when its process is known to be dead (same machine, same process
-namespace). A stale lock is taken over, and the takeover is logged.
+A lock is stale when its process is known to be dead (same machine, same process namespace), or when its heartbeat has
+not moved for two minutes while this process looked on: clocks of machines differ, so no time in a lock is compared with
+this machine's. A stale lock is taken over, and the takeover is logged.
 """
 
 import errno
@@ -20,6 +21,8 @@ from bench.errors import UserError
 
 log = logging.getLogger(__name__)
 
+# What a file server answers for a file that is not there, or that another machine has just replaced.
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 HEARTBEAT_SECONDS = 15.0
 STALE_SECONDS = 120.0
 
@@ -58,11 +61,20 @@ class RunLock:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        if _read(self.path).get("token") == self._token:
+        if self._is_mine():
             self.path.unlink(missing_ok=True)
 
+    def _is_mine(self) -> bool:
+        return _read(self.path).get("token") == self._token
+
+    @property
+    def lost(self) -> bool:
+        """Whether the last heartbeat found that another process took the lock over; reads no file."""
+        return self._lost
+
     def check(self) -> None:
-        """Raise LockLostError if another process took the lock over."""
+        """Read the lock; LockLostError if another process took it over. For what is about to write something final."""
+        self._lost = self._lost or not self._is_mine()
         if self._lost:
             raise LockLostError(f"{self.path} now belongs to another process; this one stops")
 
@@ -87,7 +99,7 @@ class RunLock:
     def _remove_stale(self) -> None:
         """Remove a stale lock; only the holder of the takeover file may, so that nobody removes a lock taken since."""
         mutex = self.path.with_name(self.path.name + ".takeover")
-        if _age(mutex) > self._stale_after:
+        if _seconds_unchanged(mutex, _written(mutex)) >= self._stale_after:
             mutex.unlink(missing_ok=True)
         try:
             os.close(os.open(mutex, os.O_CREAT | os.O_EXCL))
@@ -103,15 +115,15 @@ class RunLock:
             mutex.unlink(missing_ok=True)
 
     def _remove_leftovers(self) -> None:
-        """Remove what killed processes left of their locks; young ones may belong to somebody who is trying."""
+        """Remove what killed processes left of their locks; what was written lately may belong to one that tries."""
         for leftover in self.path.parent.glob(f".{self.path.name}-*"):
-            if _age(leftover) > self._stale_after:
+            if _seconds_unchanged(leftover, _written(leftover)) >= self._stale_after:
                 leftover.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._stop.wait(self._heartbeat):
             try:
-                if _read(self.path).get("token") != self._token:
+                if not self._is_mine():
                     self._lost = True
                     return
                 self._write_temporary().replace(self.path)
@@ -131,34 +143,56 @@ def holder(path: Path) -> Mapping[str, Any]:
 
 
 def is_live(path: Path, stale_after: float = STALE_SECONDS) -> bool:
-    """Return whether a lock file exists whose holder is, as far as can be known, still at work."""
+    """Return whether a lock file exists whose holder is, as far as can be known, still at work.
+
+    A holder on another machine counts as alive when it is first looked at, and as dead once `stale_after` seconds have
+    passed, by this process's clock, in which its heartbeat did not move.
+    """
     holder = _read(path)
-    if not holder:
-        return False
-    here, pid, heartbeat = _this_process(), holder.get("pid"), holder.get("heartbeat")
-    if not isinstance(pid, int) or not isinstance(heartbeat, int | float):
+    here, pid = _this_process(), holder.get("pid")
+    if not isinstance(pid, int) or "token" not in holder:
+        _seen.pop(path, None)
         return False
     if (holder.get("host"), holder.get("namespace")) == (here["host"], here["namespace"]):
         started = _start_time(pid)
         if started is None or started != holder.get("started"):
             return False
-    return time.time() - heartbeat < stale_after
+    return _seconds_unchanged(path, (holder["token"], holder.get("heartbeat"))) < stale_after
+
+
+# The state in which this process last saw a file of another one, and when, by its own clock, it first saw it so.
+_seen: dict[Path, tuple[object, float]] = {}
+
+
+def _seconds_unchanged(path: Path, state: object) -> float:
+    """Return for how long this process has seen a file in this state, 0 if it was in another when last seen."""
+    now = time.monotonic()
+    known, since = _seen.get(path, (None, now))
+    if known != state:
+        since = now
+    _seen[path] = (state, since)
+    return now - since
+
+
+def _written(path: Path) -> object:
+    """Return what changes when a file is replaced or written, None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # ValueError: neither UTF-8 nor JSON
+    except ValueError:  # neither UTF-8 nor JSON
         return {}
+    except OSError as error:
+        if error.errno in ABSENT:
+            return {}
+        raise
     return content if isinstance(content, dict) else {}
-
-
-def _age(path: Path) -> float:
-    """Return the seconds since a file was written, 0 if there is none."""
-    try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
 
 
 def _this_process() -> dict[str, Any]:

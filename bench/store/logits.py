@@ -7,6 +7,7 @@ set without a record does not exist; one whose tickets were made again since is 
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from bench.errors import UserError
 from bench.store.files import atomic_path, read_json, sha256_of, write_json
 from bench.store.folders import Array, RunFolder, Store
 from bench.store.records import EVALUATIONS, EvaluationRecord, parsed
+
+log = logging.getLogger(__name__)
 
 RECORDS = "evaluations.json"
 # Above so many classes logits of evaluation sets are stored in half precision: those of ImageNet-C fill disks.
@@ -84,21 +87,41 @@ class StoredLogits:
                 f"{file}: gone, truncated or altered; restore it, or make it again with `bench run --retry`"
             )
         tensors = load(content)
+        if problem := _problem(tensors):
+            raise UserError(f"{file}: {problem}; delete it, and `bench run` makes it again")
+        if record.nonfinite:
+            raise UserError(
+                f"{file}: {record.nonfinite} of its {tensors['logits'].size:,} logits are infinite or no numbers, so "
+                "nothing is computed from it: the network of this run is at fault"
+            )
         return tensors["logits"].astype(np.float32, copy=False), tensors["labels"].astype(np.int64, copy=False)
 
     def write(self, name: str, logits: Array, labels: Array, *, half: bool = True, **facts: Any) -> None:
         """Write a set, then its record with these `facts`; only while holding the folder's lock.
 
         half   store logits of many classes in half precision
+
+        ValueError for what is no set of logits. Logits that are not finite are stored, counted and said.
         """
         from safetensors.numpy import save_file
 
         file = self._file(name)
         kind = np.float16 if half and logits.shape[-1] > MOST_FLOAT32 else np.float32
+        tensors = {"logits": np.ascontiguousarray(logits, kind), "labels": labels}
+        if problem := _problem(tensors):
+            raise ValueError(f"{file}: {problem}")
+        nonfinite = int(tensors["logits"].size - np.isfinite(tensors["logits"]).sum())
+        if nonfinite:
+            log.error("%s: %d of %d logits are infinite or no numbers", file, nonfinite, logits.size)
         with atomic_path(file) as temporary:
-            save_file({"logits": np.ascontiguousarray(logits, kind), "labels": labels}, temporary)
+            save_file(tensors, temporary)
         record = EvaluationRecord(
-            bytes=file.stat().st_size, sha256=sha256_of(file), tickets=self._made_with, count=len(labels), **facts
+            bytes=file.stat().st_size,
+            sha256=sha256_of(file),
+            tickets=self._made_with,
+            count=len(labels),
+            nonfinite=nonfinite,
+            **facts,
         )
         self._known = None  # what is on disk counts, whoever wrote it
         self._write_records({**self.records(), name: record})
@@ -117,6 +140,21 @@ class StoredLogits:
 
     def _file(self, name: str) -> Path:
         return self.path / "logits" / f"{name}.safetensors"
+
+
+def _problem(tensors: Mapping[str, Array]) -> str | None:
+    """Return what keeps tensors from being a set of logits, None if nothing does."""
+    for name in ("logits", "labels"):
+        if name not in tensors:
+            return f"it holds no {name}, but {', '.join(sorted(tensors)) or 'nothing'}"
+    logits, labels = tensors["logits"], tensors["labels"]
+    if logits.dtype.kind != "f" or logits.ndim not in (3, 4) or 0 in logits.shape:
+        return f"its logits are {logits.dtype} {list(logits.shape)}; allowed: floats [..., members, images, classes]"
+    if labels.dtype.kind not in "iu" or labels.shape != logits.shape[-2:-1]:
+        return f"its labels are {labels.dtype} {list(labels.shape)}; allowed: whole numbers [{logits.shape[-2]}]"
+    if labels.min() < -1 or labels.max() >= logits.shape[-1]:
+        return f"its labels run from {labels.min()} to {labels.max()}; allowed: -1 to {logits.shape[-1] - 1}"
+    return None
 
 
 def ticket_checksums(folder: RunFolder) -> dict[str, str]:
@@ -157,5 +195,10 @@ def ensemble_logits(store: Store, ensemble: Ensemble) -> StoredLogits:
 def describe_ensemble(store: Store, ensemble: Ensemble) -> None:
     """Write which runs an ensemble is made of, for people and other programs."""
     path = ensemble_folder(store, ensemble) / "ensemble.json"
-    if not path.exists():
-        write_json(path, {"runs": list(ensemble.runs), "members": ensemble.members})
+    content = {"runs": list(ensemble.runs), "members": ensemble.members}
+    try:
+        known = read_json(path)
+    except UserError:
+        known = None
+    if known != content:
+        write_json(path, content)

@@ -4,7 +4,9 @@ Other programs read these files, so every record has a schema number and refuses
 store` prints their JSON Schema. A record without a number was written before there were numbers, and is of schema 1.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -57,6 +59,8 @@ class Result(Record):
     """result.json: written last, when all tickets of a run are there; `files` are the files that must stay unchanged.
 
     Schema 1 also listed logits/test and logits/validation among the files. They count as evaluation records.
+
+    checksum   of this record (checksum_of), so that an altered number is found; None: written before there was one
     """
 
     schema_version: Literal[1, 2] = 1
@@ -78,6 +82,7 @@ class Result(Record):
     device: str
     device_name: str
     files: dict[str, StoredFile] = Field(min_length=1)
+    checksum: str | None = None
 
 
 class UpdateRecord(Record):
@@ -175,6 +180,7 @@ class EvaluationRecord(Record):
     tickets           SHA-256 of each ticket that the logits were made with, by file name
     images            which images these are, in words; None, as the rest, where a result of schema 1 lists the logits
     seconds           of the whole pass; forward_seconds are those spent in networks
+    nonfinite         number of logits that are infinite or no numbers
     """
 
     schema_version: Literal[1] = 1
@@ -186,6 +192,7 @@ class EvaluationRecord(Record):
     seconds: float | None = None
     forward_seconds: float | None = None
     device: str | None = None
+    nonfinite: int = Field(default=0, ge=0)
 
 
 class Attempts(Record):
@@ -214,6 +221,12 @@ ATTEMPTS: TypeAdapter[dict[str, Attempts]] = TypeAdapter(dict[str, Attempts])
 def read_record(model: type[R], path: Path, what: str) -> R:
     """Return the record in a file; UserError that says why the file is not `what` ("the result of a finished run")."""
     return parsed(TypeAdapter(model), read_json(path), path, what)
+
+
+def checksum_of(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a JSON object as canonical JSON, its own `checksum` left out."""
+    rest = {key: value for key, value in content.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 M = TypeVar("M")

@@ -166,7 +166,8 @@ class Evaluator:
 
         def check() -> None:
             self._context.stop.check()
-            lock.check()
+            if lock.lost:
+                lock.check()
 
         return check
 

@@ -144,7 +144,8 @@ class StoreView:
         if isinstance(logits, UserError):
             return Readiness("damaged", str(logits))
         if logits.has(name):
-            return DONE
+            nonfinite = logits.records()[name].nonfinite
+            return Readiness("damaged", f"{folder}: {name}: {nonfinite} logits are not finite") if nonfinite else DONE
         if folder in self.held or is_live(folder / "lock"):
             return self._held_by(folder)
         return Readiness("failed", GIVEN_UP) if given_up(folder, name) else MAY_START

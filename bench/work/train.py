@@ -56,7 +56,7 @@ def train_run(run: RunWork, context: Context, title: str) -> None:
         if begun is None:
             return  # another process did it in the meantime
         state, sessions = begun
-        trainer = _trainer(run.spec, split, folder, context, resumes=state is not None)
+        trainer = _trainer(run.spec, split, folder, context, lock, resumes=state is not None)
         if state is not None:
             trainer.load_state_dict(state)
         if ranks.first:
@@ -81,7 +81,7 @@ def _begin(
         return None
     remove_temporaries(folder.path)
     folder.write_spec(spec)
-    state = _checkpoint(folder, context.device)
+    state = _checkpoint(spec, folder, context.device)
     if state is None and spec.parent is not None:
         parent = StoreView(context.store).run(spec.parent)
         if parent.state != "done":
@@ -93,7 +93,9 @@ def _begin(
     return state, sessions
 
 
-def _trainer(spec: RunSpec, split: Split, folder: RunFolder, context: Context, *, resumes: bool) -> Trainer:
+def _trainer(
+    spec: RunSpec, split: Split, folder: RunFolder, context: Context, lock: RunLock, *, resumes: bool
+) -> Trainer:
     def place(source: LabelledImages, *, augmented: bool) -> DeviceImages:
         facts = facts_of(spec.data)
         return DeviceImages(
@@ -116,7 +118,7 @@ def _trainer(spec: RunSpec, split: Split, folder: RunFolder, context: Context, *
         place(split.train, augmented=True),
         validation,
         context.device,
-        _Writer(folder, context.ranks),
+        _Writer(folder, lock, context.ranks),
         classes=facts_of(spec.data).classes,
         parent=parent,
         resumes=resumes,
@@ -125,9 +127,9 @@ def _trainer(spec: RunSpec, split: Split, folder: RunFolder, context: Context, *
     )
 
 
-def _checkpoint(folder: RunFolder, device: torch.device) -> dict[str, Any] | None:
+def _checkpoint(spec: RunSpec, folder: RunFolder, device: torch.device) -> dict[str, Any] | None:
     """Return the state to continue from, None if there is none or something it relies on was damaged."""
-    state = load_checkpoint(folder.path / "checkpoint.pt", device)
+    state = load_checkpoint(folder.path / "checkpoint.pt", device, spec.run_id)
     if state is not None and (damaged := _damaged_weights(folder, state["at"])):
         log.warning("%s was lost, truncated or altered; the run starts over", ", ".join(map(str, damaged)))
         return None
@@ -142,14 +144,19 @@ def _train(trainer: Trainer, folder: RunFolder, context: Context, lock: RunLock,
     def save() -> None:
         """Write the checkpoint; no rank goes on, or ends, before it is there."""
         state = trainer.state_dict()
-        ranks.from_first(lambda: save_checkpoint(folder.path / "checkpoint.pt", state))
+
+        def write() -> None:
+            lock.check()
+            save_checkpoint(folder.path / "checkpoint.pt", state)
+
+        ranks.from_first(write)
 
     def between_steps() -> None:
         nonlocal saved
         if progress is not None:
             progress.step()
         due = time.monotonic() - saved >= context.checkpoint_seconds
-        lost, stopped, due = ranks.any(_is_lost(lock), stop.received is not None, due)
+        lost, stopped, due = ranks.any(lock.lost, stop.received is not None, due)
         if lost:
             lock.check()
             raise LockLostError(f"{lock.path} now belongs to another process, says rank 0")
@@ -219,25 +226,21 @@ def _resumed(trainer: Trainer, folder: RunFolder, *, from_checkpoint: bool) -> R
     return Resumed(epoch=trainer.at.epoch + 1, step=trainer.at.step)
 
 
-def _is_lost(lock: RunLock) -> bool:
-    try:
-        lock.check()
-    except LockLostError:
-        return True
-    return False
-
-
 class _Writer:
-    """Writes the weights of a run into its folder."""
+    """Writes the weights of a run into its folder, while the lock is its own."""
 
-    def __init__(self, folder: RunFolder, ranks: Ranks) -> None:
-        self._folder, self._ranks = folder, ranks
+    def __init__(self, folder: RunFolder, lock: RunLock, ranks: Ranks) -> None:
+        self._folder, self._lock, self._ranks = folder, lock, ranks
 
     def write_ticket(self, index: int, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> str:
-        return self._ranks.from_first(lambda: self._folder.write_ticket(index, _on_host(tensors), metadata))
+        return self._ranks.from_first(lambda: self._locked().write_ticket(index, _on_host(tensors), metadata))
 
     def write_rewind_checkpoint(self, index: int, tensors: dict[str, torch.Tensor]) -> str:
-        return self._ranks.from_first(lambda: self._folder.write_kept(index, _on_host(tensors)))
+        return self._ranks.from_first(lambda: self._locked().write_kept(index, _on_host(tensors)))
+
+    def _locked(self) -> RunFolder:
+        self._lock.check()
+        return self._folder
 
 
 class _Parent:

@@ -1,5 +1,6 @@
 """One process a run: real processes race, die and freeze, and exactly one of them holds the lock."""
 
+import errno
 import json
 import logging
 import os
@@ -57,8 +58,23 @@ def lock_of(path: Path, **changes: object) -> None:
     path.write_text(json.dumps({**text, **changes}))
 
 
-def foreign_lock(path: Path, age: float) -> None:
-    lock_of(path, host="another-host", heartbeat=time.time() - age)
+def foreign_lock(path: Path, ahead: float = 0.0) -> None:
+    """Leave a lock of another machine, whose clock is ahead of ours."""
+    lock_of(path, host="another-host", heartbeat=time.time() + ahead)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Return a function that lets time pass by this process's own clock."""
+    passed = 0.0
+    monotonic = time.monotonic
+    monkeypatch.setattr(bench.store.lock.time, "monotonic", lambda: monotonic() + passed)
+
+    def wait(seconds: float) -> None:
+        nonlocal passed
+        passed += seconds
+
+    return wait
 
 
 def assert_taken_over(path: Path, caplog: pytest.LogCaptureFixture, *words: object) -> None:
@@ -152,7 +168,7 @@ class TestRaces:
         self, tmp_path: Path, start: Callable[..., Process]
     ) -> None:
         for number in range(self.ROUNDS):
-            foreign_lock(tmp_path / str(number) / "lock", age=3600)
+            lock_of(tmp_path / str(number) / "lock", started="1")  # of a process that is no more
         assert set(self.race(tmp_path, start)) == {self.ONE_WINNER}
 
     def test_a_lock_released_and_taken_again_while_one_looks_is_not_stolen(
@@ -213,22 +229,31 @@ class TestTakeover:
         os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # dead, and still in the process table
         assert_taken_over(path, caplog, holder.pid)
 
-    def test_an_old_heartbeat_from_another_host_is_taken_over(
-        self, path: Path, caplog: pytest.LogCaptureFixture
+    @pytest.mark.parametrize("ahead", [0, 180, -180, 365 * 86400, -3600])
+    def test_another_machines_lock_is_taken_over_once_its_heartbeat_has_stood_still_while_we_looked(
+        self, path: Path, ahead: float, clock: Callable[[float], None], caplog: pytest.LogCaptureFixture
     ) -> None:
-        foreign_lock(path, age=3600)
+        """Two machines whose clocks were three minutes apart trained one run twice."""
+        foreign_lock(path, ahead)
+        before = path.read_bytes()
+        for _ in range(2):
+            assert is_live(path)
+            with pytest.raises(RunLockedError, match="another-host"):
+                RunLock(path).__enter__()
+            clock(bench.store.lock.STALE_SECONDS * 0.6)
+        assert path.read_bytes() == before
+        assert list(path.parent.iterdir()) == [path]
         assert not is_live(path)
         assert_taken_over(path, caplog, "another-host")
 
-    @pytest.mark.parametrize("age", [0, 60])
-    def test_a_fresh_heartbeat_from_another_host_is_respected(self, path: Path, age: float) -> None:
-        foreign_lock(path, age)
-        before = path.read_bytes()
+    def test_a_heartbeat_that_moves_is_respected_however_wrong_its_clock(
+        self, path: Path, clock: Callable[[float], None]
+    ) -> None:
+        for beat in range(4):
+            foreign_lock(path, ahead=-86400 - 60 * beat)  # a clock that even runs backwards
+            assert is_live(path)
+            clock(bench.store.lock.STALE_SECONDS * 0.9)
         assert is_live(path)
-        with pytest.raises(RunLockedError, match="another-host"):
-            RunLock(path).__enter__()
-        assert path.read_bytes() == before
-        assert list(path.parent.iterdir()) == [path]
 
     def test_a_pid_that_now_belongs_to_another_process_is_taken_over(
         self, path: Path, caplog: pytest.LogCaptureFixture
@@ -249,16 +274,29 @@ class TestTakeover:
             lock.check()
             assert is_live(path)
 
-    def test_a_process_killed_while_taking_over_blocks_no_one_for_long(self, path: Path) -> None:
-        foreign_lock(path, age=3600)
-        takeover = path.with_name("lock.takeover")
-        takeover.touch()
-        with pytest.raises(RunLockedError):
-            RunLock(path).__enter__()
-        os.utime(takeover, (time.time() - 3600,) * 2)
+    def test_a_process_killed_while_taking_over_blocks_no_one_for_long(
+        self, path: Path, clock: Callable[[float], None]
+    ) -> None:
+        lock_of(path, started="1")
+        path.with_name("lock.takeover").touch()
+        for _ in range(2):
+            with pytest.raises(RunLockedError):
+                RunLock(path).__enter__()
+            clock(bench.store.lock.STALE_SECONDS * 0.6)
         with RunLock(path) as lock:
             lock.check()
         assert list(path.parent.iterdir()) == []
+
+    @pytest.mark.parametrize("number", [errno.ESTALE, errno.ENOENT, errno.ENOTDIR])
+    def test_a_lock_that_another_machine_just_removed_is_not_there(
+        self, path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def gone(*_: object, **__: object) -> str:
+            raise OSError(number, os.strerror(number))
+
+        foreign_lock(path)
+        monkeypatch.setattr(Path, "read_text", gone)
+        assert not is_live(path)
 
 
 class TestLosing:
@@ -266,13 +304,20 @@ class TestLosing:
         with RunLock(path, heartbeat=0.02) as lock:
             path.write_text(json.dumps({**content(path), "token": "another"}))
             taken = path.read_bytes()
-            assert eventually(lambda: has_lost(lock))
+            assert eventually(lambda: lock.lost)
         assert path.read_bytes() == taken
+
+    def test_what_is_about_to_write_looks_at_the_lock_itself(self, path: Path) -> None:
+        with RunLock(path) as lock:
+            path.write_text(json.dumps({**content(path), "token": "another"}))
+            assert not lock.lost, "no heartbeat was due yet"
+            assert has_lost(lock)
+            assert lock.lost
 
     def test_a_holder_whose_lock_is_gone_notices(self, path: Path) -> None:
         with RunLock(path, heartbeat=0.02) as lock:
             path.unlink()
-            assert eventually(lambda: has_lost(lock))
+            assert eventually(lambda: lock.lost)
         assert not path.exists()
 
     def test_a_suspended_process_loses_its_lock_and_notices_when_it_wakes(

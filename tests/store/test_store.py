@@ -42,18 +42,28 @@ class TestData:
     @pytest.mark.parametrize(
         ("content", "said"),
         [
-            ("[]", "dictionary"),
-            ('{"digits": 3}', "digits: "),
+            ("[]", ""),
+            ("{", "not a complete JSON document"),
+            ('{"digits": 3}', "digits"),
             ('{"digits": {"variant": "official"}}', "digits.location: "),
         ],
     )
-    def test_an_altered_file_is_named(self, tmp_path: Path, content: str, said: str) -> None:
+    def test_an_altered_file_is_named_and_the_specs_of_runs_say_which_images_they_saw(
+        self, tmp_path: Path, content: str, said: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
         path = tmp_path / "data.json"
         path.write_text(content)
-        with pytest.raises(UserError) as refused:
-            Store(tmp_path).data_records()
-        assert str(refused.value).startswith(f"{path}: ")
-        assert said in str(refused.value)
+        store = Store(tmp_path)
+        assert store.data_records() == {}
+        [message] = [record.getMessage() for record in caplog.records]
+        assert message.startswith(f"{path}: ")
+        assert said in message
+        spec = run_spec()
+        store.run(spec.run_id).write_spec(spec)
+        with pytest.raises(UserError, match="official images, not images-1a2b3c"):
+            store.record_data(spec.data.name, SUBSTITUTE)
+        store.record_data(spec.data.name, OFFICIAL)
+        assert Store(tmp_path).data_records() == {spec.data.name: OFFICIAL}
 
 
 def test_looking_creates_nothing(tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ from bench.training.trainer import Trainer
 from bench.training.weights import Ticket
 from bench.work.items import RunWork, Work
 from bench.work.options import Options
-from bench.work.summary import clear_failures, summarise
+from bench.work.repair import clear_failures
+from bench.work.summary import summarise
 from bench.work.worker import run_worker
 
 DATA = DataSpec(name="digits", train_images=120, validation_images=60, test_images=60)

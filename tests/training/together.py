@@ -162,7 +162,7 @@ def begin(spec: RunSpec, ranks: Ranks, checkpoint: Path) -> None:
 
 def proceed(spec: RunSpec, ranks: Ranks, checkpoint: Path) -> dict[str, Any]:
     """Train from a checkpoint to the end."""
-    state = load_checkpoint(checkpoint, CPU)
+    state = load_checkpoint(checkpoint, CPU, spec.run_id)
     assert state is not None
     trainer = make_trainer(spec, ranks)
     trainer.load_state_dict(state)
