@@ -57,6 +57,14 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: {error.strerror}") from None
 
 
+def discard(path: Path) -> None:
+    """Remove a file, or the folder that somebody left in its place, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hex digits."""
     with path.open("rb") as stream:

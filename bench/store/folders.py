@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench.errors import UserError
 from bench.spec.run import MASK_PREFIX, RunSpec
-from bench.store.files import atomic_path, read_json, sha256_of, write_json, write_text
+from bench.store.files import atomic_path, discard, read_json, sha256_of, write_json, write_text
 from bench.store.lock import is_live
 from bench.store.records import (
     EpochRecord,
@@ -275,7 +275,7 @@ class RunFolder:
         files = {name: self._stored(name) for name in names}
         self._write_result(Result(schema_version=RESULT_SCHEMA, status="done", **facts, files=files))
         for name in ("error.json", "checkpoint.pt", REPLACED_RESULT):
-            (self.path / name).unlink(missing_ok=True)
+            discard(self.path / name)
 
     def record_again(self, *names: str) -> None:
         """Take files of a finished run as they are now into its result."""

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from bench.errors import UserError
-from bench.store.files import atomic_path, read_json, sha256_of, write_json
+from bench.store.files import atomic_path, discard, read_json, sha256_of, write_json
 from bench.store.folders import Array, RunFolder, Store
-from bench.store.records import EVALUATIONS, EvaluationRecord, parsed
+from bench.store.records import EVALUATIONS, EvaluationRecord, checksum_of, parsed
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +50,15 @@ class StoredLogits:
             known = {}
             if path.exists():
                 try:
-                    known = parsed(EVALUATIONS, read_json(path), path, "records of evaluations")
+                    content = read_json(path)
+                    known = parsed(EVALUATIONS, content, path, "records of evaluations")
+                    if odd := [name for name in known if {"..", "/"} & {*Path(name).parts}]:
+                        raise UserError(f"{path}: {odd[0]!r} is no name of a set; it was altered")
                 except UserError as damage:
-                    raise UserError(f"{damage}: delete it, and `bench run` makes its sets again") from None
+                    raise UserError(f"{damage}; `bench run --retry` makes its sets again") from None
+                for name in [name for name in known if known[name].checksum not in (None, checksum_of(content[name]))]:
+                    log.warning("%s: the record of %s was altered, so the set is made again", path, name)
+                    del known[name]
             self._known = {**self._recorded, **known}
         return self._known
 
@@ -130,12 +136,15 @@ class StoredLogits:
         """Remove sets, so that they are made again; only while holding the folder's lock."""
         forgotten = set(names)
         for name in forgotten:
-            self._file(name).unlink(missing_ok=True)
+            discard(self._file(name))
         self._known = None
         self._write_records({name: record for name, record in self.records().items() if name not in forgotten})
 
     def _write_records(self, records: Mapping[str, EvaluationRecord]) -> None:
-        write_json(self.path / RECORDS, {name: record.model_dump(mode="json") for name, record in records.items()})
+        content = {name: record.model_dump(mode="json") for name, record in records.items()}
+        for record in content.values():
+            record["checksum"] = checksum_of(record)
+        write_json(self.path / RECORDS, content)
         self._known = dict(records)
 
     def _file(self, name: str) -> Path:

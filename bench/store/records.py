@@ -181,6 +181,7 @@ class EvaluationRecord(Record):
     images            which images these are, in words; None, as the rest, where a result of schema 1 lists the logits
     seconds           of the whole pass; forward_seconds are those spent in networks
     nonfinite         number of logits that are infinite or no numbers
+    checksum          of this record, as in Result
     """
 
     schema_version: Literal[1] = 1
@@ -193,6 +194,7 @@ class EvaluationRecord(Record):
     forward_seconds: float | None = None
     device: str | None = None
     nonfinite: int = Field(default=0, ge=0)
+    checksum: str | None = None
 
 
 class Attempts(Record):

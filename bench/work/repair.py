@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.spec.run import RunSpec
+from bench.store.files import discard
 from bench.store.folders import REPLACED_RESULT, RunFolder, Store
 from bench.store.lock import RunLock, RunLockedError
 from bench.store.logits import RECORDS, StoredLogits, ensemble_folder, ensemble_logits
@@ -50,6 +51,9 @@ def _clear_run(spec: RunSpec, folder: RunFolder, store: Store) -> None:
     if damaged or store.is_stale(spec):
         names = ", ".join(sorted(damaged)) or "its parent was made again"
         log.warning("%s: damaged (%s); it is trained again", folder.path, names)
+        for name in damaged - {"result.json"}:
+            discard(folder.path / name)
+        discard(folder.path / REPLACED_RESULT)
         (folder.path / "result.json").replace(folder.path / REPLACED_RESULT)
         return
     try:
@@ -77,6 +81,7 @@ def _mend(spec: RunSpec, folder: RunFolder, name: str) -> None:
 def _set_aside(path: Path) -> Path:
     aside = path.with_name(path.name + DAMAGED)
     if path.exists():
+        discard(aside)
         path.replace(aside)
     return aside
 

@@ -53,6 +53,7 @@ def content(path: Path) -> dict[str, Any]:
 
 def lock_of(path: Path, **changes: object) -> None:
     """Leave a lock as this process would write it, changed: another host, another process, another time."""
+    path.unlink(missing_ok=True)
     with RunLock(path):
         text = content(path)
     path.write_text(json.dumps({**text, **changes}))

@@ -179,7 +179,8 @@ class TestDamage:
 
 class TestHistory:
     @pytest.mark.parametrize("cut", [1, 2, 10])
-    def test_half_a_last_line_is_ignored(self, folder: RunFolder, cut: int) -> None:
+    def test_half_a_last_line_of_an_unfinished_run_is_ignored(self, folder: RunFolder, cut: int) -> None:
+        (folder.path / "result.json").unlink()
         path = folder.path / "history.jsonl"
         whole = path.read_bytes()
         path.write_bytes(whole + whole.splitlines()[-1][:-cut])
@@ -198,9 +199,19 @@ class TestHistory:
 
     @pytest.mark.parametrize("content", ["7", '{"epoch": 3}', '{"epoch": "three"}'])
     def test_a_line_that_is_no_epoch_is_named(self, folder: RunFolder, content: str) -> None:
+        (folder.path / "result.json").unlink()
         path = folder.path / "history.jsonl"
         path.write_text(path.read_text() + content + "\n")
         with pytest.raises(UserError, match=r"history\.jsonl: line 3: "):
+            folder.history()
+
+    @pytest.mark.parametrize(("old", "new"), [('"epoch": 1', '"epoch": 4'), ("\n", "\n\n"), ("train", "trein")])
+    def test_what_was_altered_in_the_history_of_a_finished_run_is_found(
+        self, folder: RunFolder, old: str, new: str
+    ) -> None:
+        path = folder.path / "history.jsonl"
+        path.write_text(path.read_text().replace(old, new))
+        with pytest.raises(UserError, match=r"history\.jsonl: gone, truncated or altered since it was written"):
             folder.history()
 
 

@@ -13,7 +13,7 @@ from bench.store.folders import Store
 from bench.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.training.runs import CPU, dense_spec, do, make_trainer, outcome
 
-SPEC = dense_spec(epochs=2)
+SPEC = dense_spec(epochs=4)
 
 
 def state(**changes: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from bench.training import trainer as trainer_module
 from bench.work.readiness import StoreView
 from tests.training.runs import dense_spec, do, outcome
 
-SPEC = dense_spec(epochs=2)
+SPEC = dense_spec(epochs=4)
 # What has to be made again for each damaged file; an empty tuple: nothing but the file itself.
 MADE_AGAIN = {
     "spec.yaml": (),
@@ -79,12 +79,16 @@ def test_what_is_damaged_is_mended_alone(
         monkeypatch.setattr(trainer_module.Trainer, "train_epoch", no_training)
     with caplog.at_level(logging.WARNING):
         assert do([SPEC], store, retry=True) == 0
-    assert name.split("/")[-1].split(".")[0] in caplog.text
+    assert str(folder.path) in caplog.text
     after = tensors(folder)
     assert {key: content for key, (_, content) in after.items()} == {
         key: content for key, (_, content) in before.items()
     }
-    assert {key for key in before if after[key][0] != before[key][0]} == set(MADE_AGAIN[name])
+    made_again = {key for key in before if after[key][0] != before[key][0]}
+    if (name, damage) == ("evaluations.json", "flipped"):  # one of the two records
+        assert made_again < set(MADE_AGAIN[name])
+    else:
+        assert made_again == set(MADE_AGAIN[name])
     assert folder.status() == "done"
     assert folder.damaged_files(deep=True) == []
     assert not (folder.path / REPLACED_RESULT).exists()
@@ -119,6 +123,15 @@ def test_a_lost_history_is_said_where_it_is_read(store: Store) -> None:
     assert (folder.path / "history.jsonl.damaged").read_text().startswith('{"schema_version": 1, "epoch": 3')
     with pytest.raises(UserError, match=r"history\.jsonl: empty, since it was damaged once"):
         folder.history()
+
+
+@pytest.mark.parametrize("name", ["../../0", "/etc/x", "a/../../../b"])
+def test_a_record_that_leads_out_of_its_folder_is_refused(name: str, store: Store) -> None:
+    path = store.run(SPEC.run_id).path / "evaluations.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, name: {**content["test"], "checksum": None}}))
+    with pytest.raises(UserError, match=r"evaluations\.json: .* is no name of a set"):
+        StoredLogits.of_run(store.run(SPEC.run_id)).records()
 
 
 @pytest.mark.parametrize("field", ["seconds", "images_per_second", "device_name"])
