@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHECKPOINT_SECONDS = 120.0
-# How often a thread of libgomp looks for work before it sleeps. Its own default, about 300,000, costs a machine that
-# other processes use most of its speed, since threads that only wait keep the cores. docs/benchmarks.md has both sides.
+# How often a thread of libgomp looks for work before it sleeps; its own default is about 300,000. Where other processes
+# want the cores, threads that only wait cost a small network most of its speed. On an idle machine sleeping costs more
+# than it gives. docs/benchmarks.md has both sides.
 SPIN_COUNT = "2000"
+# So many processes a core, over the last minute, want to run on a machine that is not idle.
+BUSY = 1.25
 # A user who set one of these has decided how threads wait.
 WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
@@ -32,7 +35,7 @@ class Options:
 
 def set_thread_variables(threads: int | None = None) -> None:
     """Set the variables that torch's threads read when torch is imported, unless the user has set them."""
-    if not any(name in os.environ for name in WAITING):
+    if os.getloadavg()[0] > BUSY * (os.cpu_count() or 1) and not any(name in os.environ for name in WAITING):
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)

@@ -20,6 +20,7 @@ from bench.spec.run import RunSpec
 from bench.store.folders import DataRecord, Store
 from bench.store.lock import RunLock
 from bench.store.logits import StoredLogits
+from bench.store.records import checksum_of
 from bench.training import trainer as trainer_module
 from bench.work import train, worker
 from bench.work.attempts import begin_attempt
@@ -335,7 +336,7 @@ def test_a_child_of_a_parent_made_again_otherwise_is_damaged_until_it_is_made_ag
     path = store.run(PARENT.run_id).path / "result.json"
     result = json.loads(path.read_text())
     result["files"]["tickets/0.safetensors"]["sha256"] = "0" * 64  # as of another machine's parent
-    path.write_text(json.dumps(result))
+    path.write_text(json.dumps({**result, "checksum": checksum_of(result)}))
     assert StoreView(store).run(CHILD).state == "damaged"
     assert store.run(CHILD.run_id).status() == "done"
     # --retry makes the parent again, since its ticket is not what it says, to the bits that the child started from
