@@ -1,4 +1,4 @@
-"""The results directory: a contract that other programs read (README, "The store").
+"""The results directory: a contract that other programs read (docs/store.md).
 
 A run is done when its result.json says so, and that file is written last. Nothing read back can run code: safetensors,
 JSON and YAML only. Torch-free, so that analysis and plans need no accelerator stack.
@@ -75,7 +75,7 @@ def _differs(file: Path, recorded: StoredFile, *, deep: bool) -> bool:
 
 
 class RunFolder:
-    """One run's folder; see the README for what each file holds."""
+    """One run's folder; docs/store.md says what each file holds."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
