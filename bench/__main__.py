@@ -72,7 +72,16 @@ def plan(
     Of several grids: what they share, and what they cost together.
     """
     from bench.grid import grid_files, load_grid
-    from bench.plan import Together, make_plan, print_plan, print_several, several_to_json, to_json, variants_of
+    from bench.plan import (
+        Together,
+        make_plan,
+        near_misses,
+        print_plan,
+        print_several,
+        several_to_json,
+        to_json,
+        variants_of,
+    )
     from bench.store.folders import Store
 
     if tflops is not None and not 0 < tflops < float("inf"):
@@ -84,14 +93,15 @@ def plan(
             make_plan(loaded, scale, where, variants_of(loaded, where, data), device=kind, tflops=tflops)
             for loaded in map(load_grid, grid_files(grids))
         ]
+        misses = near_misses(made, where)
         if len(made) == 1 and as_json:
-            print(to_json(made[0]))
+            print(to_json(made[0], misses))
         elif len(made) == 1:
-            print_plan(made[0], _console())
+            print_plan(made[0], _console(), misses)
         elif as_json:
-            print(several_to_json(Together.of(made)))
+            print(several_to_json(Together.of(made), misses))
         else:
-            print_several(Together.of(made), _console())
+            print_several(Together.of(made), _console(), misses)
 
 
 Parallel = Annotated[

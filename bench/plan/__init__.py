@@ -2,6 +2,7 @@
 
 from bench.plan.images import variants_of
 from bench.plan.make import find_scale, make_plan
+from bench.plan.near_misses import near_misses
 from bench.plan.records import CellPlan, EnsemblePlan, Plan, RunPlan
 from bench.plan.selection import select
 from bench.plan.several import Together, print_several, several_to_json
@@ -16,6 +17,7 @@ __all__ = [
     "Together",
     "find_scale",
     "make_plan",
+    "near_misses",
     "print_plan",
     "print_several",
     "select",

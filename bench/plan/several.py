@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.plan.near_misses import NearMisses
 from bench.plan.records import Plan, RunPlan
 from bench.plan.show import STATUSES, duration, make_table, to_json
 
@@ -42,8 +43,8 @@ class Together:
         return [sum(uses[run.id] > 1 for run in plan.runs) for plan in self.plans]
 
 
-def several_to_json(together: Together) -> str:
-    """Return the plans and their totals as a JSON document."""
+def several_to_json(together: Together, misses: NearMisses | None = None) -> str:
+    """Return the plans, their totals and, where they were looked for, their near misses as a JSON document."""
     statuses: Counter[str] = Counter(run.status for run in together.runs)
     totals = {
         "cells": together.cells,
@@ -57,11 +58,12 @@ def several_to_json(together: Together) -> str:
         "hours_left": sum(run.hours for run in together.runs if run.status != "done"),
     }
     grids = ",\n".join(to_json(plan) for plan in together.plans)
-    return f'{{"totals": {json.dumps(totals)}, "grids": [\n{grids}\n]}}'
+    found = json.dumps({"totals": totals, **(misses.to_json() if misses else {})})
+    return f'{found[:-1]}, "grids": [\n{grids}\n]}}'
 
 
-def print_several(together: Together, console: "Console") -> None:
-    """Print a row a grid, and what all of them cost together."""
+def print_several(together: Together, console: "Console", misses: NearMisses | None = None) -> None:
+    """Print a row a grid, what all of them cost together, and near misses."""
     table = make_table("cell", ">cells", ">runs", ">shared", ">done", ">hours", ">unshared")
     table.columns[0].header = "grid"
     for plan, shared in zip(together.plans, together.shared(), strict=True):
@@ -94,3 +96,5 @@ def print_several(together: Together, console: "Console") -> None:
     console.print(f"left: about {duration(left)}")
     for basis in dict.fromkeys(run.hours_basis for run in together.runs):
         console.print(f"  time {basis}")
+    for line in misses.lines() if misses else ():
+        console.print(line)

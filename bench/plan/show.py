@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.plan.cost import GLOBAL_FLOPS
 from bench.plan.evaluations import evaluation_bytes, evaluation_hours
+from bench.plan.near_misses import NearMisses
 from bench.plan.records import CellPlan, Plan, RunPlan
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ MOST_RUNS = 20
 STATUSES = ("done", "running", "failed", "damaged", "blocked", "waiting", "missing")
 
 
-def to_json(plan: Plan) -> str:
-    """Return the plan as a JSON document, a cell or run a line."""
+def to_json(plan: Plan, misses: NearMisses | None = None) -> str:
+    """Return the plan, and its near misses where they were looked for, as a JSON document, a cell or run a line."""
     counts = plan.counts()
     head = {
         "grid": plan.grid,
@@ -40,6 +41,7 @@ def to_json(plan: Plan) -> str:
             "evaluation_hours_left": evaluation_hours(plan),
         },
         "evaluations": _evaluations(plan),
+        **(misses.to_json() if misses else {}),
     }
     lines = [f'{json.dumps(head)[:-1]}, "cells": [']
     lines += _separated([json.dumps(_cell_record(cell)) for cell in plan.cells])
@@ -96,8 +98,8 @@ def _evaluations(plan: Plan) -> dict[str, int]:
     return dict(Counter(one.name.partition("/")[0] for one in (*sets, *attacks)))
 
 
-def print_plan(plan: Plan, console: "Console") -> None:
-    """Print cells, runs and totals, at whatever width the console has; it must print names as they are (no markup)."""
+def print_plan(plan: Plan, console: "Console", misses: NearMisses | None = None) -> None:
+    """Print cells, runs, totals and near misses, at whatever width the console has; it must print names as they are."""
     from rich.text import Text
 
     gpu = " (needs a GPU)" if plan.needs_gpu else ""
@@ -114,7 +116,7 @@ def print_plan(plan: Plan, console: "Console") -> None:
             f"what global magnitude pruning leaves is assumed: {GLOBAL_FLOPS} x density of the FLOPs", style="dim"
         )
     console.print("", _run_table(plan) if len(plan.runs) <= MOST_RUNS else _group_table(plan), "", sep="\n")
-    for line in _totals(plan):
+    for line in (*_totals(plan), *(misses.lines() if misses else ())):
         console.print(line)
 
 
