@@ -141,12 +141,3 @@ def test_several_grids_say_what_they_share() -> None:
     hours = {run.id: run.hours for plan in plans for run in plan.runs}
     assert together.hours == pytest.approx(sum(hours.values()))
     assert together.hours < sum(plan.hours for plan in plans) < sum(plan.unshared_hours for plan in plans)
-
-
-def test_the_readme_says_what_all_of_cifar_comes_to() -> None:
-    grids = grid_files([PAPER_CONFIGS / "cifar10.yaml", PAPER_CONFIGS / "cifar100.yaml", PAPER_CONFIGS / "ablations"])
-    together = Together.of([make_plan(load_grid(grid), "paper", None) for grid in grids])
-    readme = (PAPER_CONFIGS.parent / "README.md").read_text(encoding="utf-8")
-    assert f"{together.cells} cells are {len(together.runs)} distinct runs" in readme
-    unshared = sum(plan.unshared_hours for plan in together.plans)
-    assert round(10 * (1 - together.hours / unshared)) == 3  # "three tenths"
