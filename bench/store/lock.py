@@ -149,10 +149,11 @@ def is_live(path: Path, stale_after: float = STALE_SECONDS) -> bool:
     passed, by this process's clock, in which its heartbeat did not move.
     """
     holder = _read(path)
-    here, pid = _this_process(), holder.get("pid")
+    pid = holder.get("pid")
     if not isinstance(pid, int) or "token" not in holder:
         _seen.pop(path, None)
         return False
+    here = _this_process()
     if (holder.get("host"), holder.get("namespace")) == (here["host"], here["namespace"]):
         started = _start_time(pid)
         if started is None or started != holder.get("started"):
