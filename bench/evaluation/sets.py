@@ -231,11 +231,6 @@ class Evaluations(Record):
     pgd: Pgd | None = None
 
     @property
-    def of_tickets(self) -> bool:
-        """Whether any set is for tickets one by one."""
-        return any(one is not None for one in (self.cifar_c, self.imagenet_c, self.local_c, self.ood))
-
-    @property
     def of_ensembles(self) -> bool:
         """Whether any set is an attack."""
         return self.fgsm is not None or self.pgd is not None
