@@ -160,7 +160,10 @@ class RunFolder:
     def _checked(self, path: Path) -> str | None:
         """Return the text of a file, None if there is none; of a finished run compared with its checksum."""
         if (self.path / "result.json").exists():
-            recorded = self.result().files.get(path.name)
+            try:
+                recorded = self.result().files.get(path.name)
+            except UserError:  # its own fault, said where the result is read
+                recorded = None
             if recorded is not None and _differs(path, recorded, deep=True):
                 raise UserError(
                     f"{path}: gone, truncated or altered since it was written; `bench run --retry` sets it aside"

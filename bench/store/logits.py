@@ -157,7 +157,7 @@ def _problem(tensors: Mapping[str, Array]) -> str | None:
         if name not in tensors:
             return f"it holds no {name}, but {', '.join(sorted(tensors)) or 'nothing'}"
     logits, labels = tensors["logits"], tensors["labels"]
-    if logits.dtype.kind != "f" or logits.ndim not in (3, 4) or 0 in logits.shape:
+    if logits.dtype.kind != "f" or logits.ndim not in (3, 4) or 0 in logits.shape[-2:]:
         return f"its logits are {logits.dtype} {list(logits.shape)}; allowed: floats [..., members, images, classes]"
     if labels.dtype.kind not in "iu" or labels.shape != logits.shape[-2:-1]:
         return f"its labels are {labels.dtype} {list(labels.shape)}; allowed: whole numbers [{logits.shape[-2]}]"

@@ -257,7 +257,7 @@ def test_sets_made_with_other_tickets_do_not_count_and_are_named(evaluated):
     records = json.loads(path.read_text())
     for name, record in records.items():
         if name.startswith("local-c"):
-            record["tickets"] = {"tickets/0.safetensors": "0" * 64}
+            record |= {"tickets": {"tickets/0.safetensors": "0" * 64}, "checksum": None}
     path.write_text(json.dumps(records))
     found, problems = numbers_of(load_corruption, evaluated.plan, evaluated.store)
     assert set(of(found.sets, cell=cell.name)["replicate"]) == {2}

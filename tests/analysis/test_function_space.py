@@ -7,6 +7,7 @@ import pytest
 
 from analysis.training.embedding import embed
 from analysis.training.numbers import load_predictions
+from bench.store.folders import RunFolder
 from bench.store.probe import decode, encode
 from tests.analysis.conftest import GRID
 from tests.analysis.stores import cell_of, make, numbers_of
@@ -20,6 +21,7 @@ def history_path(made, run):
 def rewrite(path, change):
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(change(index, line)) + "\n" for index, line in enumerate(lines)))
+    RunFolder(path.parent).record_again("history.jsonl")
 
 
 def test_every_epoch_of_every_run_is_embedded_with_its_tickets_marked(robust):
