@@ -21,7 +21,8 @@ def history_path(made, run):
 def rewrite(path, change):
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(change(index, line)) + "\n" for index, line in enumerate(lines)))
-    RunFolder(path.parent).record_again("history.jsonl")
+    if (path.parent / "result.json").exists():
+        RunFolder(path.parent).record_again("history.jsonl")
 
 
 def test_every_epoch_of_every_run_is_embedded_with_its_tickets_marked(robust):
