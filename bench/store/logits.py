@@ -97,8 +97,8 @@ class StoredLogits:
             raise UserError(f"{file}: {problem}; delete it, and `bench run` makes it again")
         if record.nonfinite:
             raise UserError(
-                f"{file}: {record.nonfinite} of its {tensors['logits'].size:,} logits are infinite or no numbers, so "
-                "nothing is computed from it: the network of this run is at fault"
+                f"{file}: not finite: {record.nonfinite:,} of its {tensors['logits'].size:,} logits; nothing is "
+                "computed from it, and the network of this run is at fault"
             )
         return tensors["logits"].astype(np.float32, copy=False), tensors["labels"].astype(np.int64, copy=False)
 
@@ -118,7 +118,7 @@ class StoredLogits:
             raise ValueError(f"{file}: {problem}")
         nonfinite = int(tensors["logits"].size - np.isfinite(tensors["logits"]).sum())
         if nonfinite:
-            log.error("%s: %d of %d logits are infinite or no numbers", file, nonfinite, logits.size)
+            log.error("%s: not finite: %d of its %d logits", file, nonfinite, logits.size)
         with atomic_path(file) as temporary:
             save_file(tensors, temporary)
         record = EvaluationRecord(

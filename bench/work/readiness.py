@@ -4,16 +4,17 @@ A work item may start if nobody holds its lock, the store lacks its result, what
 failed nor been given up. Nothing here is a state of its own: everything is read from the store.
 """
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 from bench.errors import UserError
 from bench.evaluation.sets import AttackSet, TicketSet
 from bench.spec.run import RunSpec
 from bench.store.folders import Store
-from bench.store.lock import holder, is_live
+from bench.store.lock import STALE_SECONDS, holder, is_live
 from bench.store.logits import Ensemble, StoredLogits, ensemble_folder, ensemble_logits
 from bench.work.attempts import GIVEN_UP, given_up
 from bench.work.items import AttackEnsemble, EvaluateRun, Item, TrainRun
@@ -145,7 +146,7 @@ class StoreView:
             return Readiness("damaged", str(logits))
         if logits.has(name):
             nonfinite = logits.records()[name].nonfinite
-            return Readiness("damaged", f"{folder}: {name}: {nonfinite} logits are not finite") if nonfinite else DONE
+            return Readiness("damaged", f"{folder}: {name}: logits not finite: {nonfinite:,}") if nonfinite else DONE
         if folder in self.held or is_live(folder / "lock"):
             return self._held_by(folder)
         return Readiness("failed", GIVEN_UP) if given_up(folder, name) else MAY_START
@@ -163,7 +164,16 @@ class StoreView:
     def _held_by(self, folder: Path) -> Readiness:
         self.held.add(folder)
         process = holder(folder / "lock")
-        return Readiness("running", f"process {process.get('pid')} on {process.get('host')}")
+        return Readiness("running", f"process {process.get('pid')} on {process.get('host')}{_silence(process)}")
+
+
+def _silence(process: Mapping[str, Any]) -> str:
+    """Return a hint where the last heartbeat of a lock is old by this machine's clock, which may be wrong."""
+    beat = process.get("heartbeat")
+    age = time.time() - beat if isinstance(beat, int | float) else 0.0
+    if age < STALE_SECONDS:
+        return ""
+    return f", silent for {age / 60:.0f} min by this machine's clock; a worker that sees it stay so takes over"
 
 
 def _damage(files: Sequence[str]) -> str:

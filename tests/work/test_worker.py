@@ -196,6 +196,20 @@ def test_a_run_that_a_live_process_holds_is_waited_for(tmp_path: Path, monkeypat
     assert len(sleeps) == 1
 
 
+@pytest.mark.parametrize(("age", "said"), [(0, ""), (3600, ", silent for 60 min by this machine's clock"), (-3600, "")])
+def test_a_run_held_on_another_machine_is_running_and_a_long_silence_is_said(
+    age: float, said: str, tmp_path: Path
+) -> None:
+    store, lock = Store(tmp_path), Store(tmp_path).run(GOOD.run_id).path / "lock"
+    with RunLock(lock):
+        content = json.loads(lock.read_text())
+    lock.write_text(json.dumps({**content, "host": "elsewhere", "heartbeat": content["heartbeat"] - age}))
+    readiness = StoreView(store).run(GOOD)
+    assert readiness.state == "running"
+    assert readiness.reason.startswith(f"process {content['pid']} on elsewhere{said}")
+    assert ("silent" in readiness.reason) == bool(said)
+
+
 def test_other_images_than_the_store_was_made_from_are_refused(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.record_data("digits", DataRecord("images-0123456789ab", None, "other digits"))
