@@ -4,8 +4,7 @@ Imports wait until a command needs them, so that --help is instant.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,21 +86,20 @@ def plan(
     if tflops is not None and not 0 < tflops < float("inf"):
         raise UserError(f"--tflops: found {tflops:g}; allowed: more than 0")
     kind = None if device is Device.auto else device.value
-    with _no_collection():
-        where = Store(store)
-        made = [
-            make_plan(loaded, scale, where, variants_of(loaded, where, data), device=kind, tflops=tflops)
-            for loaded in map(load_grid, grid_files(grids))
-        ]
-        misses = near_misses(made, where)
-        if len(made) == 1 and as_json:
-            print(to_json(made[0], misses))
-        elif len(made) == 1:
-            print_plan(made[0], _console(), misses)
-        elif as_json:
-            print(several_to_json(Together.of(made), misses))
-        else:
-            print_several(Together.of(made), _console(), misses)
+    where = Store(store)
+    made = [
+        make_plan(loaded, scale, where, variants_of(loaded, where, data), device=kind, tflops=tflops)
+        for loaded in map(load_grid, grid_files(grids))
+    ]
+    misses = near_misses(made, where)
+    if len(made) == 1 and as_json:
+        print(to_json(made[0], misses))
+    elif len(made) == 1:
+        print_plan(made[0], _console(), misses)
+    elif as_json:
+        print(several_to_json(Together.of(made), misses))
+    else:
+        print_several(Together.of(made), _console(), misses)
 
 
 Parallel = Annotated[
@@ -285,20 +283,6 @@ def _print_rows(rows: Sequence["Row"]) -> None:
     for row in rows:
         if row.note:
             console.print(f"{row.name}: {row.note}")
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Collect no garbage: all that a plan builds lasts until it is printed, a third of the time of 10,000 cells."""
-    import gc
-
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _console() -> "Console":

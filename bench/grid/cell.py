@@ -238,11 +238,6 @@ def _folder(choice: DataChoice) -> DataSet:
     return open_image_folder(path, size, root=default_root(), name=choice.name, mean=choice.mean, std=choice.std)
 
 
-# Equal parts of cells are one object: touching less memory is a third of the time of a grid of thousands.
-_shared = lru_cache(maxsize=4096)
-
-
-@_shared
 def _data(choice: DataChoice, data: DataSet) -> DataSpec:
     return DataSpec(
         name=data.name,
@@ -254,7 +249,6 @@ def _data(choice: DataChoice, data: DataSet) -> DataSpec:
     )
 
 
-@_shared
 def _topology(sparsity: float, choice: TopologyChoice, semantics: Semantics, phases: tuple[Phase, ...]) -> Topology:
     # Decimal, because 1 - 0.8 is not the float 0.2, and a run's identity holds the density.
     density = float(1 - Decimal(str(sparsity)))
@@ -265,7 +259,6 @@ def _topology(sparsity: float, choice: TopologyChoice, semantics: Semantics, pha
     return Topology(density=density, distribution=distribution, sampling=sampling)
 
 
-@_shared
 def _optimizer(choice: OptimizerChoice) -> Optimizer:
     return Optimizer(**choice.model_dump(exclude={"learning_rate"}))
 

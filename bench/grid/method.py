@@ -54,10 +54,8 @@ def make_phases(
     except UserError as error:  # a value on an axis or in base meets methods that it may not suit
         raise UserError(f"{error} (parameters of {name!r})") from None
     arguments = dict(checked)
-    # Thousands of cells share a few schedules. A list among the parameters can be no key of a cache.
-    call = _phases.__wrapped__ if any(type(value) in (list, dict) for value in arguments.values()) else _phases
     try:
-        phases = call(method, setting, checked)
+        phases = method.recipe(setting, **arguments)
     except UserError as error:
         # A recipe begins with the parameter, "recipe.epochs: ..."; say where in the grid it was written.
         keys, _, reason = str(error).partition(": ")
@@ -73,19 +71,13 @@ def make_phases(
         raise UserError(f"{locate('method')}: {name!r} raised {_described(error)}") from None
     lineage = phases if isinstance(phases, RecipeWithParent) else None
     if lineage is None and isinstance(phases, tuple) and phases and all(isinstance(one, Phase) for one in phases):
-        # Thousands of cells: the phases were checked when they were made.
-        lineage = RecipeWithParent.model_construct(phases=phases, parent=(), parent_sparse=False, shared=False)
+        lineage = RecipeWithParent(phases=phases, parent=())
     if lineage is None:
         raise UserError(
             f"{locate('method')}: {name!r} must return a tuple of bench.spec.phases.Phase, or a "
             "bench.recipes.RecipeWithParent"
         )
     return lineage
-
-
-@lru_cache(maxsize=4096)
-def _phases(method: Method, setting: Setting, parameters: Record) -> tuple[Phase, ...] | RecipeWithParent:
-    return method.recipe(setting, **dict(parameters))
 
 
 @lru_cache

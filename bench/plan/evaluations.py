@@ -34,7 +34,7 @@ def evaluated_runs(
     }
     result = []
     for run in runs:
-        asked = sets[_key(run.like.data)] if run.id in own else ()
+        asked = sets[_key(run.spec.data)] if run.id in own else ()
         count = 0
         if asked and run.status == "done" and store is not None:
             count = _found(asked, StoredLogits.of_run(store.run(run.id)))
@@ -75,8 +75,8 @@ def run_evaluation_hours(run: RunPlan) -> float:
     """Return the estimated hours to make the sets of a run that are left."""
     if not run.evaluations:
         return 0.0
-    images = sum(one.count(run.like.data) for one in run.evaluations)
-    return images * _share_left(run) * run.like.tickets * run.like.model.members * _pass_hours(run)
+    images = sum(one.count(run.spec.data) for one in run.evaluations)
+    return images * _share_left(run) * run.spec.tickets * run.spec.model.members * _pass_hours(run)
 
 
 def attack_hours(runs: Mapping[str, RunPlan], one: EnsemblePlan) -> float:
@@ -89,7 +89,7 @@ def attack_hours(runs: Mapping[str, RunPlan], one: EnsemblePlan) -> float:
 
 def _pass_hours(run: RunPlan) -> float:
     """Return the hours of one member's prediction of one image."""
-    spec = run.like
+    spec = run.spec
     trained = spec.epochs * spec.data.train_images * inputs_per_image(spec.model)
     return run.hours / trained / PASSES_A_STEP * passes_per_image(spec.model) / spec.model.members
 
@@ -98,7 +98,7 @@ def evaluation_bytes(plan: Plan) -> float:
     """Return the size of the logits of all sets."""
     size = 0.0
     for run in plan.runs:
-        spec = run.like
+        spec = run.spec
         classes = facts_of(spec.data).classes
         for asked in run.evaluations:
             width = 4 if classes <= MOST_FLOAT32 or isinstance(asked, OwnSet) else 2

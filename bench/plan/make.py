@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import NamedTuple
 
 from bench.errors import UserError, did_you_mean
@@ -13,7 +12,7 @@ from bench.plan.evaluations import attacked_ensembles, check_evaluations, evalua
 from bench.plan.records import CellPlan, Plan, RunPlan, method_of
 from bench.recipes.fixed import step_decay
 from bench.recipes.setting import Setting
-from bench.spec.run import RunSpec, identities
+from bench.spec.run import RunSpec
 from bench.store.folders import Store
 from bench.work.readiness import MAY_START, StoreView
 
@@ -42,18 +41,16 @@ def make_plan(
     if variants is None:
         variants = {name: record.variant for name, record in store.data_records().items()} if store else {}
     cells = tuple(_with_variant(cell, variants) for cell in cells)
-    asked = [_asked(cell) for cell in cells]
-    _check_distinct(grid, scale, cells, [own[0] for own in asked])
-    references = _reference_epochs(cells, overlay)
+    asked = [[list(cell.specs(replicate)) for replicate in range(cell.replicates)] for cell in cells]
+    _check_distinct(grid, scale, cells, [replicates[0] for replicates in asked])
     speeds = Speeds(store.throughputs() if store else (), device or ("cuda" if overlay.needs_gpu else None), tflops)
-    runs = _Runs(store, speeds, references)
-    for cell, own in zip(cells, asked, strict=True):
-        for replicate in own:
-            runs.use(cell.name, replicate)
+    runs = _Runs(store, speeds, _reference_epochs(cells, overlay))
+    for cell, replicates in zip(cells, asked, strict=True):
+        runs.use(cell, replicates)
     # Replicate 0 of every cell comes first, so that a first table is there early.
-    order = [own[r] for r in range(max(cell.replicates for cell in cells)) for own in asked if r < len(own)]
-    planned = runs.planned(chain.from_iterable(order))
-    rows = tuple(_row(cell, own, planned) for cell, own in zip(cells, asked, strict=True))
+    most = max(cell.replicates for cell in cells)
+    planned = runs.planned(spec for r in range(most) for own in asked if r < len(own) for spec in own[r])
+    rows = tuple(_row(cell, replicates, planned) for cell, replicates in zip(cells, asked, strict=True))
     plan = Plan(grid.name, grid.title, scale, overlay.needs_gpu, rows, tuple(planned.values()))
     return _with_evaluations(plan, grid, overlay, store)
 
@@ -70,29 +67,10 @@ def _with_evaluations(plan: Plan, grid: Grid, scale: Scale, store: Store | None)
     return replace(plan, runs=runs, ensembles=ensembles)
 
 
-class _Asked(NamedTuple):
-    """A run that a cell asks for; `like` is its spec but for the seed, where it has no parent."""
-
-    id: str
-    seed: int
-    like: RunSpec
-    parent: "_Asked | None"
-
-
-def _asked(cell: Cell) -> list[list[_Asked]]:
-    """Return the runs of each replicate of a cell, without their parents."""
-    if cell.spec.parent is None:
-        seeds = [cell.seeds(replicate) for replicate in range(cell.replicates)]
-        ids = iter(identities(cell.spec, chain.from_iterable(seeds)))
-        return [[_Asked(next(ids), seed, cell.spec, None) for seed in own] for own in seeds]
-    return [
-        [
-            _Asked(spec.run_id, spec.seed, spec, _Asked(parent.run_id, parent.seed, parent, None))
-            for spec in cell.specs(replicate)
-            if (parent := spec.parent) is not None
-        ]
-        for replicate in range(cell.replicates)
-    ]
+class _Cost(NamedTuple):
+    flops: float
+    ratio: float
+    hours: Hours
 
 
 class _Runs:
@@ -102,73 +80,68 @@ class _Runs:
         self._view = StoreView(store) if store else None
         self._speeds, self._references = speeds, references
         self._users: defaultdict[str, list[str]] = defaultdict(list)
-        self._costs: dict[int, tuple[float, float, Hours]] = {}
+        self._costs: dict[str, _Cost] = {}
 
-    def use(self, cell: str, runs: Sequence[_Asked]) -> None:
-        """Note that a replicate of a cell needs these runs, and their parents."""
-        if runs[0].parent is not None:
-            for run_id in dict.fromkeys([run.parent.id for run in runs if run.parent]):
-                self._users[run_id].append(cell)
-        for run in runs:
-            self._users[run.id].append(cell)
+    def use(self, cell: Cell, replicates: Sequence[Sequence[RunSpec]]) -> None:
+        """Note that a cell needs these runs and their parents; they differ in their seeds and cost the same."""
+        cost = self._cost(cell.spec)
+        parent_cost = self._cost(cell.spec.parent) if cell.spec.parent else None
+        for replicate in replicates:
+            for parent in _parents(replicate):
+                self._users[parent].append(cell.name)
+                if parent_cost:
+                    self._costs[parent] = parent_cost
+            for spec in replicate:
+                self._users[spec.run_id].append(cell.name)
+                self._costs[spec.run_id] = cost
 
-    def planned(self, order: Iterable[_Asked]) -> dict[str, RunPlan]:
+    def planned(self, order: Iterable[RunSpec]) -> dict[str, RunPlan]:
         """Return every run by its id, once, in this order, a parent before its first child."""
         planned: dict[str, RunPlan] = {}
-        for run in order:
-            if run.parent is not None and run.parent.id not in planned:
-                planned[run.parent.id] = self._plan(run.parent, planned)
-            if run.id not in planned:
-                planned[run.id] = self._plan(run, planned)
+        for child in order:
+            for spec in (child.parent, child):
+                if spec is not None and spec.run_id not in planned:
+                    planned[spec.run_id] = self._plan(spec)
         return planned
 
-    def _plan(self, run: _Asked, planned: Mapping[str, RunPlan]) -> RunPlan:
-        # Runs of a cell share one spec object, and its cost; held by them, it cannot be another's later.
-        cost = self._costs.get(id(run.like))
-        if cost is None:
-            flops = training_flops(run.like)
-            cost = self._costs[id(run.like)] = (
-                flops,
-                flops / self._references(run.like),
-                self._speeds.estimate(run.like),
-            )
-        flops, ratio, hours = cost
-        parent = planned[run.parent.id] if run.parent else None
-        readiness = self._view.run(_spec(run)) if self._view else MAY_START
+    def _cost(self, spec: RunSpec) -> _Cost:
+        flops = training_flops(spec)
+        return _Cost(flops, flops / self._references(spec), self._speeds.estimate(spec))
+
+    def _plan(self, spec: RunSpec) -> RunPlan:
+        cost = self._costs[spec.run_id]
+        readiness = self._view.run(spec) if self._view else MAY_START
         return RunPlan(
-            id=run.id,
-            seed=run.seed,
-            like=run.like,
-            parent=parent.id if parent else None,
+            spec=spec,
             status=readiness.state,
             reason=readiness.reason,
-            train_flops=flops,
-            train_flops_ratio=ratio,
-            hours=hours.hours,
-            hours_device=hours.device,
-            hours_basis=hours.basis,
-            cells=tuple(self._users[run.id]),
+            train_flops=cost.flops,
+            train_flops_ratio=cost.ratio,
+            hours=cost.hours.hours,
+            hours_device=cost.hours.device,
+            hours_basis=cost.hours.basis,
+            cells=tuple(self._users[spec.run_id]),
         )
 
 
-def _spec(run: _Asked) -> RunSpec:
-    return run.like if run.parent else run.like.model_copy(update={"seed": run.seed})
+def _parents(replicate: Sequence[RunSpec]) -> tuple[str, ...]:
+    """Return the ids of the runs that a replicate's runs start from, each once."""
+    return tuple(dict.fromkeys(spec.parent.run_id for spec in replicate if spec.parent))
 
 
-def _row(cell: Cell, runs: Sequence[Sequence[_Asked]], planned: Mapping[str, RunPlan]) -> CellPlan:
+def _row(cell: Cell, replicates: Sequence[Sequence[RunSpec]], planned: Mapping[str, RunPlan]) -> CellPlan:
     spec = cell.spec
-    parents: tuple[tuple[str, ...], ...] = ((),) * len(runs)
-    if spec.parent is not None:
-        parents = tuple(tuple(dict.fromkeys(run.parent.id for run in own if run.parent)) for own in runs)
+    runs = tuple(tuple(run.run_id for run in replicate) for replicate in replicates)
+    parents = tuple(_parents(replicate) for replicate in replicates)
     return CellPlan(
         name=cell.name,
         method=method_of(cell.method, spec.model),
         members=cell.members,
         sparsity=cell.sparsity,
         replicates=cell.replicates,
-        runs=tuple(tuple([run.id for run in own]) for own in runs),
+        runs=runs,
         parents=parents,
-        train_flops_ratio=sum([planned[run].train_flops_ratio for run in (*parents[0], *(one.id for one in runs[0]))]),
+        train_flops_ratio=sum(planned[run].train_flops_ratio for run in (*parents[0], *runs[0])),
         inference_flops_ratio=prediction_ratio(spec, cell.members),
         parameters_ratio=parameters_ratio(spec, cell.members),
         flops_assumed=spec.topology is not None and spec.topology.distribution == "global",
@@ -216,10 +189,10 @@ def _of_variant(spec: RunSpec, variant: str) -> RunSpec:
     return spec.model_copy(update={"data": data, "parent": parent})
 
 
-def _check_distinct(grid: Grid, scale: str, cells: Sequence[Cell], runs: Sequence[Sequence[_Asked]]) -> None:
+def _check_distinct(grid: Grid, scale: str, cells: Sequence[Cell], first: Sequence[Sequence[RunSpec]]) -> None:
     names: dict[tuple[int, tuple[str, ...]], str] = {}
-    for cell, own in zip(cells, runs, strict=True):
-        same = names.setdefault((cell.members, tuple(run.id for run in own)), cell.name)
+    for cell, replicate in zip(cells, first, strict=True):
+        same = names.setdefault((cell.members, tuple(spec.run_id for spec in replicate)), cell.name)
         if same != cell.name:
             raise UserError(
                 f"{grid.path}: cells {same!r} and {cell.name!r} are the same at scale {scale}: the same runs, so the "

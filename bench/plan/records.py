@@ -53,15 +53,11 @@ class CellPlan:
 class RunPlan:
     """A run to train once for all the cells that ask for it; hours are of the whole run, done or not.
 
-    parent    id of the run it starts from, None of most
     status    what bench.work.readiness says of training it; reason says why it may not start
     evaluations, evaluated   sets that its tickets are evaluated on, and how many of them are made
     """
 
-    id: str
-    seed: int
-    like: RunSpec
-    parent: str | None
+    spec: RunSpec
     status: State
     reason: str
     train_flops: float
@@ -74,9 +70,14 @@ class RunPlan:
     evaluated: int = 0
 
     @property
-    def spec(self) -> RunSpec:
-        """The spec of the run; of a run without a parent, that of the first run of its cell under its own seed."""
-        return self.like if self.parent else self.like.model_copy(update={"seed": self.seed})
+    def id(self) -> str:
+        """Name of the run in the store: 16 hex digits."""
+        return self.spec.run_id
+
+    @property
+    def parent(self) -> str | None:
+        """Id of the run that it starts from, None of most."""
+        return self.spec.parent.run_id if self.spec.parent else None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ KEYS: dict[str, Callable[[CellPlan, RunPlan], str | int | float]] = {
     "members": lambda cell, _: cell.members,
     "sparsity": lambda cell, _: cell.sparsity,
     "run": lambda _, run: run.id,
-    "seed": lambda _, run: run.seed,
+    "seed": lambda _, run: run.spec.seed,
     "status": lambda _, run: run.status,
 }
 MOST_SHOWN = 12

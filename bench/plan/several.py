@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.plan.near_misses import NearMisses
 from bench.plan.records import Plan, RunPlan
-from bench.plan.show import STATUSES, duration, make_table, to_json
+from bench.plan.show import STATUSES, document, duration, make_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,9 +57,8 @@ def several_to_json(together: Together, misses: NearMisses | None = None) -> str
         "hours_without_sharing": sum(plan.unshared_hours for plan in together.plans),
         "hours_left": sum(run.hours for run in together.runs if run.status != "done"),
     }
-    grids = ",\n".join(to_json(plan) for plan in together.plans)
-    found = json.dumps({"totals": totals, **(misses.to_json() if misses else {})})
-    return f'{found[:-1]}, "grids": [\n{grids}\n]}}'
+    found = misses.to_json() if misses else {}
+    return json.dumps({"totals": totals, **found, "grids": [document(plan) for plan in together.plans]})
 
 
 def print_several(together: Together, console: "Console", misses: NearMisses | None = None) -> None:

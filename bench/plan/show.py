@@ -21,9 +21,14 @@ STATUSES = ("done", "running", "failed", "damaged", "blocked", "waiting", "missi
 
 
 def to_json(plan: Plan, misses: NearMisses | None = None) -> str:
-    """Return the plan, and its near misses where they were looked for, as a JSON document, a cell or run a line."""
+    """Return the plan, and its near misses where they were looked for, as a JSON document."""
+    return json.dumps({**document(plan), **(misses.to_json() if misses else {})})
+
+
+def document(plan: Plan) -> dict[str, Any]:
+    """Return a plan as what JSON can hold."""
     counts = plan.counts()
-    head = {
+    return {
         "grid": plan.grid,
         "title": plan.title,
         "scale": plan.scale,
@@ -41,18 +46,9 @@ def to_json(plan: Plan, misses: NearMisses | None = None) -> str:
             "evaluation_hours_left": evaluation_hours(plan),
         },
         "evaluations": _evaluations(plan),
-        **(misses.to_json() if misses else {}),
+        "cells": [_cell_record(cell) for cell in plan.cells],
+        "runs": [_run_record(run) for run in plan.runs],
     }
-    lines = [f'{json.dumps(head)[:-1]}, "cells": [']
-    lines += _separated([json.dumps(_cell_record(cell)) for cell in plan.cells])
-    lines.append('], "runs": [')
-    lines += _separated([json.dumps(_run_record(run)) for run in plan.runs])
-    lines.append("]}")
-    return "\n".join(lines)
-
-
-def _separated(records: list[str]) -> list[str]:
-    return [*(f"{record}," for record in records[:-1]), records[-1]]
 
 
 def _cell_record(cell: CellPlan) -> dict[str, Any]:
@@ -78,9 +74,9 @@ def _run_record(run: RunPlan) -> dict[str, Any]:
         "id": run.id,
         "status": run.status,
         **({"parent": run.parent, "reason": run.reason} if run.parent else {}),
-        "seed": run.seed,
-        "epochs": run.like.epochs,
-        "tickets": run.like.tickets,
+        "seed": run.spec.seed,
+        "epochs": run.spec.epochs,
+        "tickets": run.spec.tickets,
         "train_flops": run.train_flops,
         "train_flops_ratio": run.train_flops_ratio,
         "hours": run.hours,
@@ -92,7 +88,7 @@ def _run_record(run: RunPlan) -> dict[str, Any]:
 
 def _evaluations(plan: Plan) -> dict[str, int]:
     """Return how many sets of each family (what stands before the first slash) a run or an ensemble is evaluated on."""
-    asked = {run.like.data.name: run.evaluations for run in plan.runs if run.evaluations}
+    asked = {run.spec.data.name: run.evaluations for run in plan.runs if run.evaluations}
     sets = [one for own in asked.values() for one in own]
     attacks = plan.ensembles[0].evaluations if plan.ensembles else ()
     return dict(Counter(one.name.partition("/")[0] for one in (*sets, *attacks)))
@@ -150,7 +146,7 @@ def _cell_table(plan: Plan) -> "Table":
 def _run_table(plan: Plan) -> "Table":
     table = make_table("run", ">seed", "status", ">FLOPs", ">x dense", ">time", "cells")
     for run in plan.runs:
-        table.add_row(run.id, str(run.seed), run.status, *_numbers(run), ", ".join(run.cells))
+        table.add_row(run.id, str(run.spec.seed), run.status, *_numbers(run), ", ".join(run.cells))
     return table
 
 

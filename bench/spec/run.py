@@ -8,7 +8,8 @@ of that parent, so that it is named by all that came before it.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self, assert_never, get_args
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -21,8 +22,6 @@ from bench.spec.seeds import derived_seed
 SPEC_VERSION = 2
 # Among the tensors of a ticket, masks are named by this and the parameter they mask.
 MASK_PREFIX = "mask/"
-# A number that no spec holds, to find the place of the seed in its JSON.
-_NO_SEED = -(10**40) - 20_210_614_568
 
 
 class ImageFacts(Record):
@@ -287,10 +286,16 @@ class RunSpec(Record):
         """Optimiser steps an epoch, a last partial batch included."""
         return -(-self.data.train_images // self.batch_size)
 
-    @property  # not a cached one, which model_copy would hand on to a spec of another seed
+    @cached_property
     def run_id(self) -> str:
         """First 16 hex digits of the SHA-256 of the canonical JSON of the spec."""
         return identity(self)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with changes, which has an id of its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("run_id", None)
+        return copied
 
 
 def canonical_json(spec: RunSpec) -> str:
@@ -301,15 +306,3 @@ def canonical_json(spec: RunSpec) -> str:
 def identity(spec: RunSpec) -> str:
     """Return the run id: 16 hex digits."""
     return hashlib.sha256(canonical_json(spec).encode()).hexdigest()[:16]
-
-
-def identities(spec: RunSpec, seeds: Iterable[int]) -> list[str]:
-    """Return the run ids of a spec without a parent under other seeds, without writing the JSON for each."""
-    before, after = canonical_json(spec.model_copy(update={"seed": _NO_SEED})).split(str(_NO_SEED))
-    prefix = hashlib.sha256(before.encode())
-    ids = []
-    for seed in seeds:
-        digest = prefix.copy()
-        digest.update(f"{seed}{after}".encode())
-        ids.append(digest.hexdigest()[:16])
-    return ids

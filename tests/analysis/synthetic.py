@@ -195,7 +195,7 @@ def evaluate(store: Store, plan: Plan, *, images: int = 60, leave_out: Collectio
                         one.name, attack_logits(ensemble, one.name), labels_of(one.images or images), **FACTS
                     )
     for dataset in {cell.data.name for cell in plan.cells}:
-        asked = [one for run in plan.runs if run.like.data.name == dataset for one in run.evaluations]
+        asked = [one for run in plan.runs if run.spec.data.name == dataset for one in run.evaluations]
         write_samples(store, dataset, [one for one in asked if isinstance(one, CorruptedSet)])
 
 
@@ -214,7 +214,7 @@ def set_logits(run: RunPlan, name: str, images: int) -> np.ndarray:
     """Logits [members, images, classes] of a run on a set; what is more severe is recognised less, the outside not."""
     (one,) = (one for one in run.evaluations if one.name == name)
     strength = 7.0 - one.severity if isinstance(one, CorruptedSet) else 0.0
-    return noise_of(name, run.seed, members_of(run.spec), images, strength)
+    return noise_of(name, run.spec.seed, members_of(run.spec), images, strength)
 
 
 def attack_logits(plan: EnsemblePlan, name: str, images: int = 60) -> np.ndarray:

@@ -62,7 +62,7 @@ def test_a_single_network_is_the_ensemble(robust, found):
 def test_clean_accuracy_is_on_the_images_that_were_attacked(robust, found):
     assert len(found.clean) == 8 * 2  # fgsm and pgd
     cell = cell_of(robust.plan, "DST M=2 S=0.8")
-    seeds = [run.seed for run in robust.plan.runs if run.id in cell.runs[0]]
+    seeds = [run.spec.seed for run in robust.plan.runs if run.id in cell.runs[0]]
     logits = np.concatenate([logits_of("dst", seed, 1, 60)[:, :IMAGES] for seed in seeds])
     whole, members = accuracies(logits, labels_of(60)[:IMAGES])
     for attack in ("fgsm", "pgd-5"):

@@ -43,7 +43,7 @@ def test_every_epoch_of_every_run_is_embedded_with_its_tickets_marked(robust):
         marked = {prediction.epoch for prediction in recorded if prediction.ticket}
         assert marked == {ticket["epoch"] for ticket in tickets_of(run.spec, history)}
         for prediction in recorded:
-            expected = probe_of(run.seed, prediction.epoch, 12)
+            expected = probe_of(run.spec.seed, prediction.epoch, 12)
             np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-3)  # float16
 
 

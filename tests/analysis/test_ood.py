@@ -25,7 +25,7 @@ def members_of(plan, cell, replicate, name):
     wanted, runs = cell_of(plan, cell), {run.id: run for run in plan.runs}
     chosen = [runs[run] for run in wanted.runs[replicate - 1]]
     if name == "test":
-        logits = [logits_of(wanted.method, run.seed, run.spec.tickets, IMAGES) for run in chosen]
+        logits = [logits_of(wanted.method, run.spec.seed, run.spec.tickets, IMAGES) for run in chosen]
     else:
         logits = [set_logits(run, name, IMAGES) for run in chosen]
     return scipy.special.softmax(np.concatenate(logits).astype(float), axis=-1)

@@ -220,11 +220,11 @@ def test_evaluation_is_priced_as_a_third_of_training_an_image(tmp_path: Path) ->
     plan = plan_of(tmp_path, "evaluations: {local_c: {types: [fog]}, ood: {sets: [digits]}}".replace("digits", "svhn"))
     seen = 360 + 180 + 5 * 360 + 26_032
     own = [run for run in plan.runs if run.evaluations]
-    expected = sum(run.hours / (run.like.epochs * 1257) / 3 * seen for run in own)
+    expected = sum(run.hours / (run.spec.epochs * 1257) / 3 * seen for run in own)
     assert evaluation_hours(plan) == pytest.approx(expected)
     assert evaluation_bytes(plan) == len(own) * seen * 10 * 4
     attacked = plan_of(tmp_path, "evaluations: {fgsm: {images: 100}}")
-    hours = {run.id: run.hours / (run.like.epochs * 1257) / 3 for run in attacked.runs}
+    hours = {run.id: run.hours / (run.spec.epochs * 1257) / 3 for run in attacked.runs}
     by_hand = sum(hours[run.id] * (360 + 180) for run in attacked.runs if run.evaluations)
     for one in attacked.ensembles:
         passes = 4 if one.ensemble.members == 1 else 2 * 2 * 3 + 3 * 2

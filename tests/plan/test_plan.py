@@ -15,7 +15,7 @@ from rich.console import Console
 from bench.errors import UserError
 from bench.grid import load_grid
 from bench.plan import Plan, make_plan, print_plan, select, to_json
-from bench.spec.run import RunSpec, identities, identity
+from bench.spec.run import RunSpec, identity
 from bench.store.folders import DataRecord, Store
 from tests.grid_text import PAPER_CONFIGS, load_text
 from tests.store.runs import result_facts, ticket
@@ -211,9 +211,13 @@ def test_a_change_of_any_field_is_another_run() -> None:
 
 
 @given(seeds=st.lists(st.integers(0, 2**63), max_size=5))
-def test_identities_under_other_seeds_are_those_of_specs_with_that_seed(paper: Plan, seeds: list[int]) -> None:
+def test_a_copy_under_another_seed_has_an_id_of_its_own(paper: Plan, seeds: list[int]) -> None:
     spec = paper.runs[-1].spec
-    assert identities(spec, seeds) == [identity(spec.model_copy(update={"seed": seed})) for seed in seeds]
+    assert spec.run_id == identity(spec)  # which the spec remembers from here on
+    for seed in seeds:
+        copied = spec.model_copy(update={"seed": seed})
+        assert copied.run_id == identity(copied) == identity(RunSpec.model_validate_json(copied.model_dump_json()))
+    assert spec == RunSpec.model_validate_json(spec.model_dump_json())
 
 
 def test_every_run_of_a_plan_is_named_by_its_spec(paper: Plan) -> None:
@@ -315,7 +319,7 @@ def test_a_dense_run_is_the_parent_of_the_networks_pruned_from_it(tmp_path: Path
         assert run.parent == (run.spec.parent.run_id if run.spec.parent else None)
         if run.parent:
             assert list(by_id).index(run.parent) < list(by_id).index(run.id)
-    seeds = [[by_id[run].seed for run in replicate] for replicate in rewound.runs]
+    seeds = [[by_id[run].spec.seed for run in replicate] for replicate in rewound.runs]
     assert seeds == [[18, 19], [118, 119]]
     assert [by_id[run].spec.parent.seed for run in rewound.runs[1]] == [118, 118]  # type: ignore[union-attr]
 
