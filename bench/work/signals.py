@@ -1,13 +1,14 @@
 """Polite interruption: a signal asks, the training loop stops at the next step with a checkpoint.
 
-SIGTERM and SIGINT come from people and batch systems, SIGUSR1 and SIGUSR2 ahead of a SLURM time limit.
+SIGTERM and SIGINT come from people and batch systems, SIGUSR1 and SIGUSR2 ahead of a SLURM time limit, SIGHUP when a
+terminal or a connection closes (not under nohup, which has it ignored).
 """
 
 import signal
 from types import FrameType
 from typing import Any, Self
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 # SLURM sends one of these ahead of a time limit.
 AHEAD_OF_LIMIT = (signal.SIGUSR1, signal.SIGUSR2)
 # sysexits.h EX_TEMPFAIL: nothing is wrong, the same command continues.
@@ -27,6 +28,8 @@ class StopRequest:
 
     def __enter__(self) -> Self:
         for number in SIGNALS:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue
             self._previous[number] = signal.signal(number, self._note)
         return self
 

@@ -1,6 +1,7 @@
 """Submission against a faked SLURM: how many workers, what they ask for, what is refused, what status says."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -309,7 +310,8 @@ def test_logs_of_a_run_nobody_has_trained(place: Place, slurm: FakeSlurm) -> Non
 
 @pytest.mark.slow
 def test_a_local_site_takes_the_same_path_without_slurm(place: Place) -> None:
-    place.site.write_text(f"{{scheduler: local, cpus: 1, max_jobs: 2, python: {json.dumps(sys.executable)}}}")
+    python = json.dumps(shlex.quote(sys.executable))  # a command, and the path may hold a blank
+    place.site.write_text(f"{{scheduler: local, cpus: 1, max_jobs: 2, python: {python}}}")
     code, out = place.submit()
     assert code == 0, out
     import time

@@ -90,7 +90,7 @@ def test_kills_at_random_moments_cost_no_bit(tmp_path: Path, uninterrupted: dict
     assert finish(tmp_path, name) == uninterrupted[name]
 
 
-@pytest.mark.parametrize("number", ["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGUSR1", "SIGHUP"])
 def test_a_polite_signal_saves_the_step_and_exits_with_75(
     number: str, tmp_path: Path, uninterrupted: dict[str, dict[str, Any]]
 ) -> None:

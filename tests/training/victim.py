@@ -29,6 +29,7 @@ def die(number: int = signal.SIGKILL) -> None:
 
 def arm(where: str) -> None:
     """Plant the death."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     kind, *arguments = where.split(":")
     if kind in ("step", "signal"):
         number = signal.SIGKILL if kind == "step" else signal.Signals[arguments[0]]
