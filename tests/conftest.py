@@ -1,7 +1,11 @@
 """What every test needs: the same examples at each run, nothing of the user's, and no fight over the cores."""
 
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 os.environ["MPLBACKEND"] = "Agg"
@@ -12,3 +16,24 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 settings.register_profile("ci", derandomize=True, max_examples=50, deadline=None)
 settings.load_profile("ci")
+
+
+def _forget_what_was_imported(folder: Path) -> Iterator[None]:
+    before = set(sys.modules)
+    yield
+    for name in sys.modules.keys() - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file is not None and Path(file).is_relative_to(folder):
+            del sys.modules[name]
+
+
+# Two tests may write a module of the same name, each in its own folder. pytest sets a module's fixtures up before its
+# tests': what a module's fixture imports lives as long as that fixture.
+@pytest.fixture(autouse=True, scope="module")
+def no_module_outlives_its_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    yield from _forget_what_was_imported(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(autouse=True)
+def no_module_outlives_its_test(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    yield from _forget_what_was_imported(tmp_path_factory.getbasetemp())

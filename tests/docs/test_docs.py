@@ -68,7 +68,7 @@ def commands() -> list[tuple[str, str]]:
     return [(page, part.strip()) for page, line in lines for part in line.partition(" #")[0].split("&&")]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory):
     """A folder with the README's module, its images, its grid, and the store that its commands make."""
     folder = tmp_path_factory.mktemp("docs")
