@@ -95,7 +95,7 @@ def _lacks_gpu(grid: Path, scale: str, store: Path, device: Device) -> bool:
     """Return whether something is left to train or evaluate that needs a GPU and would not get one."""
     from bench.grid import load_grid
     from bench.plan import make_plan
-    from bench.store.folders import Store
+    from bench.store.store import Store
 
     plan = make_plan(load_grid(grid), scale, Store(store))
     if not plan.needs_gpu or plan.finished:

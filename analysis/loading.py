@@ -19,7 +19,7 @@ from analysis.verdicts import Claim, read_claims
 from bench.errors import UserError
 from bench.grid import load_grid
 from bench.plan import CellPlan, Plan, make_plan
-from bench.store.folders import Store
+from bench.store.store import Store
 
 CELLS = (
     "cell method members sparsity replicates replicates_done runs dataset variant train_flops_ratio "

@@ -19,10 +19,11 @@ from bench.errors import UserError
 from bench.evaluation.sets import AttackSet, TicketSet
 from bench.metrics.probabilities import Doubles, Floats, Labels
 from bench.plan import CellPlan, Plan, RunPlan
-from bench.store.folders import Array, Store, samples_file
 from bench.store.logits import Ensemble, StoredLogits, ensemble_logits
 from bench.store.probe import decode
 from bench.store.records import EpochRecord, TicketRecord
+from bench.store.run_folder import Array
+from bench.store.store import Store, samples_file
 
 SetKind = TypeVar("SetKind", bound=TicketSet)
 

@@ -81,7 +81,7 @@ def plan(
         to_json,
         variants_of,
     )
-    from bench.store.folders import Store
+    from bench.store.store import Store
 
     if tflops is not None and not 0 < tflops < float("inf"):
         raise UserError(f"--tflops: found {tflops:g}; allowed: more than 0")
@@ -158,7 +158,7 @@ def run(
     from bench.grid import load_grid
     from bench.plan import make_plan, variants_of, work_of
     from bench.plan import select as select_runs
-    from bench.store.folders import Store
+    from bench.store.store import Store
     from bench.work.repair import clear_failures
     from bench.work.summary import is_finished, summarise
 

@@ -4,7 +4,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.store.folders import Store
+from bench.store.store import Store
 from slurm.records import require_submissions
 from slurm.submit import open_store
 

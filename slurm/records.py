@@ -18,7 +18,7 @@ from bench.data.loading import record_folders
 from bench.errors import UserError
 from bench.spec.record import Record
 from bench.store.files import write_text
-from bench.store.folders import Store
+from bench.store.store import Store
 from bench.work.items import Work
 
 M = TypeVar("M", bound=BaseModel)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from bench.errors import UserError
 from bench.plan.show import duration, make_table
-from bench.store.folders import Store
 from bench.store.lock import holder
+from bench.store.store import Store
 from bench.work.items import RunWork, TrainRun
 from bench.work.readiness import State, StoreView
 from slurm.queue import QueuedWorker, queued_workers

@@ -15,8 +15,8 @@ from bench.errors import UserError, did_you_mean
 from bench.grid import Grid, grid_files, load_grid
 from bench.plan import Plan, make_plan, select, variants_of, work_of
 from bench.plan.show import duration
-from bench.store.folders import Store
 from bench.store.lock import RunLock, RunLockedError
+from bench.store.store import Store
 from bench.work.items import AttackEnsemble, EnsembleWork, RunWork, TrainRun, Work
 from bench.work.readiness import StoreView
 from bench.work.repair import clear_failures

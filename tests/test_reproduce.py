@@ -14,7 +14,7 @@ import torch
 import reproduce
 from bench.grid import grid_files, load_grid
 from bench.plan import make_plan
-from bench.store.folders import Store
+from bench.store.store import Store
 from bench.work import worker
 
 ROOT = Path(reproduce.__file__).parent

@@ -12,7 +12,7 @@ from analysis.reading import Replicate, StoreView, tidy
 from bench import metrics
 from bench.metrics.calibration import Reliability
 from bench.metrics.probabilities import Labels
-from bench.store.folders import Array
+from bench.store.run_folder import Array
 
 MEMBER_NLL = Metric("member_nll", "Member NLL", 4, "lower")
 BRIER = Metric("brier", "Brier", 4, "lower")

@@ -10,7 +10,7 @@ from analysis.reading import Replicate, StoreView, tidy
 from bench import metrics
 from bench.models.layers import layers_of
 from bench.spec.run import MASK_PREFIX
-from bench.store.folders import Array
+from bench.store.run_folder import Array
 
 OVERLAP = "cell replicate first second layer iou topological_distance weight_cosine"
 

@@ -10,7 +10,7 @@ from bench.data.image_folder import FolderSource, open_image_folder
 from bench.data.sources import default_root, describe, load, takes_location
 from bench.errors import UserError
 from bench.spec.run import DataSpec
-from bench.store.folders import DataRecord, Store
+from bench.store.store import DataRecord, Store
 
 
 class ImageLoader:

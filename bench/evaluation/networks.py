@@ -13,7 +13,7 @@ from bench.models.members import MultiMember
 from bench.models.predict import member_logits
 from bench.spec.run import MASK_PREFIX, McDropout, RunSpec
 from bench.spec.seeds import derived_seed
-from bench.store.folders import RunFolder
+from bench.store.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 
 from bench.data.stream import Batches
 from bench.evaluation.networks import Network
-from bench.store.folders import Array
+from bench.store.run_folder import Array
 
 BATCH = 500
 

@@ -11,7 +11,7 @@ from bench.evaluation.open import EvaluationSets
 from bench.evaluation.sets import CorruptedSet, TicketSet
 from bench.spec.run import DataSpec
 from bench.store.files import atomic_path
-from bench.store.folders import Store, samples_file
+from bench.store.store import Store, samples_file
 
 SEVERITIES = "severities"
 

@@ -20,7 +20,7 @@ from bench.models.layers import ImageKey, ModelKey, cached_layers
 from bench.sparsity.distribution import DISTRIBUTIONS
 from bench.spec.phases import Densify, GlobalExploration, GradualPruning, Inherit, Prune
 from bench.spec.run import DataSpec, ModelSpec, RunSpec, Topology
-from bench.store.folders import Throughput
+from bench.store.store import Throughput
 
 PASSES_A_STEP = 3
 # How the weights that global magnitude leaves divide over the layers is known only when the parent is trained. Planned

@@ -11,8 +11,8 @@ from bench.models.catalog import inputs_per_image, passes_per_image
 from bench.plan.cost import PASSES_A_STEP
 from bench.plan.records import CellPlan, EnsemblePlan, Plan, RunPlan
 from bench.spec.run import DataSpec
-from bench.store.folders import Store
 from bench.store.logits import MOST_FLOAT32, Ensemble, StoredLogits, ensemble_logits
+from bench.store.store import Store
 
 
 def check_evaluations(evaluations: Evaluations, cells: Sequence[CellPlan], where: str) -> None:

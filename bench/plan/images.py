@@ -5,7 +5,7 @@ from pathlib import Path
 from bench.data.sources import takes_location, variant_of
 from bench.errors import UserError
 from bench.grid import Grid
-from bench.store.folders import Store
+from bench.store.store import Store
 
 
 def variants_of(grid: Grid, store: Store, data: Path | None) -> dict[str, str] | None:

@@ -13,7 +13,7 @@ from bench.plan.records import CellPlan, Plan, RunPlan, method_of
 from bench.recipes.fixed import step_decay
 from bench.recipes.setting import Setting
 from bench.spec.run import RunSpec
-from bench.store.folders import Store
+from bench.store.store import Store
 from bench.work.readiness import MAY_START, StoreView
 
 

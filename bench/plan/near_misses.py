@@ -18,7 +18,7 @@ import yaml
 
 from bench.plan.records import Plan
 from bench.spec.run import RunSpec
-from bench.store.folders import Store
+from bench.store.store import Store
 
 # Runs of a grid that are not trained yet.
 LEFT = ("missing", "waiting")

@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -161,18 +162,30 @@ def is_live(path: Path, stale_after: float = STALE_SECONDS) -> bool:
     return _seconds_unchanged(path, (holder["token"], holder.get("heartbeat"))) < stale_after
 
 
-# The state in which this process last saw a file of another one, and when, by its own clock, it first saw it so.
-_seen: dict[Path, tuple[object, float]] = {}
+def has_moved(path: Path) -> bool:
+    """Return whether a lock that `is_live` looked at has since changed before this process's eyes."""
+    return path in _seen and _seen[path].moved
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """In which state this process last saw another one's file, since when by its own clock, and whether it changed."""
+
+    state: object
+    since: float
+    moved: bool
+
+
+_seen: dict[Path, _Seen] = {}
 
 
 def _seconds_unchanged(path: Path, state: object) -> float:
     """Return for how long this process has seen a file in this state, 0 if it was in another when last seen."""
     now = time.monotonic()
-    known, since = _seen.get(path, (None, now))
-    if known != state:
-        since = now
-    _seen[path] = (state, since)
-    return now - since
+    before = _seen.get(path)
+    if before is None or before.state != state:
+        _seen[path] = _Seen(state, now, moved=before is not None)
+    return now - _seen[path].since
 
 
 def _written(path: Path) -> object:

@@ -17,8 +17,9 @@ import numpy as np
 
 from bench.errors import UserError
 from bench.store.files import atomic_path, discard, read_json, sha256_of, write_json
-from bench.store.folders import Array, RunFolder, Store
 from bench.store.records import EVALUATIONS, EvaluationRecord, checksum_of, parsed
+from bench.store.run_folder import Array, RunFolder
+from bench.store.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import torch
 
 from bench.data.loading import ImageLoader
 from bench.errors import UserError
-from bench.store.folders import Store
+from bench.store.store import Store
 from bench.training.ranks import ALONE, Ranks
 from bench.work.options import CHECKPOINT_SECONDS, Options
 from bench.work.signals import StopRequest

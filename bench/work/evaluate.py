@@ -20,9 +20,9 @@ from bench.evaluation.samples import missing_samples, write_samples
 from bench.evaluation.sets import AttackSet, OwnSet, TicketSet
 from bench.spec.run import McDropout, RunSpec
 from bench.store.files import remove_temporaries
-from bench.store.folders import Array
 from bench.store.lock import LockLostError, RunLock, RunLockedError
 from bench.store.logits import StoredLogits, describe_ensemble, ensemble_folder, ensemble_logits
+from bench.store.run_folder import Array
 from bench.work.attempts import begin_attempt, forget_attempts
 from bench.work.context import Context
 from bench.work.items import EnsembleWork, RunWork

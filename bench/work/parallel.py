@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.data.loading import record_folders
 from bench.errors import UserError
-from bench.store.folders import Store
+from bench.store.store import Store
 from bench.work.items import Work
 from bench.work.options import Options, set_thread_variables
 from bench.work.signals import EXIT_INTERRUPTED, SIGNALS, StopRequest

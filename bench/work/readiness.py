@@ -13,9 +13,9 @@ from typing import Any, Literal, assert_never
 from bench.errors import UserError
 from bench.evaluation.sets import AttackSet, TicketSet
 from bench.spec.run import RunSpec
-from bench.store.folders import Store
 from bench.store.lock import STALE_SECONDS, holder, is_live
 from bench.store.logits import Ensemble, StoredLogits, ensemble_folder, ensemble_logits
+from bench.store.store import Store
 from bench.work.attempts import GIVEN_UP, given_up
 from bench.work.items import AttackEnsemble, EvaluateRun, Item, TrainRun
 

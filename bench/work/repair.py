@@ -12,9 +12,10 @@ from pathlib import Path
 from bench.errors import UserError
 from bench.spec.run import RunSpec
 from bench.store.files import discard
-from bench.store.folders import REPLACED_RESULT, RunFolder, Store
 from bench.store.lock import RunLock, RunLockedError
 from bench.store.logits import RECORDS, StoredLogits, ensemble_folder, ensemble_logits
+from bench.store.run_folder import REPLACED_RESULT, RunFolder
+from bench.store.store import Store
 from bench.work.attempts import forget_attempts
 from bench.work.items import Work
 

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 
-from bench.store.folders import Store
+from bench.store.store import Store
 from bench.work.items import TrainRun, Work
 from bench.work.readiness import StoreView
 

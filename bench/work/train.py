@@ -18,9 +18,9 @@ from bench.data.dataset import LabelledImages, Split
 from bench.errors import UserError
 from bench.spec.run import RunSpec
 from bench.store.files import remove_temporaries, sha256_of
-from bench.store.folders import Array, RunFolder
 from bench.store.lock import LockLostError, RunLock
 from bench.store.records import Resumed, Session
+from bench.store.run_folder import Array, RunFolder
 from bench.training.checkpoint import load_checkpoint, save_checkpoint
 from bench.training.ranks import Ranks
 from bench.training.trainer import Trainer

@@ -13,13 +13,13 @@ import time
 import traceback
 from collections.abc import Sequence
 from itertools import takewhile
-from pathlib import Path
 from typing import Literal, assert_never
 
 from bench.errors import UserError
-from bench.store.folders import RunFolder, Store
-from bench.store.lock import LockLostError, RunLockedError, holder
+from bench.store.lock import LockLostError, RunLockedError, has_moved
 from bench.store.records import Failure
+from bench.store.run_folder import RunFolder
+from bench.store.store import Store
 from bench.training.ranks import ALONE, RankFailedError, Ranks
 from bench.work import provenance
 from bench.work.context import Context
@@ -66,7 +66,6 @@ class Worker:
         self._work, self._context, self._leaves = work, context, leaves
         self._evaluator = Evaluator(context)
         self._tried: set[Item] = set()
-        self._heartbeats: dict[Path, object] = {}
         self._runs = sum(isinstance(item, TrainRun) for item in self._items)
 
     def work(self) -> int:
@@ -118,17 +117,9 @@ class Worker:
             # Ranks that only look on wait for one set at a time, not for so long that they give up.
             batch = [item for item in rest if type(item) is type(first) and item not in self._tried]
             return batch if self._context.ranks.size == 1 else batch[:1]
-        return WAIT if view.held and not (self._leaves and self._all_alive(view)) else ()
-
-    def _all_alive(self, view: StoreView) -> bool:
-        """Whether every process that holds a lock has shown a new heartbeat since it was first met.
-
-        The lock of a process that was killed on another node looks alive until its heartbeat is old.
-        """
-        beats = {folder: holder(folder / "lock").get("heartbeat") for folder in view.held}
-        for folder, beat in beats.items():
-            self._heartbeats.setdefault(folder, beat)
-        return all(self._heartbeats[folder] != beat for folder, beat in beats.items())
+        # The lock of a process that was killed on another node looks alive until its heartbeat is old.
+        all_alive = all(has_moved(folder / "lock") for folder in view.held)
+        return WAIT if view.held and not (self._leaves and all_alive) else ()
 
     # -- doing ---------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from analysis.loading import Loaded, load
 from analysis.topic import FigureEntry
 from bench.grid import Grid, load_grid
 from bench.plan import Plan, make_plan
-from bench.store.folders import Store
+from bench.store.store import Store
 from tests.analysis.stores import Made, make
 from tests.analysis.synthetic import fill
 

@@ -10,7 +10,7 @@ from analysis.loading import Loaded, load
 from analysis.reading import StoreView
 from bench.grid import load_grid
 from bench.plan import Plan, make_plan
-from bench.store.folders import Store
+from bench.store.store import Store
 from tests.analysis.synthetic import evaluate, fill
 
 N = TypeVar("N")

@@ -14,9 +14,9 @@ from bench.plan.records import EnsemblePlan, RunPlan
 from bench.sparsity.distribution import DISTRIBUTIONS
 from bench.spec.run import MASK_PREFIX, McDropout, RunSpec
 from bench.store.files import atomic_path
-from bench.store.folders import Store, samples_file
 from bench.store.logits import StoredLogits, ensemble_logits
 from bench.store.probe import encode
+from bench.store.store import Store, samples_file
 from tests.store.runs import result_facts
 
 CLASSES = 10

@@ -6,7 +6,7 @@ import pytest
 from analysis.context import describe_replicates, make_context
 from analysis.reading import StoreView
 from bench.plan import make_plan
-from bench.store.folders import DataRecord
+from bench.store.store import DataRecord
 from tests.analysis.synthetic import fill
 
 

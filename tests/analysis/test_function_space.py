@@ -7,8 +7,8 @@ import pytest
 
 from analysis.training.embedding import embed
 from analysis.training.numbers import load_predictions
-from bench.store.folders import RunFolder
 from bench.store.probe import decode, encode
+from bench.store.run_folder import RunFolder
 from tests.analysis.conftest import GRID
 from tests.analysis.stores import cell_of, make, numbers_of
 from tests.analysis.synthetic import fill, history_of, probe_of, tickets_of

@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from analysis.loading import load
 from bench.plan import make_plan
-from bench.store.folders import DataRecord
+from bench.store.store import DataRecord
 from tests.analysis.lookup import IMAGES, probabilities, spec_of
 from tests.analysis.stores import cell_of, of
 from tests.analysis.synthetic import fill, labels_of, logits_of, write_run

@@ -7,7 +7,7 @@ import pytest
 
 from analysis.report import write_report
 from bench.plan import make_plan
-from bench.store.folders import DataRecord
+from bench.store.store import DataRecord
 from tests.analysis.synthetic import fill
 
 VOID = {"meta", "img", "link", "br", "hr"}

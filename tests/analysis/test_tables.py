@@ -23,7 +23,7 @@ from analysis.published import Published
 from analysis.report import all_tables
 from analysis.table import Table
 from bench.plan import make_plan
-from bench.store.folders import DataRecord
+from bench.store.store import DataRecord
 from tests.analysis.lookup import column
 from tests.analysis.synthetic import fill, labels_of, logits_of, write_run
 

@@ -15,8 +15,8 @@ import pytest
 from bench.__main__ import main
 from bench.data import inventory
 from bench.data.catalog import class_names
-from bench.store.folders import DataRecord, Store
 from bench.store.records import Failure
+from bench.store.store import DataRecord, Store
 from bench.work.items import Work
 from bench.work.options import Options
 from bench.work.readiness import StoreView

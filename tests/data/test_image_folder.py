@@ -21,7 +21,7 @@ from bench.errors import UserError
 from bench.grid import load_grid
 from bench.plan import make_plan, to_json
 from bench.spec.run import RunSpec, canonical_json
-from bench.store.folders import Store
+from bench.store.store import Store
 from tests.data.images import write_image, zip_of
 from tests.grid_text import write_grid
 

@@ -14,7 +14,7 @@ from bench.data.alone import alone
 from bench.data.loading import ImageLoader
 from bench.errors import UserError
 from bench.spec.run import DataSpec
-from bench.store.folders import Store
+from bench.store.store import Store
 from tests.data.images import TEST, TRAIN, ImageFolder
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,7 +18,7 @@ from bench.errors import UserError
 from bench.grid import load_grid
 from bench.plan import make_plan
 from bench.spec.run import DataSpec, RunSpec
-from bench.store.folders import Store
+from bench.store.store import Store
 from tests.grid_text import write_grid
 
 ROOT = Path(__file__).resolve().parents[2]

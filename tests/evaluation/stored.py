@@ -13,7 +13,8 @@ from bench.evaluation.networks import Network, load_networks
 from bench.models.build import build_model
 from bench.sparsity.network import maskable_weights
 from bench.spec.run import MASK_PREFIX, BatchEnsemble, McDropout, Mimo, ModelSpec, MultiMemberSpec, RunSpec, TreeNet
-from bench.store.folders import RunFolder, Store
+from bench.store.run_folder import RunFolder
+from bench.store.store import Store
 from tests.store.runs import result_facts, ticket
 from tests.training.runs import CPU, WRN_10_1, dense_spec, edst_spec
 

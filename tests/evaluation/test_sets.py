@@ -14,8 +14,8 @@ from bench.grid import load_grid
 from bench.plan import Plan, make_plan, print_plan, select, to_json
 from bench.plan.evaluations import ensembles_of, evaluation_bytes, evaluation_hours
 from bench.spec.run import DataSpec
-from bench.store.folders import Store
 from bench.store.logits import Ensemble
+from bench.store.store import Store
 from tests.grid_text import load_text, write_grid
 
 DIGITS = DataSpec(name="digits", train_images=1257, validation_images=180, test_images=360)

@@ -15,7 +15,7 @@ from bench.recipes.alternating import acdc
 from bench.recipes.fixed import step_decay
 from bench.recipes.pruning import gradual_pruning
 from bench.spec.run import Augmentation, DataSpec, Execution, ModelSpec, Optimizer, RunSpec, Topology
-from bench.store.folders import Throughput
+from bench.store.store import Throughput
 from tests.grid_text import PAPER_CONFIGS
 
 WRN_28_10 = ModelSpec(name="wide_resnet", arguments={"depth": 28, "width": 10})

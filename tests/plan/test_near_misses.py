@@ -11,7 +11,7 @@ from rich.console import Console
 from bench.__main__ import main
 from bench.grid import load_grid
 from bench.plan import Plan, make_plan, near_misses, print_plan
-from bench.store.folders import Store
+from bench.store.store import Store
 from tests.grid_text import PAPER_CONFIGS, load_text, write_grid
 from tests.plan.test_plan import finish
 

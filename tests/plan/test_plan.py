@@ -16,7 +16,7 @@ from bench.errors import UserError
 from bench.grid import load_grid
 from bench.plan import Plan, make_plan, print_plan, select, to_json
 from bench.spec.run import RunSpec, identity
-from bench.store.folders import DataRecord, Store
+from bench.store.store import DataRecord, Store
 from tests.grid_text import PAPER_CONFIGS, load_text
 from tests.store.runs import result_facts, ticket
 

@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from analysis.__main__ import main as analysis
-from bench.store.folders import Store
 from bench.store.logits import StoredLogits, ticket_checksums
+from bench.store.store import Store
 from slurm import __main__ as command_line
 from slurm.records import SubmissionFolder, submissions
 from tests.slurm.cluster import Cluster

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from bench.grid import load_grid
 from bench.plan import make_plan
-from bench.store.folders import Store
 from bench.store.lock import RunLock
 from bench.store.records import Failure
+from bench.store.store import Store
 from bench.work.attempts import begin_attempt
 from slurm import __main__ as command_line
 from slurm.records import submissions

@@ -9,8 +9,9 @@ import numpy as np
 from bench.data.catalog import DATASETS
 from bench.recipes import METHODS, Setting
 from bench.spec.run import DataSpec, Execution, ModelSpec, Optimizer, RunSpec, Topology
-from bench.store.folders import RunFolder, Store
 from bench.store.logits import StoredLogits
+from bench.store.run_folder import RunFolder
+from bench.store.store import Store
 
 LOGITS = np.arange(2 * 5 * 3, dtype=np.float32).reshape(2, 5, 3) / 7
 LABELS = np.array([0, 2, 1, 1, 0])

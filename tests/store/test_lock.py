@@ -15,8 +15,8 @@ import pytest
 
 import bench.store.lock
 from bench.store.files import remove_temporaries
-from bench.store.folders import RunFolder
 from bench.store.lock import LockLostError, RunLock, RunLockedError, is_live
+from bench.store.run_folder import RunFolder
 from tests.store.processes import CONTENDER, HOLDER, Process
 
 PATIENCE = 20.0

@@ -17,9 +17,10 @@ from bench.errors import UserError
 from bench.spec.phases import LearningRate, Phase, TicketPolicy
 from bench.spec.run import ModelSpec, RunSpec
 from bench.store.files import write_json
-from bench.store.folders import RunFolder, Store
 from bench.store.lock import RunLock
 from bench.store.records import Failure
+from bench.store.run_folder import RunFolder
+from bench.store.store import Store
 from tests.store.runs import MASK, RESULT, WEIGHT, epoch, finished_run, run_spec
 
 LISTED = [

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UserError
-from bench.store.folders import DataRecord, Store
+from bench.store.store import DataRecord, Store
 from tests.store.runs import RESULT, finished_run, run_spec
 
 OFFICIAL = DataRecord("official", None, "CIFAR-10 as released")

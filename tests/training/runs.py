@@ -32,7 +32,7 @@ from bench.spec.run import (
     RunSpec,
     Topology,
 )
-from bench.store.folders import Store
+from bench.store.store import Store
 from bench.training.trainer import Trainer
 from bench.training.weights import Ticket
 from bench.work.items import RunWork, Work

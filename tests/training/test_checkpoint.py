@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.store.folders import Store
+from bench.store.store import Store
 from bench.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.training.runs import CPU, dense_spec, do, make_trainer, outcome
 

@@ -7,8 +7,8 @@ import torch
 
 from bench.recipes import RELEASED, STANDARD, Semantics
 from bench.spec.run import Execution
-from bench.store.folders import Store
 from bench.store.logits import StoredLogits
+from bench.store.store import Store
 from bench.work.options import Options
 from bench.work.worker import run_worker
 from tests.training.runs import edst_spec, work_of

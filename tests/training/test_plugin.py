@@ -7,8 +7,8 @@ import pytest
 
 from bench.grid import load_grid
 from bench.plan import make_plan, work_of
-from bench.store.folders import Store
 from bench.store.logits import StoredLogits
+from bench.store.store import Store
 from tests.training.runs import do
 
 MODULE = """

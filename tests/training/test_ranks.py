@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bench.spec.run import MASK_PREFIX
-from bench.store.folders import Store
+from bench.store.store import Store
 from bench.training.optimizer import NORMS
 from bench.training.ranks import ALONE, Ranks
 from bench.training.sync_norm import synchronise

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.store.folders import Store
+from bench.store.store import Store
 from bench.work.signals import EXIT_INTERRUPTED
 from tests.training.runs import SPECS, do, outcome, with_parent
 

@@ -27,7 +27,7 @@ from bench.recipes.dynamic import dst, edst
 from bench.recipes.fixed import step_decay
 from bench.recipes.pruning import gradual_pruning, lottery_rewinding
 from bench.spec.run import BatchEnsemble, Execution, McDropout, RunSpec, TreeNet
-from bench.store.folders import Store
+from bench.store.store import Store
 from bench.training.checkpoint import load_checkpoint, save_checkpoint
 from bench.training.ranks import RankFailedError, Ranks, RanksDifferError
 from bench.training.sync_norm import synchronise

@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 
 import bench.store.files
-import bench.store.folders
 import bench.store.logits
+import bench.store.run_folder
 import bench.training.checkpoint
-from bench.store.folders import Store
+from bench.store.store import Store
 from bench.training.trainer import Trainer
 from tests.training.runs import SPECS, do, with_parent
 
@@ -56,7 +56,7 @@ def arm(where: str) -> None:
             if kind == "rename" and count == int(arguments[0]):
                 die()
 
-        for module in (bench.store.files, bench.store.folders, bench.store.logits, bench.training.checkpoint):
+        for module in (bench.store.files, bench.store.run_folder, bench.store.logits, bench.training.checkpoint):
             module.atomic_path = dying  # type: ignore[attr-defined]
 
 

@@ -16,10 +16,10 @@ from bench.errors import UserError
 from bench.models.build import build_model
 from bench.plan import Plan, make_plan, work_of
 from bench.spec.run import RunSpec
-from bench.store.folders import Store, samples_file
 from bench.store.lock import LockLostError, RunLock
 from bench.store.logits import StoredLogits, ensemble_logits
 from bench.store.records import Failure
+from bench.store.store import Store, samples_file
 from bench.work import evaluate as module
 from bench.work import worker
 from bench.work.signals import EXIT_INTERRUPTED

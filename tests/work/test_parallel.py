@@ -19,8 +19,8 @@ from bench.recipes import Setting
 from bench.recipes.pruning import prune_finetune
 from bench.spec.run import DataSpec, RunSpec
 from bench.store.files import write_json
-from bench.store.folders import Store
 from bench.store.lock import holder
+from bench.store.store import Store
 from bench.work import parallel
 from bench.work.items import Work
 from bench.work.options import Options

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from bench.errors import UserError
-from bench.store.folders import REPLACED_RESULT, RunFolder, Store
 from bench.store.logits import StoredLogits
+from bench.store.run_folder import REPLACED_RESULT, RunFolder
+from bench.store.store import Store
 from bench.training import trainer as trainer_module
 from bench.work.readiness import StoreView
 from tests.training.runs import dense_spec, do, outcome

@@ -17,10 +17,10 @@ from bench.errors import UserError
 from bench.recipes import Setting
 from bench.recipes.pruning import prune_finetune
 from bench.spec.run import RunSpec
-from bench.store.folders import DataRecord, Store
 from bench.store.lock import RunLock
 from bench.store.logits import StoredLogits
 from bench.store.records import checksum_of
+from bench.store.store import DataRecord, Store
 from bench.training import trainer as trainer_module
 from bench.work import train, worker
 from bench.work.attempts import begin_attempt
