@@ -106,8 +106,8 @@ def _take_own_gpus(environment: submitit.JobEnvironment, gpus: int) -> None:
     """Leave visible those of the node's GPUs that are this process's own."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if gpus and visible:  # their numbers need not begin at 0, where SLURM does not hide those of other jobs
-        own = visible.split(",")[gpus * environment.local_rank : gpus * (environment.local_rank + 1)]
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(own)
+        numbers = visible.split(",")[gpus * environment.local_rank : gpus * (environment.local_rank + 1)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(numbers)
 
 
 def _requeue() -> None:

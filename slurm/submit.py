@@ -201,7 +201,7 @@ def _under_way(store: Store, open_ids: set[str], *, quiet: bool) -> tuple[set[st
     relevant: set[str] = set()
     for folder in folders:
         if folder.submission.name in names:
-            known = {run.id for run in folder.work.runs} | {one.ensemble.id for one in folder.work.ensembles}
+            known = {run.id for run in folder.work.runs} | {attacked.ensemble.id for attacked in folder.work.ensembles}
             if known & open_ids:
                 covered |= known & open_ids
                 relevant.add(folder.submission.name)

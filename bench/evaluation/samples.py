@@ -33,13 +33,13 @@ def write_samples(
 
     The clean image comes first; "severities" lists the others. A type of which a severity cannot be had is left out.
     """
-    for family, own in _families(sets).items():
-        severities = sorted({one.severity for one in own})
+    for family, members in _families(sets).items():
+        severities = sorted({asked.severity for asked in members})
         tensors: dict[str, Array] = {}
-        for type in dict.fromkeys(one.type for one in own):
-            versions = sorted((one for one in own if one.type == type), key=lambda one: one.severity)
+        for type in dict.fromkeys(asked.type for asked in members):
+            versions = sorted((asked for asked in members if asked.type == type), key=lambda asked: asked.severity)
             try:
-                shown = [images.open(one, data).images[:1] for one in versions]
+                shown = [images.open(asked, data).images[:1] for asked in versions]
             except UserError:  # said when it was to be evaluated
                 continue
             tensors[type] = np.concatenate([test.images[:1], *shown])
@@ -49,9 +49,9 @@ def write_samples(
 
 def _families(sets: Sequence[TicketSet]) -> dict[str, list[CorruptedSet]]:
     families: dict[str, list[CorruptedSet]] = {}
-    for one in sets:
-        if isinstance(one, CorruptedSet):
-            families.setdefault(one.family, []).append(one)
+    for asked in sets:
+        if isinstance(asked, CorruptedSet):
+            families.setdefault(asked.family, []).append(asked)
     return families
 
 
@@ -65,13 +65,13 @@ def _write(file: Path, tensors: dict[str, Array]) -> None:
 def _lack_samples(store: Store, data: DataSpec, sets: Sequence[TicketSet]) -> bool:
     from safetensors import SafetensorError, safe_open
 
-    for family, own in _families(sets).items():
+    for family, members in _families(sets).items():
         try:
             with safe_open(samples_file(store, data.name, family), framework="np") as file:
-                there = set(file.keys())
-                severities = set(file.get_tensor(SEVERITIES).tolist()) if SEVERITIES in there else set()
+                stored = set(file.keys())
+                severities = set(file.get_tensor(SEVERITIES).tolist()) if SEVERITIES in stored else set()
         except (SafetensorError, OSError):
             return True
-        if not ({one.type for one in own} <= there and {one.severity for one in own} <= severities):
+        if not ({asked.type for asked in members} <= stored and {asked.severity for asked in members} <= severities):
             return True
     return False

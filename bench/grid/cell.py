@@ -76,8 +76,8 @@ def resolve(entry: CellEntry, locate: Locate) -> Cell:
     # A recipe is told how many networks the members are: EDST on a tree of three heads takes one ticket for three.
     networks = entry.members // model.members if entry.members % model.members == 0 else entry.members
     setting = Setting(members=networks, learning_rate=entry.optimizer.learning_rate, semantics=semantics)
-    lineage = make_phases(method, entry.method, entry.recipe, setting, locate)
-    spec = _spec(entry, data, model, semantics, lineage, locate)
+    recipe = make_phases(method, entry.method, entry.recipe, setting, locate)
+    spec = _spec(entry, data, model, semantics, recipe, locate)
     problem = find_problem(spec)
     if problem is not None:
         keys, message = problem
@@ -89,7 +89,7 @@ def resolve(entry: CellEntry, locate: Locate) -> Cell:
         sparsity=entry.sparsity,
         replicates=entry.replicates,
         runs_a_replicate=_runs_a_replicate(entry, spec, locate),
-        shared_parent=lineage.shared,
+        shared_parent=recipe.shared,
         spec=spec,
     )
 
@@ -177,7 +177,7 @@ def _spec(
     data: DataSet,
     model: ModelSpec,
     semantics: Semantics,
-    lineage: RecipeWithParent,
+    recipe: RecipeWithParent,
     locate: Locate,
 ) -> RunSpec:
     def spec(phases: tuple[Phase, ...], *, sparse: bool, parent: RunSpec | None) -> RunSpec:
@@ -199,9 +199,9 @@ def _spec(
     sparse = bool(entry.sparsity)
     try:
         parent = None
-        if lineage.parent:
-            parent = spec(lineage.parent, sparse=sparse and lineage.parent_sparse, parent=None)
-        return spec(lineage.phases, sparse=sparse, parent=parent)
+        if recipe.parent:
+            parent = spec(recipe.parent, sparse=sparse and recipe.parent_sparse, parent=None)
+        return spec(recipe.phases, sparse=sparse, parent=parent)
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise UserError(f"{locate('method')}: {entry.method}: {reason}") from None

@@ -69,15 +69,14 @@ def make_phases(
         if ":" not in name:  # a mistake of ours
             raise
         raise UserError(f"{locate('method')}: {name!r} raised {_described(error)}") from None
-    lineage = phases if isinstance(phases, RecipeWithParent) else None
-    if lineage is None and isinstance(phases, tuple) and phases and all(isinstance(one, Phase) for one in phases):
-        lineage = RecipeWithParent(phases=phases, parent=())
-    if lineage is None:
-        raise UserError(
-            f"{locate('method')}: {name!r} must return a tuple of bench.spec.phases.Phase, or a "
-            "bench.recipes.RecipeWithParent"
-        )
-    return lineage
+    if isinstance(phases, RecipeWithParent):
+        return phases
+    if isinstance(phases, tuple) and phases and all(isinstance(phase, Phase) for phase in phases):
+        return RecipeWithParent(phases=phases, parent=())
+    raise UserError(
+        f"{locate('method')}: {name!r} must return a tuple of bench.spec.phases.Phase, or a "
+        "bench.recipes.RecipeWithParent"
+    )
 
 
 @lru_cache

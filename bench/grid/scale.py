@@ -195,9 +195,9 @@ def _scaled_rate(phase: str, length: int, lr: LearningRate, fraction: Fraction) 
 
 def _working_fractions(cells: Sequence[Cell], near: Fraction) -> list[str]:
     """Return the fractions next to `near`, below and above, that fit each phase of each cell."""
-    own = {"rewire": None, "name": "", "on_start": ()}
+    apart = {"rewire": None, "name": "", "on_start": ()}
     specs = [spec for cell in cells for spec in (cell.spec, cell.spec.parent) if spec is not None]
-    phases = {phase.model_copy(update=own) for spec in specs for phase in spec.phases if phase.epochs > 1}
+    phases = {phase.model_copy(update=apart) for spec in specs for phase in spec.phases if phase.epochs > 1}
     # all epochs are whole for multiples of 1 / gcd, and for no other fraction
     unit = gcd(*(phase.epochs for phase in phases))
 

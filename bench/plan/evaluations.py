@@ -26,15 +26,15 @@ def check_evaluations(evaluations: Evaluations, cells: Sequence[CellPlan], where
 def evaluated_runs(
     runs: Sequence[RunPlan], cells: Sequence[CellPlan], evaluations: Evaluations | None, store: Store | None
 ) -> tuple[RunPlan, ...]:
-    """Return the runs with the sets of each, and how many of them are there; a mere parent of other runs has none."""
-    own = {run for cell in cells for replicate in cell.runs for run in replicate}
+    """Return the runs with the sets of each, and how many of them are stored; a mere parent of other runs has none."""
+    of_cells = {run for cell in cells for replicate in cell.runs for run in replicate}
     sets = {
         _key(cell.data): (*own_sets(cell.data), *(evaluations.ticket_sets(cell.data) if evaluations else ()))
         for cell in cells
     }
     result = []
     for run in runs:
-        asked = sets[_key(run.spec.data)] if run.id in own else ()
+        asked = sets[_key(run.spec.data)] if run.id in of_cells else ()
         count = 0
         if asked and run.status == "done" and store is not None:
             count = _found(asked, StoredLogits.of_run(store.run(run.id)))
@@ -45,7 +45,7 @@ def evaluated_runs(
 def attacked_ensembles(
     runs: Mapping[str, RunPlan], cells: Sequence[CellPlan], evaluations: Evaluations, store: Store | None
 ) -> tuple[EnsemblePlan, ...]:
-    """Return the distinct replicates of cells, first ones first, with the attacks on each and how many are there."""
+    """Return the distinct replicates of cells, first ones first, with the attacks on each and how many are stored."""
     sets = {_key(cell.data): evaluations.attack_sets(cell.data) for cell in cells}
     users: defaultdict[Ensemble, list[CellPlan]] = defaultdict(list)
     for number in range(max((cell.replicates for cell in cells), default=0)):
@@ -65,26 +65,26 @@ def attacked_ensembles(
 def evaluation_hours(plan: Plan) -> float:
     """Return the estimated hours to make the sets that are left: a prediction takes a third of a training step.
 
-    Of a family that is there in part, the same share of its images counts as there.
+    A family that is stored in part counts as stored with the same share of its images.
     """
     runs = {run.id: run for run in plan.runs}
-    return sum(map(run_evaluation_hours, plan.runs)) + sum(attack_hours(runs, one) for one in plan.ensembles)
+    return sum(map(run_evaluation_hours, plan.runs)) + sum(attack_hours(runs, ensemble) for ensemble in plan.ensembles)
 
 
 def run_evaluation_hours(run: RunPlan) -> float:
     """Return the estimated hours to make the sets of a run that are left."""
     if not run.evaluations:
         return 0.0
-    images = sum(one.count(run.spec.data) for one in run.evaluations)
+    images = sum(asked.count(run.spec.data) for asked in run.evaluations)
     return images * _share_left(run) * run.spec.tickets * run.spec.model.members * _pass_hours(run)
 
 
-def attack_hours(runs: Mapping[str, RunPlan], one: EnsemblePlan) -> float:
+def attack_hours(runs: Mapping[str, RunPlan], plan: EnsemblePlan) -> float:
     """Return the estimated hours to make the attacks on an ensemble of these runs that are left."""
-    cost = sum(_pass_hours(runs[run]) for run in one.ensemble.runs) / len(one.ensemble.runs)
-    data, members = one.specs[0].data, one.ensemble.members
-    passes = sum(asked.count(data) * asked.passes(members) for asked in one.evaluations)
-    return passes * _share_left(one) * cost
+    cost = sum(_pass_hours(runs[run]) for run in plan.ensemble.runs) / len(plan.ensemble.runs)
+    data, members = plan.specs[0].data, plan.ensemble.members
+    passes = sum(asked.count(data) * asked.passes(members) for asked in plan.evaluations)
+    return passes * _share_left(plan) * cost
 
 
 def _pass_hours(run: RunPlan) -> float:
@@ -103,26 +103,26 @@ def evaluation_bytes(plan: Plan) -> float:
         for asked in run.evaluations:
             width = 4 if classes <= MOST_FLOAT32 or isinstance(asked, OwnSet) else 2
             size += asked.count(spec.data) * spec.tickets * spec.model.members * classes * width
-    for one in plan.ensembles:
-        data, members = one.specs[0].data, one.ensemble.members
-        images = sum(asked.count(data) for asked in one.evaluations)
+    for attacked in plan.ensembles:
+        data, members = attacked.specs[0].data, attacked.ensemble.members
+        images = sum(asked.count(data) for asked in attacked.evaluations)
         size += images * (members + 1) * members * facts_of(data).classes * 4
     return size
 
 
-def _share_left(one: RunPlan | EnsemblePlan) -> float:
-    return 1 - one.evaluated / len(one.evaluations) if one.evaluations else 0.0
+def _share_left(plan: RunPlan | EnsemblePlan) -> float:
+    return 1 - plan.evaluated / len(plan.evaluations) if plan.evaluations else 0.0
 
 
 def ensembles_of(plan: Plan, runs: Iterable[RunPlan]) -> tuple[EnsemblePlan, ...]:
     """Return the ensembles of a plan that are made of these runs alone."""
     ids = {run.id for run in runs}
-    return tuple(one for one in plan.ensembles if ids.issuperset(one.ensemble.runs))
+    return tuple(attacked for attacked in plan.ensembles if ids.issuperset(attacked.ensemble.runs))
 
 
 def _found(sets: Sequence[TicketSet | AttackSet], stored: StoredLogits) -> int:
     """Return how many of the sets are made; none where their records were altered, which `run` says."""
-    names = [one.name for one in sets]
+    names = [asked.name for asked in sets]
     try:
         return len(names) - len(stored.missing(names))
     except UserError:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import NamedTuple
 
 from bench.errors import UserError, did_you_mean
@@ -48,8 +49,8 @@ def make_plan(
     for cell, replicates in zip(cells, asked, strict=True):
         runs.use(cell, replicates)
     # Replicate 0 of every cell comes first, so that a first table is there early.
-    most = max(cell.replicates for cell in cells)
-    planned = runs.planned(spec for r in range(most) for own in asked if r < len(own) for spec in own[r])
+    by_replicate = zip_longest(*asked, fillvalue=())
+    planned = runs.planned(spec for replicate in by_replicate for specs in replicate for spec in specs)
     rows = tuple(_row(cell, replicates, planned) for cell, replicates in zip(cells, asked, strict=True))
     plan = Plan(grid.name, grid.title, scale, overlay.needs_gpu, rows, tuple(planned.values()))
     return _with_evaluations(plan, grid, overlay, store)

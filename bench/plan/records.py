@@ -114,13 +114,15 @@ class Plan:
     @property
     def sets(self) -> int:
         """Number of evaluation sets of all runs and ensembles together."""
-        return sum(len(run.evaluations) for run in self.runs) + sum(len(one.evaluations) for one in self.ensembles)
+        return sum(len(run.evaluations) for run in self.runs) + sum(
+            len(attacked.evaluations) for attacked in self.ensembles
+        )
 
     @property
     def sets_left(self) -> int:
-        """Number of those that are not there."""
-        there = sum(run.evaluated for run in self.runs) + sum(one.evaluated for one in self.ensembles)
-        return self.sets - there
+        """Number of sets that are not stored."""
+        stored = sum(run.evaluated for run in self.runs) + sum(plan.evaluated for plan in self.ensembles)
+        return self.sets - stored
 
     def counts(self) -> Counter[str]:
         """Return the number of runs by status."""

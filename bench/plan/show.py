@@ -3,6 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from bench.plan.cost import GLOBAL_FLOPS
@@ -88,10 +89,10 @@ def _run_record(run: RunPlan) -> dict[str, Any]:
 
 def _evaluations(plan: Plan) -> dict[str, int]:
     """Return how many sets of each family (what stands before the first slash) a run or an ensemble is evaluated on."""
-    asked = {run.spec.data.name: run.evaluations for run in plan.runs if run.evaluations}
-    sets = [one for own in asked.values() for one in own]
+    by_data = {run.spec.data.name: run.evaluations for run in plan.runs if run.evaluations}
+    sets = chain.from_iterable(by_data.values())
     attacks = plan.ensembles[0].evaluations if plan.ensembles else ()
-    return dict(Counter(one.name.partition("/")[0] for one in (*sets, *attacks)))
+    return dict(Counter(asked.name.partition("/")[0] for asked in (*sets, *attacks)))
 
 
 def print_plan(plan: Plan, console: "Console", misses: NearMisses | None = None) -> None:
@@ -122,8 +123,8 @@ def _material(cell: CellPlan) -> str:
     variant = "" if data.variant == "official" else f" ({substitute}{data.variant})"
     arguments = ", ".join(f"{key} {value}" for key, value in cell.model.arguments.items())
     if cell.model.ensemble is not None:
-        kind, *own = cell.model.ensemble.model_dump().items()
-        arguments += f" as {kind[1]} (" + ", ".join(f"{key} {value:g}" for key, value in own) + ")"
+        kind, *parameters = cell.model.ensemble.model_dump().items()
+        arguments += f" as {kind[1]} (" + ", ".join(f"{key} {value:g}" for key, value in parameters) + ")"
     return (
         f"{data.name}{variant}: {data.train_images:,} images to train, {data.validation_images:,} to validate, "
         f"{data.test_images:,} to test; {cell.model.name}, {arguments}"

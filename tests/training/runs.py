@@ -102,10 +102,10 @@ def edst_spec(semantics: Semantics = STANDARD, *, growth: str = "gradient", ever
     )
 
 
-def child_spec(lineage: RecipeWithParent, density: float = 0.2, **changes: Any) -> RunSpec:
+def child_spec(recipe: RecipeWithParent, density: float = 0.2, **changes: Any) -> RunSpec:
     """Return the spec of a run with a dense parent of the same seed."""
-    parent = run_spec(lineage.parent, density=None, **changes)
-    return run_spec(lineage.phases, density=density, distribution="global", parent=parent, **changes)
+    parent = run_spec(recipe.parent, density=None, **changes)
+    return run_spec(recipe.phases, density=density, distribution="global", parent=parent, **changes)
 
 
 SETTING = Setting(members=2, learning_rate=0.05)

@@ -45,9 +45,9 @@ def trained(spec: RunSpec, parent: MemoryParent | None = None) -> tuple[Trainer,
     return trainer, writer
 
 
-def family(lineage: RecipeWithParent, **changes: Any) -> tuple[RunSpec, MemoryWriter]:
+def family(recipe: RecipeWithParent, **changes: Any) -> tuple[RunSpec, MemoryWriter]:
     """Train the parent; return the child's spec and what the parent left."""
-    spec = child_spec(lineage, **changes)
+    spec = child_spec(recipe, **changes)
     assert spec.parent is not None
     return spec, trained(spec.parent)[1]
 
@@ -172,10 +172,10 @@ def test_revived_weights_and_their_momenta_start_at_zero_and_then_move() -> None
 
 def test_a_superposed_network_is_the_pruned_mean_of_the_tickets_with_batch_norm_estimated_anew() -> None:
     recipe = {"exploration_epochs": 2, "refinement_epochs": 2, "update_every": 3}
-    lineage = superposed_edst(SETTING, tickets=2, **recipe)
-    parent_spec = run_spec(lineage.parent, density=0.2)
+    superposed = superposed_edst(SETTING, tickets=2, **recipe)
+    parent_spec = run_spec(superposed.parent, density=0.2)
     assert parent_spec.phases == edst(SETTING, tickets=2, **recipe)  # the very run of an EDST cell
-    spec = run_spec(lineage.phases, density=0.2, distribution="global", parent=parent_spec)
+    spec = run_spec(superposed.phases, density=0.2, distribution="global", parent=parent_spec)
     _, parent = trained(parent_spec)
     trainer, own = trained(spec, MemoryParent(parent))
     names = list(maskable_weights(trainer.model))
