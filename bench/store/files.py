@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,12 @@ FULL = 2**20  # bytes free on what counts as a full disk
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success flush it to disk and rename it, otherwise remove it."""
+    """Yield a temporary path beside `path`; on success flush it to disk and rename it, otherwise remove it.
+
+    UserError if a folder is in the file's place.
+    """
+    if path.is_dir() and not path.is_symlink():
+        raise UserError(f"{path}: a folder, where a file is to be written; remove it, then run the same command")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
@@ -62,7 +67,8 @@ def discard(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
 
 
 def sha256_of(path: Path) -> str:

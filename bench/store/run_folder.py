@@ -56,12 +56,18 @@ class RunFolder:
     # -- state ---------------------------------------------------------------------------------------------------------
 
     def status(self) -> Status:
-        """Return the state from what is on disk, without hashing: damaged means a listed file is gone or resized."""
-        if (self.path / "result.json").exists():
-            return "damaged" if self.damaged_files(deep=False) else "done"
-        if is_live(self.path / "lock"):
-            return "running"
-        return "failed" if (self.path / "error.json").exists() else "missing"
+        """Return the state from what is on disk, without hashing.
+
+        Damaged means that a listed file is gone or resized, or that the file system refuses the folder.
+        """
+        try:
+            if (self.path / "result.json").exists():
+                return "damaged" if self.damaged_files(deep=False) else "done"
+            if is_live(self.path / "lock"):
+                return "running"
+            return "failed" if (self.path / "error.json").exists() else "missing"
+        except OSError:
+            return "damaged"
 
     def damaged_files(self, *, deep: bool) -> list[Path]:
         """Return the files of a finished run that are gone or differ from result.json; `deep` compares SHA-256 too.

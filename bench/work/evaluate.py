@@ -121,7 +121,7 @@ class Evaluator:
             try:
                 self._context.stop.check()
                 write_samples(store, self._images, data, self._context.images.load(data).test, sets)
-            except UserError as error:  # nothing is computed from them
+            except (UserError, OSError) as error:  # nothing is computed from them
                 log.warning("no samples of corrupted images were written: %s", error)
 
     def _under_lock(
@@ -159,7 +159,13 @@ class Evaluator:
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise UserError(f"{folder}: the disk is full; free some space, then run the same command") from None
-            log.error("%s: evaluation failed: %s: %s", title, type(error).__name__, error, exc_info=True)
+            log.error(
+                "%s: evaluation failed: %s: %s",
+                title,
+                type(error).__name__,
+                error,
+                exc_info=not isinstance(error, OSError),
+            )
 
     def _between_batches(self, lock: RunLock) -> Callable[[], None]:
         """Return what ends the work after a signal, and when another process has taken the lock."""

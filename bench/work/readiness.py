@@ -144,12 +144,17 @@ class StoreView:
         logits = self._read(folder, read)
         if isinstance(logits, UserError):
             return Readiness("damaged", str(logits))
-        if logits.has(name):
-            nonfinite = logits.records()[name].nonfinite
-            return Readiness("damaged", f"{folder}: {name}: logits not finite: {nonfinite:,}") if nonfinite else DONE
-        if folder in self.held or is_live(folder / "lock"):
-            return self._held_by(folder)
-        return Readiness("failed", GIVEN_UP) if given_up(folder, name) else MAY_START
+        try:
+            if logits.has(name):
+                nonfinite = logits.records()[name].nonfinite
+                return (
+                    Readiness("damaged", f"{folder}: {name}: logits not finite: {nonfinite:,}") if nonfinite else DONE
+                )
+            if folder in self.held or is_live(folder / "lock"):
+                return self._held_by(folder)
+            return Readiness("failed", GIVEN_UP) if given_up(folder, name) else MAY_START
+        except OSError as refused:
+            return Readiness("damaged", f"{folder}: {refused.strerror}")
 
     def _read(self, folder: Path, read: Callable[[], StoredLogits]) -> StoredLogits | UserError:
         if folder not in self._logits:

@@ -6,14 +6,17 @@ is set aside: no table needs it, and to get it back the run would have to be tra
 """
 
 import logging
+import os
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from bench.errors import UserError
 from bench.spec.run import RunSpec
 from bench.store.files import discard
 from bench.store.lock import RunLock, RunLockedError
-from bench.store.logits import RECORDS, StoredLogits, ensemble_folder, ensemble_logits
+from bench.store.logits import RECORDS, Ensemble, StoredLogits, ensemble_folder, ensemble_logits
 from bench.store.run_folder import REPLACED_RESULT, RunFolder
 from bench.store.store import Store
 from bench.work.attempts import forget_attempts
@@ -28,17 +31,25 @@ def clear_failures(work: Work, store: Store) -> None:
     """Let failed, given-up and damaged items be tried again; folders that another process works in are left alone."""
     for run in work.runs:
         folder = store.run(run.id)
-        if folder.path.exists():
-            with suppress(RunLockedError), RunLock(folder.path / "lock"):
-                _clear_run(run.spec, folder, store)
-                forget_attempts(folder.path)
+        _alone_in(folder.path, partial(_clear_run, run.spec, folder, store))
     for ensemble in work.ensembles:
-        path = ensemble_folder(store, ensemble.ensemble)
-        if path.exists():
-            with suppress(RunLockedError), RunLock(path / "lock"):
-                forget_attempts(path)
-                with suppress(UserError):  # a run of the ensemble is not done
-                    _clear_logits(ensemble_logits(store, ensemble.ensemble))
+        _alone_in(ensemble_folder(store, ensemble.ensemble), partial(_clear_ensemble, ensemble.ensemble, store))
+
+
+def _alone_in(folder: Path, clear: Callable[[], None]) -> None:
+    """Clear a folder, if there is one, under its lock; what its file system refuses is said and keeps no other back."""
+    try:
+        if os.path.lexists(folder):
+            with suppress(RunLockedError), RunLock(folder / "lock"):
+                clear()
+                forget_attempts(folder)
+    except OSError as refused:
+        log.error("%s: cannot be mended: %s", folder, refused)
+
+
+def _clear_ensemble(ensemble: Ensemble, store: Store) -> None:
+    with suppress(UserError):  # a run of the ensemble is not done
+        _clear_logits(ensemble_logits(store, ensemble))
 
 
 def _clear_run(spec: RunSpec, folder: RunFolder, store: Store) -> None:
@@ -57,11 +68,7 @@ def _clear_run(spec: RunSpec, folder: RunFolder, store: Store) -> None:
         discard(folder.path / REPLACED_RESULT)
         (folder.path / "result.json").replace(folder.path / REPLACED_RESULT)
         return
-    try:
-        _clear_logits(StoredLogits.of_run(folder))
-    except UserError as damage:
-        log.warning("%s; its sets are made again", damage)
-        _set_aside(folder.path / RECORDS)
+    _clear_logits(StoredLogits.of_run(folder))
 
 
 def _mend(spec: RunSpec, folder: RunFolder, name: str) -> None:
@@ -88,6 +95,12 @@ def _set_aside(path: Path) -> Path:
 
 
 def _clear_logits(logits: StoredLogits) -> None:
+    try:
+        logits.records()
+    except UserError as damage:
+        log.warning("%s, now", damage)
+        _set_aside(logits.path / RECORDS)
+        return
     damaged = [name for name in logits.records() if not logits.has(name, deep=True)]
     if damaged:
         log.warning("%s: damaged (%s); made again", logits.path, ", ".join(damaged))

@@ -220,7 +220,7 @@ def _record_failure(folder: RunFolder, error: Exception, rank: int | None) -> No
     try:
         folder.write_failure(failure)
     except OSError as unwritten:
-        raise UserError(f"{folder.path}: {unwritten.strerror}; the failure above could not be recorded") from None
+        log.error("%s: %s; the failure above could not be recorded", folder.path, unwritten.strerror)
 
 
 def _level(ranks: Ranks, level: int = logging.WARNING) -> int:
