@@ -11,6 +11,6 @@ class UserError(Exception):
 def did_you_mean(found: object, allowed: Iterable[str]) -> str:
     """Return "; did you mean 'x'? allowed: ..." for a message about a value outside a closed set of strings."""
     options = list(allowed)
-    close = difflib.get_close_matches(str(found), options, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(found)[:100], options, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     return f"{hint} allowed: {', '.join(options)}"

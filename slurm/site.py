@@ -6,18 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from bench.errors import UserError, did_you_mean
 from bench.grid.messages import key_path, shown, validated
-from bench.grid.text import read_yaml
-from bench.spec.record import Record
+from bench.grid.text import parse_yaml, read_text
+from bench.spec.record import Record, without_controls
 
 SITES = Path(__file__).with_name("sites")
 # submitit takes every interruption of a job of 10 minutes or less for a timeout (its issue 1656).
 SHORTEST_MINUTES = 15
 SIGNAL_SECONDS = (30, 300)
 LEAST_GB = 2
+MOST_DAYS = 1_000
+MOST_TB = 1_000
 # Memory as estimated for the largest run.
 AUTO: Literal["auto"] = "auto"
 
@@ -25,7 +27,7 @@ _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 _MEGABYTES = {"MB": 1, "GB": 1024, "TB": 1024**2}
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 # What YAML 1.1 reads as a number to the base 60, where a site has a length of time.
-_CLOCK = re.compile(r"^ *(walltime|signal) *: *([1-9]\d*(?::[0-5]?\d)+) *(?:#.*)?$", re.MULTILINE)
+_CLOCK = re.compile(r"^ *(walltime|signal) *: *([1-9]\d{0,8}(?::[0-5]?\d){1,3}) *(?:#.*)?$", re.MULTILINE)
 
 
 def _with_unit(value: object, units: dict[str, int], examples: str) -> str:
@@ -38,13 +40,13 @@ def _with_unit(value: object, units: dict[str, int], examples: str) -> str:
 
 def _parts(text: str, units: dict[str, int]) -> int | None:
     """Return a text such as 90min in the smallest of the units, None if it is none."""
-    match = re.fullmatch(rf"(\d+) ?({'|'.join(units)})", text, re.ASCII)
+    match = re.fullmatch(rf"(\d{{1,9}}) ?({'|'.join(units)})", text, re.ASCII)
     return None if match is None else int(match[1]) * units[match[2]]
 
 
 def _pattern(units: dict[str, int], *words: str) -> WithJsonSchema:
     """Return the JSON Schema of a text such as 90min, or one of these words."""
-    texts = "|".join((rf"[0-9]+ ?({'|'.join(units)})", *words))
+    texts = "|".join((rf"[0-9]{{1,9}} ?({'|'.join(units)})", *words))
     return WithJsonSchema({"type": "string", "pattern": f"^({texts})$"})
 
 
@@ -77,10 +79,24 @@ def _path(value: object) -> Path:
         return value
     if not isinstance(value, str) or not value:
         raise ValueError("allowed: a path")
-    return expanded(value)
+    return expanded(without_controls(value))
 
 
-Text = Annotated[str, Field(min_length=1)]
+def _line(text: str) -> str:
+    """Return a text that may stand in a line of a script; ValueError for one that would mean something else there."""
+    if text.strip() != text or text.startswith("-") or not text:
+        raise ValueError("allowed: text that begins with neither a blank nor a dash, and ends with no blank")
+    return without_controls(text)
+
+
+def _word(text: str) -> str:
+    if re.search(r"\s", text):
+        raise ValueError("allowed: text without blanks")
+    return _line(text)
+
+
+Line = Annotated[str, AfterValidator(_line), Field(max_length=4_000, json_schema_extra={"pattern": r"^[^\s-]"})]
+Word = Annotated[str, AfterValidator(_word), Field(max_length=250, json_schema_extra={"pattern": r"^[^\s-]\S*$"})]
 Duration = Annotated[str, BeforeValidator(_duration), _pattern(_SECONDS)]
 Memory = Annotated[str, BeforeValidator(_memory), _pattern(_MEGABYTES, AUTO)]
 PathText = Annotated[Path, BeforeValidator(_path)]
@@ -89,7 +105,7 @@ PathText = Annotated[Path, BeforeValidator(_path)]
 class Mail(Record):
     """Whom SLURM writes to, and of which events: BEGIN, END, FAIL, REQUEUE, ALL."""
 
-    user: Text
+    user: Word
     events: list[Literal["BEGIN", "END", "FAIL", "REQUEUE", "ALL"]] = Field(default=["END", "FAIL"], min_length=1)
 
 
@@ -124,29 +140,29 @@ class Site(Record):
     """
 
     scheduler: Literal["slurm", "local"] = "slurm"
-    partition: Text | None = None
-    account: Text | None = None
-    qos: Text | None = None
-    constraint: Text | None = None
-    gpus: int = Field(default=1, ge=0)
-    gpu_type: Text | None = None
+    partition: Word | None = None
+    account: Word | None = None
+    qos: Word | None = None
+    constraint: Word | None = None
+    gpus: int = Field(default=1, ge=0, le=1_000)
+    gpu_type: Word | None = None
     device: Literal["cpu", "cuda"] = "cuda"
-    cpus: int | None = Field(default=4, ge=1)
+    cpus: int | None = Field(default=4, ge=1, le=100_000)
     memory: Memory | None = AUTO
     walltime: Duration = "24h"
-    max_jobs: int = Field(default=64, ge=1)
+    max_jobs: int = Field(default=64, ge=1, le=100_000)
     requeue: bool = True
-    processes: int = Field(default=1, ge=1)
-    nodes: int = Field(default=1, ge=1)
+    processes: int = Field(default=1, ge=1, le=10_000)
+    nodes: int = Field(default=1, ge=1, le=10_000)
     signal: Duration = "2min"
-    tflops: float | None = Field(default=None, gt=0)
+    tflops: float | None = Field(default=None, gt=0, le=1_000_000_000)
     store: PathText | None = None
     data: PathText | None = None
-    scratch: Text | None = None
-    setup: list[str] = Field(default=[])
-    python: Text | None = None
+    scratch: Line | None = None
+    setup: list[Line] = Field(default=[], max_length=1_000)
+    python: Line | None = None
     mail: Mail | None = None
-    sbatch: dict[str, Any] = Field(default={})
+    sbatch: dict[str, Any] = Field(default={}, max_length=100)
 
     @model_validator(mode="before")
     @classmethod
@@ -183,6 +199,15 @@ class Site(Record):
     def _large_enough(cls, value: str | None) -> str | None:
         if value not in (None, AUTO) and _size(value, _MEGABYTES) < LEAST_GB * 1024:
             raise ValueError(f"allowed: at least {LEAST_GB}GB, since Python and torch alone take about 1GB")
+        return value
+
+    @field_validator("walltime", "memory")
+    @classmethod
+    def _not_too_large(cls, value: str | None) -> str | None:
+        if value is not None and (_parts(value, _SECONDS) or 0) > MOST_DAYS * 86400:
+            raise ValueError(f"allowed: at most {MOST_DAYS}d")
+        if value is not None and (_parts(value, _MEGABYTES) or 0) > MOST_TB * 1024**2:
+            raise ValueError(f"allowed: at most {MOST_TB}TB")
         return value
 
     @property
@@ -236,11 +261,8 @@ def _find(name: str) -> Path:
 
 def _read(path: Path) -> Any:
     """Return the content of a site file; UserError that begins with the file."""
-    try:
-        clocks = _CLOCK.findall(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8 text, so not a site file") from None
-    for key, text in clocks:
+    content = read_text(path, "site file")
+    for key, text in _CLOCK.findall(content):
         number = 0
         for digits in text.split(":"):
             number = number * 60 + int(digits)
@@ -248,7 +270,7 @@ def _read(path: Path) -> Any:
             f"{path}: {key}: YAML reads {text} as the number {number}; write a whole number with its unit "
             f"({', '.join(_SECONDS)}), such as 90min, 24h or 2d"
         )
-    return read_yaml(path)
+    return parse_yaml(content, path)
 
 
 # What only a cluster has.
@@ -300,4 +322,9 @@ def _option_problem(name: str, value: object, site: Site) -> str | None:
         return "not the long name of an option without its dashes, such as reservation"
     if value is False or not isinstance(value, str | int | float):
         return f"found {shown(value)}; allowed: text, a number, or true for an option without a value"
+    if isinstance(value, str):
+        try:
+            _line(value)
+        except ValueError as error:
+            return f"found {shown(value)}; {error}"
     return None

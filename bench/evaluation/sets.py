@@ -25,7 +25,7 @@ LOCAL = "local-c" if VERSION == 1 else f"local-c-v{VERSION}"
 FOLDER_IMAGES = 10_000
 # The set of images in distribution, with which others are compared.
 TEST = "test"
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ OodName = Annotated[
     WithJsonSchema({"anyOf": [{"enum": [*ood_names()]}, {"type": "string", "pattern": ":"}]}),
 ]
 Budget = Annotated[float, Field(gt=0, le=255)]
-Images = Annotated[int | None, Field(ge=1)]
+Images = Annotated[int | None, Field(ge=1, le=10**9)]
 
 
 class Corrupted(Record):
@@ -183,7 +183,7 @@ class Ood(Record):
     """Sets out of distribution, by name or as folders of images (name -> path); the first `images` of each."""
 
     sets: Annotated[list[OodName], BeforeValidator(_distinct)] = Field(default=[])
-    folders: dict[str, str] = Field(default={})
+    folders: dict[str, str] = Field(default={}, max_length=1_000)
     images: Images = None
 
     @model_validator(mode="after")
@@ -194,8 +194,8 @@ class Ood(Record):
         for name in self.folders:
             if not _NAME.fullmatch(name) or name in taken:
                 raise ValueError(
-                    f"folders: found the name {name!r}; allowed: lower-case letters, digits, - and _, but none of "
-                    f"{', '.join(taken)}"
+                    f"folders: found the name {name!r}; allowed: at most 60 lower-case letters, digits, - and _, but "
+                    f"none of {', '.join(taken)}"
                 )
         return self
 
@@ -210,14 +210,14 @@ class Ood(Record):
 class Fgsm(Record):
     """The fast gradient sign method (Goodfellow et al. 2015); budgets in 1/255 of images in [0, 1]."""
 
-    budgets: Annotated[list[Budget], BeforeValidator(_distinct)] = Field(default=[8.0], min_length=1)
+    budgets: Annotated[list[Budget], BeforeValidator(_distinct)] = Field(default=[8.0], min_length=1, max_length=1_000)
     images: Images = None
 
 
 class Pgd(Fgsm):
     """Projected gradient descent from a random start (Madry et al. 2018)."""
 
-    steps: int = Field(default=20, ge=1)
+    steps: int = Field(default=20, ge=1, le=10_000)
 
 
 class Evaluations(Record):

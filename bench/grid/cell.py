@@ -19,7 +19,7 @@ from bench.data.record import DataSet
 from bench.data.sources import default_root
 from bench.errors import UserError, did_you_mean
 from bench.grid.entry import CellEntry, DataChoice, OptimizerChoice, SemanticsChoice, TopologyChoice
-from bench.grid.messages import Locate, validated
+from bench.grid.messages import Locate, shown, validated
 from bench.grid.method import find_method, make_phases
 from bench.grid.network import resolve_model
 from bench.models.catalog import Layer, network_layers
@@ -31,6 +31,8 @@ from bench.spec.run import Augmentation, DataSpec, ModelSpec, MultiMemberSpec, O
 
 # Run j of replicate r trains with seed + 100 r + j: no seed depends on M, so ensembles of every size share runs.
 RUNS_A_REPLICATE = 100
+# The cost of each is added up.
+MOST_PRUNINGS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,11 @@ def _rewiring_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
             longest = max(longest, phase.rewire.every)
         if phase.pruning is not None:
             span = (phase.pruning.end - phase.pruning.begin) * spec.steps_per_epoch
+            if span // phase.pruning.every > MOST_PRUNINGS:
+                return ("recipe",), (
+                    f"an update every {phase.pruning.every} of {span:,} steps of pruning; at most {MOST_PRUNINGS:,} "
+                    "updates are allowed"
+                )
             if phase.pruning.every > span:
                 return ("recipe",), (
                     f"an update every {phase.pruning.every} steps, but pruning lasts {span}, so all of it would happen "
@@ -213,15 +220,17 @@ def _data_set(choice: DataChoice, locate: Locate) -> DataSet:
         name = str(choice.name)
         if name not in DATASETS and ":" not in name:
             other = ", or a data set elsewhere as package.module:name"
-            raise UserError(f"{locate('data', 'name')}: found {name!r}{did_you_mean(name, DATASETS)}{other}")
+            raise UserError(f"{locate('data', 'name')}: found {shown(name)}{did_you_mean(name, DATASETS)}{other}")
         try:
             return find_data_set(name)
         except UserError as error:
             raise UserError(f"{locate('data', 'name')}: {str(error).removeprefix('data: ')}") from None
     try:
         data = _folder(choice)
-    except UserError as error:
+    except (UserError, RuntimeError) as error:  # RuntimeError: there is no user whose home ~ would be
         raise UserError(f"{locate('data', 'folder')}: {error}") from None
+    except OSError as error:
+        raise UserError(f"{locate('data', 'folder')}: {choice.folder}: {error.strerror}") from None
     if data.name in DATASETS:
         raise UserError(
             f"{locate('data', 'folder')}: {data.name} is a data set of the suite: give the folder another `name:`, or "

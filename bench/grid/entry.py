@@ -5,8 +5,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bench.recipes import Semantics
-from bench.spec.record import Record
+from bench.spec.record import Name, Record
 from bench.spec.run import Execution, Optimizer
+
+# Slips of the finger lie beyond these, and plans that would never end.
+MOST_IMAGES = 10**9
+MOST_REPLICATES = 1_000
+MOST_BATCH = 1_000_000
 
 
 def _three(value: Any) -> Any:
@@ -33,14 +38,14 @@ class DataChoice(Record):
     and tables call it, the name of the folder unless given, and mean and std are measured unless given.
     """
 
-    name: str | None = None
+    name: Name | None = None
     folder: str | None = None
-    image_size: int | None = Field(default=None, ge=8)
+    image_size: int | None = Field(default=None, ge=8, le=10_000)
     mean: Mean | None = None
     std: Std | None = None
-    train_images: int | None = Field(default=None, ge=1)
-    validation_images: int | None = Field(default=None, ge=0)
-    test_images: int | None = Field(default=None, ge=1)
+    train_images: int | None = Field(default=None, ge=1, le=MOST_IMAGES)
+    validation_images: int | None = Field(default=None, ge=0, le=MOST_IMAGES)
+    test_images: int | None = Field(default=None, ge=1, le=MOST_IMAGES)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -88,17 +93,17 @@ class SemanticsChoice(Semantics):
 
 
 class CellEntry(Record):
-    """The keys of a cell; shorthands (`data: cifar10`) are already written out."""
+    """The keys of a cell; shorthands (`data: cifar10`) are already written out. A cell of axes is named by them."""
 
-    name: str = Field(min_length=1)
+    name: Name = ""
     method: str
-    members: int = Field(default=1, ge=1)
+    members: int = Field(default=1, ge=1, le=10_000)
     sparsity: float = Field(default=0.0, ge=0, lt=1)
-    replicates: int = Field(ge=1)
-    seed: int = Field(default=18, ge=0)
+    replicates: int = Field(ge=1, le=MOST_REPLICATES)
+    seed: int = Field(default=18, ge=0, le=2**53)
     data: DataChoice
     model: dict[str, Any] = Field(default={"name": "wide_resnet"})
-    batch_size: int = Field(default=128, ge=1)
+    batch_size: int = Field(default=128, ge=1, le=MOST_BATCH)
     optimizer: OptimizerChoice = OptimizerChoice()
     topology: TopologyChoice = TopologyChoice()
     semantics: SemanticsChoice = SemanticsChoice()

@@ -3,19 +3,19 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from bench.errors import UserError
 from bench.evaluation.sets import Evaluations
 from bench.grid.cell import Cell, resolve
-from bench.grid.entry import CellEntry
+from bench.grid.entry import MOST_REPLICATES, CellEntry
 from bench.grid.messages import key_path, validated
-from bench.grid.overlay import merge, nested, raw_cells
+from bench.grid.overlay import MOST_CELLS, merge, nested, raw_cells
 from bench.grid.scale import PAPER, Scale, check_paper
 from bench.grid.text import read_yaml
-from bench.spec.record import Record
+from bench.spec.record import MOST_LETTERS, Record
 
 REPLICATES = 3
 
@@ -30,11 +30,11 @@ class GridFile(Record):
     title: str = ""
     description: str = ""
     extends: str | None = None
-    replicates: int | None = Field(default=None, ge=1)
+    replicates: int | None = Field(default=None, ge=1, le=MOST_REPLICATES)
     base: dict[str, Any] = Field(default={})
-    axes: dict[str, list[Any]] = Field(default={})
-    exclude: list[dict[str, Any]] = Field(default=[])
-    cells: list[dict[str, Any]] = Field(default=[])
+    axes: dict[str, Annotated[list[Any], Field(max_length=1_000)]] = Field(default={})
+    exclude: list[dict[str, Any]] = Field(default=[], max_length=1_000)
+    cells: list[dict[str, Any]] = Field(default=[], max_length=MOST_CELLS)
     evaluations: dict[str, Any] | None = None
     scales: dict[str, dict[str, Any]] = Field(default={})
 
@@ -71,6 +71,8 @@ def load_grid(path: Path) -> Grid:
     """Return the grid of a YAML file; UserError that begins with the file for any mistake in it."""
     content = read_yaml(path)
     try:
+        if len(path.stem) > MOST_LETTERS or not path.stem.isprintable():
+            raise UserError(f"a grid's name, its file's, has at most {MOST_LETTERS} characters, none of them a control")
         if content is None:
             raise UserError("an empty file; a grid needs cells, or axes over a base")
         file = validated(GridFile, content, key_path)
@@ -139,6 +141,8 @@ def _cells(file: GridFile) -> tuple[Cell, ...]:
     for raw_cell in raw:
         values = {"replicates": file.replicates or REPLICATES, **raw_cell.merged()}
         entry, place = validated(CellEntry, values, raw_cell.locate), raw_cell.locate("name")
+        if not entry.name:
+            entry = entry.model_copy(update={"name": raw_cell.automatic_name(values)})
         if entry.name in cells:
             raise UserError(
                 f"{place}: {entry.name!r} names the cell at {places[entry.name]} too; a cell needs a name of its own"

@@ -14,6 +14,7 @@ Locate = Callable[..., str]
 M = TypeVar("M", bound=BaseModel)
 
 MOST_LINES = 5
+MOST_SHOWN = 80
 TYPES = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -29,7 +30,12 @@ BOUNDS = (("gt", "more than"), ("ge", "at least"), ("lt", "less than"), ("le", "
 
 def key_path(*keys: Key) -> str:
     """Return the path of a value in a grid: ("cells", 2, "optimizer", "momentum") is "cells[2].optimizer.momentum"."""
-    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{_plain(key)}" for key in keys).removeprefix(".")
+
+
+def _plain(key: str) -> str:
+    """Return a key on one line, whatever characters somebody put into it."""
+    return key if key.isprintable() and len(key) <= MOST_SHOWN else shown(key)
 
 
 def shown(value: object) -> str:
@@ -38,7 +44,8 @@ def shown(value: object) -> str:
         return str(value).lower()
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
-    return "nothing" if value is None else repr(value)
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 def validated(model: type[M], value: object, locate: Locate) -> M:
@@ -62,8 +69,12 @@ def _line(details: ErrorDetails, model: type[BaseModel], locate: Locate) -> str:
         # pydantic spells the options as 'a', 'b' or 'c'
         options = re.findall(r"'([^']*)'", details["ctx"]["expected"])
         return f"{path}: found {shown(found)}{did_you_mean(found, options)}"
-    if kind == "too_short":
-        return f"{path}: found an empty list; at least one value is needed"
+    if kind in ("too_short", "string_too_short"):
+        what = "an empty text; at least one character" if found == "" else "an empty list; at least one value"
+        return f"{path}: found {what} is needed"
+    if kind in ("too_long", "string_too_long"):
+        what = "characters" if isinstance(found, str) else "values"
+        return f"{path}: found {len(found):,} {what}; allowed: at most {details['ctx']['max_length']:,}"
     if kind in TYPES:
         hint = ", written without quotes" if isinstance(found, str) and _is_number(found) else ""
         return f"{path}: found {shown(found)}; allowed: {TYPES[kind]}{hint}"
@@ -75,7 +86,8 @@ def _line(details: ErrorDetails, model: type[BaseModel], locate: Locate) -> str:
 def _model_at(model: type[BaseModel], keys: tuple[Key, ...]) -> type[BaseModel]:
     """Return the record that the keys lead to, through fields that are records or optional records."""
     for key in keys:
-        annotation: Any = model.model_fields[str(key)].annotation
+        field = model.model_fields.get(str(key))
+        annotation: Any = field.annotation if field else None
         records = (kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type))
         model = next((kind for kind in records if issubclass(kind, BaseModel)), model)
     return model
@@ -89,7 +101,7 @@ def _bounds(model: type[BaseModel], keys: tuple[Key, ...]) -> str:
     metadata = list(field.metadata) if field else []
     for kind in get_args(field.annotation) if field else ():  # of an optional number: int with bounds, or None
         metadata += [bound for inner in getattr(kind, "__metadata__", ()) for bound in getattr(inner, "metadata", ())]
-    return " and ".join(f"{words} {getattr(m, name)}" for name, words in BOUNDS for m in metadata if hasattr(m, name))
+    return " and ".join(f"{words} {getattr(m, name):,}" for name, words in BOUNDS for m in metadata if hasattr(m, name))
 
 
 def _is_number(text: str) -> bool:

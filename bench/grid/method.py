@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from pydantic import ValidationError, create_model
 
 from bench.errors import UserError, did_you_mean
-from bench.grid.messages import Locate, validated
+from bench.grid.messages import Locate, shown, validated
 from bench.recipes import METHODS, Method, RecipeWithParent, Setting
 from bench.spec.phases import Phase
 from bench.spec.record import Record
@@ -23,7 +23,7 @@ def find_method(name: str, locate: Locate) -> Method:
     if ":" not in name:
         if name not in METHODS:
             other = ", or a function elsewhere as package.module:function"
-            raise UserError(f"{locate('method')}: found {name!r}{did_you_mean(name, METHODS)}{other}")
+            raise UserError(f"{locate('method')}: found {shown(name)}{did_you_mean(name, METHODS)}{other}")
         return METHODS[name]
     module_name, _, function_name = name.partition(":")
     try:

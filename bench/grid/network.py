@@ -1,9 +1,9 @@
 """The `model` of a cell: a network by name or `package.module:factory`, its arguments, how it holds several members."""
 
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import create_model
+from pydantic import Field, create_model
 
 from bench.errors import UserError, did_you_mean
 from bench.grid.entry import CellEntry
@@ -12,6 +12,8 @@ from bench.models.catalog import NETWORKS, Network, find_network
 from bench.spec.record import Record
 from bench.spec.run import MULTI_MEMBER_KINDS, McDropout, ModelSpec, MultiMemberSpec
 
+# Of a network's depth and width, in which its table of layers grows.
+MOST_LAYERS = 10_000
 # Keys of `model` that are not arguments of the network.
 KEYS = ("name", "ensemble")
 
@@ -53,7 +55,7 @@ def _ensemble(choice: object, name: str, network: Network, members: int, locate:
     if not isinstance(choice, dict):
         raise UserError(f"{place}: found {shown(choice)}; allowed: a mapping (kind: ...), or a kind alone")
     kind = choice.get("kind")
-    if kind not in MULTI_MEMBER_KINDS:
+    if not isinstance(kind, str) or kind not in MULTI_MEMBER_KINDS:
         raise UserError(f"{at('kind')}: found {shown(kind)}{did_you_mean(kind, MULTI_MEMBER_KINDS)}")
     if kind not in network.ensembles:
         allowed = ", ".join(network.ensembles) or "none"
@@ -75,6 +77,10 @@ def arguments_of(network: Network) -> type[Record]:
 
 @lru_cache
 def _record(defaults: tuple[tuple[str, Any], ...], required: tuple[tuple[str, Any], ...]) -> type[Record]:
-    fields: dict[str, Any] = {key: (type(value), value) for key, value in defaults}
-    fields |= {key: (kind, ...) for key, kind in required}
+    fields: dict[str, Any] = {key: (_bounded(key, type(value)), value) for key, value in defaults}
+    fields |= {key: (_bounded(key, kind), ...) for key, kind in required}
     return create_model("Arguments", __base__=Record, **fields)
+
+
+def _bounded(key: str, kind: type) -> Any:
+    return Annotated[int, Field(le=MOST_LAYERS)] if kind is int and key in ("depth", "width") else kind

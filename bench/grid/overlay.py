@@ -1,6 +1,7 @@
 """How base, axes, exclude and cells combine: the raw mapping of each cell, and where each value came from."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any
 from bench.errors import UserError, did_you_mean
 from bench.grid.messages import Key, key_path, shown
 
+# Products of axes, those that exclude leaves out among them.
+MOST_CELLS = 10_000
 # A plain name stands for a mapping with this key alone, and replaces what lies under it.
 SHORTHANDS = {"data": "name", "model": "name", "semantics": "preset"}
 SHORT_NAMES = {"sparsity": "S", "members": "M"}
@@ -52,7 +55,6 @@ class RawCell:
         result: dict[str, Any] = {}
         for overlay in self.overlays:
             result = merge(result, overlay.values)
-        result.setdefault("name", self._automatic_name(result))
         return result
 
     def locate(self, *keys: Key) -> str:
@@ -64,7 +66,8 @@ class RawCell:
         whole = next(overlay for overlay in reversed(self.overlays) if not overlay.root)
         return key_path(whole.label, *keys)
 
-    def _automatic_name(self, values: Mapping[str, Any]) -> str:
+    def automatic_name(self, values: Mapping[str, Any]) -> str:
+        """Return the name of a cell whose `values` have none: its method, and its values on the axes that vary."""
         parts = [str(values.get("method", "cell"))]
         for key in self.named_by:
             value = look_up(values, key.split("."))
@@ -152,6 +155,9 @@ def _check_axes(axes: Mapping[str, Sequence[Any]]) -> None:
 
 def _products(axes: Mapping[str, Sequence[Any]], exclude: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, int]]:
     """Yield the index of each axis' value for all products that no exclude entry matches."""
+    count = math.prod(map(len, axes.values()))
+    if count > MOST_CELLS:
+        raise UserError(f"axes: {count:,} products of their values; allowed: at most {MOST_CELLS:,}")
     if not axes:
         if exclude:
             raise UserError("exclude: there are no axes to exclude products of")

@@ -3,6 +3,7 @@
 Schedules keep their proportions and dT its ratio to an epoch. All of it acts on phases as data, whatever the method.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -14,12 +15,18 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from bench.errors import UserError
 from bench.evaluation.sets import Evaluations
 from bench.grid.cell import Cell, find_problem
+from bench.grid.entry import MOST_BATCH, MOST_IMAGES, MOST_REPLICATES
+from bench.grid.network import MOST_LAYERS
 from bench.models.catalog import find_network
 from bench.spec.phases import GradualPruning, LearningRate, Phase, Ramp, Rewire
 from bench.spec.record import Record
 from bench.spec.run import BatchEnsemble, McDropout, Mimo, ModelSpec, RunSpec, TreeNet
 
 PAPER = "paper"
+# Times the epochs of the grid, at most, and characters of the number that says so.
+MOST_TIMES = 1_000
+MOST_LETTERS = 40
+_LARGE_EXPONENT = re.compile(r"[eE][-+]?\d{3}")
 M = TypeVar("M", Rewire, GradualPruning)
 
 
@@ -27,14 +34,16 @@ def _fraction(value: object) -> Fraction:
     """Return the exact fraction a number or a text such as 1/3 stands for."""
     if isinstance(value, Fraction):
         return value
-    allowed = "a number above 0, such as 0.1, or a fraction in quotes, such as '1/3'"
+    allowed = f"a number above 0, at most {MOST_TIMES:,}, such as 0.1, or a fraction in quotes, such as '1/3'"
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"allowed: {allowed}")
     try:
+        if len(str(value)) > MOST_LETTERS or _LARGE_EXPONENT.search(str(value)):
+            raise ValueError  # Fraction would write out all digits
         fraction = Fraction(str(value))
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"allowed: {allowed}") from None
-    if fraction <= 0:
+    if not 0 < fraction <= MOST_TIMES:
         raise ValueError(f"allowed: {allowed}")
     return fraction
 
@@ -42,7 +51,14 @@ def _fraction(value: object) -> Fraction:
 EpochsFraction = Annotated[
     Fraction,
     BeforeValidator(_fraction),
-    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "maximum": MOST_TIMES},
+                {"type": "string", "maxLength": MOST_LETTERS},
+            ]
+        }
+    ),
 ]
 
 
@@ -57,13 +73,13 @@ class Scale(Record):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     epochs: EpochsFraction = Fraction(1)
-    depth: int | None = Field(default=None, ge=1)
-    width: int | None = Field(default=None, ge=1)
-    train_images: int | None = Field(default=None, ge=1)
-    validation_images: int | None = Field(default=None, ge=1)
-    test_images: int | None = Field(default=None, ge=1)
-    replicates: int | None = Field(default=None, ge=1)
-    batch_size: int | None = Field(default=None, ge=1)
+    depth: int | None = Field(default=None, ge=1, le=MOST_LAYERS)
+    width: int | None = Field(default=None, ge=1, le=MOST_LAYERS)
+    train_images: int | None = Field(default=None, ge=1, le=MOST_IMAGES)
+    validation_images: int | None = Field(default=None, ge=1, le=MOST_IMAGES)
+    test_images: int | None = Field(default=None, ge=1, le=MOST_IMAGES)
+    replicates: int | None = Field(default=None, ge=1, le=MOST_REPLICATES)
+    batch_size: int | None = Field(default=None, ge=1, le=MOST_BATCH)
     precision: Literal["fp32", "tf32", "bf16"] | None = None
     channels_last: bool | None = None
     compile: bool | None = None

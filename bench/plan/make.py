@@ -17,6 +17,9 @@ from bench.spec.run import RunSpec
 from bench.store.store import Store
 from bench.work.readiness import MAY_START, StoreView
 
+# A plan holds each of them; the cells of a grid, which is divided into several beyond that, share many.
+MOST_RUNS = 100_000
+
 
 def make_plan(
     grid: Grid,
@@ -41,6 +44,9 @@ def make_plan(
         raise UserError(f"{grid.path}: {error}") from None
     if variants is None:
         variants = {name: record.variant for name, record in store.data_records().items()} if store else {}
+    count = sum(cell.replicates * cell.runs_a_replicate for cell in cells)
+    if count > MOST_RUNS:
+        raise UserError(f"{grid.path}: its cells have {count:,} runs; allowed: at most {MOST_RUNS:,}")
     cells = tuple(_with_variant(cell, variants) for cell in cells)
     asked = [[list(cell.specs(replicate)) for replicate in range(cell.replicates)] for cell in cells]
     _check_distinct(grid, scale, cells, [replicates[0] for replicates in asked])

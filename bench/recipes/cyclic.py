@@ -5,7 +5,7 @@ topology keeps changing are this suite's combination, not the paper's.
 """
 
 from bench.recipes.dynamic import rewiring
-from bench.recipes.setting import Count, DropFraction, Growth, Positive, Setting
+from bench.recipes.setting import Count, Cycles, DropFraction, Growth, Positive, Setting
 from bench.spec.phases import LearningRate, Phase, Ramp, Rewire, TicketPolicy
 
 LAST = TicketPolicy(select="last")
@@ -15,7 +15,7 @@ LAST = TicketPolicy(select="last")
 FGE_ANNEALED = 1 - 0.99 * 60 / 80
 
 
-def snapshot(setting: Setting, *, cycle_epochs: Count = 40, cycles: Count | None = None) -> tuple[Phase, ...]:
+def snapshot(setting: Setting, *, cycle_epochs: Count = 40, cycles: Cycles | None = None) -> tuple[Phase, ...]:
     """Train in cosine cycles from the learning rate to 0, as many as members unless given, a ticket after each.
 
     Huang et al., equation 2; the released code trains 5 cycles of 40 epochs and keeps the momentum from cycle to cycle.
@@ -31,7 +31,7 @@ def snapshot_dst(
     setting: Setting,
     *,
     cycle_epochs: Count = 40,
-    cycles: Count | None = None,
+    cycles: Cycles | None = None,
     update_every: Count = 1000,
     drop_fraction: DropFraction = 0.5,
     growth: Growth = "gradient",
@@ -47,7 +47,7 @@ def fge(
     constant_epochs: Count = 100,
     anneal_epochs: Count = 60,
     half_cycle_epochs: Count = 1,
-    cycles: Count | None = None,
+    cycles: Cycles | None = None,
     high_factor: Positive = 0.5,
     low_factor: Positive = 0.1,
 ) -> tuple[Phase, ...]:
@@ -77,7 +77,7 @@ def fge_dst(
     constant_epochs: Count = 100,
     anneal_epochs: Count = 60,
     half_cycle_epochs: Count = 1,
-    cycles: Count | None = None,
+    cycles: Cycles | None = None,
     high_factor: Positive = 0.5,
     low_factor: Positive = 0.1,
     update_every: Count = 1000,

@@ -12,6 +12,8 @@ from bench.errors import UserError
 from bench.recipes.fixed import step_decay
 from bench.recipes.setting import (
     Count,
+    Counts,
+    Cycles,
     DropFraction,
     Epochs,
     Growth,
@@ -32,7 +34,7 @@ def dst(
     setting: Setting,
     *,
     epochs: StepDecayEpochs = 250,
-    decay_epochs: list[Count] | None = None,
+    decay_epochs: Counts | None = None,
     decay_factor: Positive = 0.1,
     warmup_epochs: Epochs = 0,
     select: Select = "best_validation",
@@ -58,9 +60,9 @@ def edst(
     *,
     exploration_epochs: Count = 150,
     refinement_epochs: RefinementEpochs = 100,
-    refinement_lengths: list[Count] | None = None,
+    refinement_lengths: Counts | None = None,
     epochs: Count | None = None,
-    tickets: Count | None = None,
+    tickets: Cycles | None = None,
     warmup_epochs: Epochs = 0,
     exploration_fraction: ExplorationFraction = 0.8,
     update_every: Count = 1000,
@@ -109,7 +111,7 @@ def edst(
 def superposed_edst(
     setting: Setting,
     *,
-    tickets: Count = 3,
+    tickets: Cycles = 3,
     exploration_epochs: Count = 150,
     refinement_epochs: RefinementEpochs = 100,
     exploration_fraction: ExplorationFraction = 0.8,

@@ -5,7 +5,7 @@ Paper, section 4.1; released code, main_individual.py: 250 epochs, learning rate
 
 from functools import lru_cache
 
-from bench.recipes.setting import Count, Epochs, Positive, Select, Setting, StepDecayEpochs
+from bench.recipes.setting import Count, Counts, Epochs, Positive, Select, Setting, StepDecayEpochs
 from bench.spec.phases import LearningRate, Phase, TicketPolicy
 
 # Frankle et al. 2020: rewinding to 2% of training is early enough to be cheap and late enough to work.
@@ -16,7 +16,7 @@ def step_decay(
     setting: Setting,
     *,
     epochs: StepDecayEpochs = 250,
-    decay_epochs: list[Count] | None = None,
+    decay_epochs: Counts | None = None,
     decay_factor: Positive = 0.1,
     warmup_epochs: Epochs = 0,
     select: Select = "best_validation",
@@ -33,7 +33,7 @@ def dense(
     setting: Setting,
     *,
     epochs: StepDecayEpochs = 250,
-    decay_epochs: list[Count] | None = None,
+    decay_epochs: Counts | None = None,
     decay_factor: Positive = 0.1,
     warmup_epochs: Epochs = 0,
     select: Select = "best_validation",

@@ -8,14 +8,17 @@ from bench.spec.phases import Phase
 from bench.spec.record import Record
 
 # Parameters of recipes with their bounds, which a grid is checked against.
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Counts = Annotated[list[Count], Field(max_length=1_000)]
+# What makes phases: each costs a plan time.
+Cycles = Annotated[int, Field(ge=1, le=1_000)]
 DropFraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
-Epochs = Annotated[int, Field(ge=0)]
+Epochs = Annotated[int, Field(ge=0, le=100_000)]
 # Three learning rates, an epoch each at least.
-StepDecayEpochs = Annotated[int, Field(ge=3)]
+StepDecayEpochs = Annotated[int, Field(ge=3, le=100_000)]
 # Two learning rates, an epoch each at least.
-RefinementEpochs = Annotated[int, Field(ge=2)]
+RefinementEpochs = Annotated[int, Field(ge=2, le=100_000)]
 Select = Literal["best_validation", "last"]
 Growth = Literal["gradient", "random"]
 

@@ -212,7 +212,7 @@ class Phase(Record):
     """
 
     name: str
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, le=1_000_000)
     lr: LearningRate | Ramp = Field(union_mode="left_to_right")
     rewire: Rewire | None = None
     pruning: GradualPruning | None = None

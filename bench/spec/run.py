@@ -63,7 +63,7 @@ class McDropout(Record):
 
     kind: Literal["mc_dropout"] = "mc_dropout"
     rate: float = Field(default=0.1, ge=0, lt=1)
-    samples: int = Field(default=30, ge=1)
+    samples: int = Field(default=30, ge=1, le=10_000)
 
 
 class Mimo(Record):
@@ -74,8 +74,8 @@ class Mimo(Record):
     """
 
     kind: Literal["mimo"] = "mimo"
-    members: int = Field(default=3, ge=1)
-    batch_repetitions: int = Field(default=4, ge=1)
+    members: int = Field(default=3, ge=1, le=1_000)
+    batch_repetitions: int = Field(default=4, ge=1, le=1_000)
     input_repetition: float = Field(default=0.0, ge=0, le=1)
 
 
@@ -87,7 +87,7 @@ class BatchEnsemble(Record):
     """
 
     kind: Literal["batch_ensemble"] = "batch_ensemble"
-    members: int = Field(default=4, ge=1)
+    members: int = Field(default=4, ge=1, le=1_000)
     fast_std: float = Field(default=0.5, ge=0)
     fast_learning_rate: float = Field(default=0.5, gt=0)
 
@@ -96,8 +96,8 @@ class TreeNet(Record):
     """A shared trunk and `members` heads of the last `head_blocks` residual blocks each (Lee et al. 2015)."""
 
     kind: Literal["tree_net"] = "tree_net"
-    members: int = Field(default=3, ge=1)
-    head_blocks: int = Field(ge=0)
+    members: int = Field(default=3, ge=1, le=1_000)
+    head_blocks: int = Field(ge=0, le=10_000)
 
 
 MultiMemberSpec = Annotated[McDropout | Mimo | BatchEnsemble | TreeNet, Field(discriminator="kind")]
@@ -142,7 +142,7 @@ class ModelSpec(Record):
 class Augmentation(Record):
     """Random crop after padding by `padding` pixels, and random horizontal flip."""
 
-    padding: int = Field(ge=0)
+    padding: int = Field(ge=0, le=10_000)
     padding_mode: Literal["reflect", "zero"]
     flip: bool
 
@@ -195,7 +195,7 @@ class RunSpec(Record):
     data: DataSpec
     model: ModelSpec
     topology: Topology | None
-    phases: tuple[Phase, ...] = Field(min_length=1)
+    phases: tuple[Phase, ...] = Field(min_length=1, max_length=1_000)
     optimizer: Optimizer
     batch_size: int = Field(ge=1)
     augmentation: Augmentation

@@ -18,6 +18,9 @@ SHORT = "allowed: at least 15min, since submitit takes every interruption of a j
 SIGNAL = "allowed: 30s, the time that a checkpoint may take, to 5min, since the shortest walltime is 15min"
 OPTION = "not the long name of an option without its dashes, such as reservation"
 VALUE = "allowed: text, a number, or true for an option without a value"
+LINE = "allowed: text that begins with neither a blank nor a dash, and ends with no blank"
+WORD = "allowed: text without blanks"
+CONTROL = "allowed: text on one line, without control characters"
 LOCAL = "means nothing where scheduler is local; leave it out"
 
 
@@ -39,12 +42,12 @@ def load_text(folder: Path, text: str) -> Site:
         ("account: [a]", "account: found a list; allowed: text"),
         ("qos: true", "qos: found true; allowed: text"),
         ("constraint: 8", "constraint: found 8; allowed: text"),
-        ("gpus: -1", "gpus: found -1; allowed: at least 0"),
+        ("gpus: -1", "gpus: found -1; allowed: at least 0 and at most 1,000"),
         ("gpus: '2'", "gpus: found '2'; allowed: a whole number, written without quotes"),
         ("gpu_type: 100", "gpu_type: found 100; allowed: text"),
         ("{gpus: 0, device: cuda}", "device: found 'cuda', where gpus is 0; allowed: cpu, or ask for GPUs"),
         ("{gpus: 0, gpu_type: a100}", "gpu_type: means nothing where gpus is 0; leave it out, or ask for GPUs"),
-        ("cpus: 0", "cpus: found 0; allowed: at least 1"),
+        ("cpus: 0", "cpus: found 0; allowed: at least 1 and at most 100,000"),
         ("cpus: 1.5", "cpus: found 1.5; allowed: a whole number"),
         ("memory: 64", f"memory: found 64; {UNITLESS}{MEMORY}"),
         ("memory: 64G", f"memory: found '64G'; {MEMORY}"),
@@ -63,18 +66,18 @@ def load_text(folder: Path, text: str) -> Site:
         ("cpus: 2\nwalltime: 24:00:00 # a day", f"walltime: YAML reads 24:00:00 as the number 86400{CLOCK}"),
         ("walltime: 14min", f"walltime: found '14min'; {SHORT}"),
         ("walltime: 899s", f"walltime: found '899s'; {SHORT}"),
-        ("max_jobs: 0", "max_jobs: found 0; allowed: at least 1"),
+        ("max_jobs: 0", "max_jobs: found 0; allowed: at least 1 and at most 100,000"),
         ("max_jobs: null", "max_jobs: found nothing; allowed: a whole number"),
         ("requeue: 1", "requeue: found 1; allowed: true or false"),
         ("requeue: yes", "requeue: line 1: YAML reads yes as true; write true (or quote it, if a text)"),
-        ("processes: 0", "processes: found 0; allowed: at least 1"),
-        ("nodes: 0", "nodes: found 0; allowed: at least 1"),
+        ("processes: 0", "processes: found 0; allowed: at least 1 and at most 10,000"),
+        ("nodes: 0", "nodes: found 0; allowed: at least 1 and at most 10,000"),
         ("{processes: 3, nodes: 2}", "processes: found 3; allowed: a multiple of nodes (2), as many on each"),
         ("nodes: 2", "processes: found 1; allowed: a multiple of nodes (2), as many on each"),
         ("signal: 29s", f"signal: found '29s'; {SIGNAL}"),
         ("signal: 301s", f"signal: found '301s'; {SIGNAL}"),
         ("signal: 120", f"signal: found 120; {UNITLESS}{DURATION}"),
-        ("tflops: 0", "tflops: found 0; allowed: more than 0"),
+        ("tflops: 0", "tflops: found 0; allowed: more than 0 and at most 1,000,000,000"),
         ("tflops: fast", "tflops: found 'fast'; allowed: a number"),
         ("store: 3", "store: found 3; allowed: a path"),
         ("store: $NOT_SET/results", "store: found '$NOT_SET/results'; $NOT_SET is not set here"),
@@ -123,6 +126,28 @@ def load_text(folder: Path, text: str) -> Site:
         ("{scheduler: local, processes: 2, nodes: 2}", "nodes: found 2; a local site is one node"),
         ("- partition", "the site: found a list; allowed: a mapping (key: value)"),
         ("# nothing", "an empty file; sites/example.yaml is one to copy and edit"),
+        ("walltime: 1001d", "walltime: found '1001d'; allowed: at most 1000d"),
+        ("walltime: 9999999999d", f"walltime: found '9999999999d'; {DURATION}"),
+        ("memory: 1001TB", "memory: found '1001TB'; allowed: at most 1000TB"),
+        (
+            f"walltime: 1{':00' * 3000}",
+            f"walltime: line 1: YAML does not read '1{':00' * 26}... as a decimal number; write one",
+        ),
+        # what would be another line, word or option of a script
+        ('qos: "a\\n#SBATCH --uid=0"', f"qos: found 'a\\n#SBATCH --uid=0'; {WORD}"),
+        ("partition: gpu large", f"partition: found 'gpu large'; {WORD}"),
+        ("account: -A", f"account: found '-A'; {LINE}"),
+        ('constraint: ""', f"constraint: found ''; {LINE}"),
+        ('gpu_type: "a\\0"', f"gpu_type: found 'a\\x00'; {CONTROL}"),
+        ('mail: {user: "me\\tyou"}', f"mail.user: found 'me\\tyou'; {WORD}"),
+        (f"qos: {'q' * 251}", "qos: found 251 characters; allowed: at most 250"),
+        ('python: "python\\nrm x"', f"python: found 'python\\nrm x'; {CONTROL}"),
+        ("scratch: ' /tmp'", f"scratch: found ' /tmp'; {LINE}"),
+        ('setup: [ls, "ls\\nrm x"]', f"setup[1]: found 'ls\\nrm x'; {CONTROL}"),
+        ("setup: ['']", f"setup[0]: found ''; {LINE}"),
+        ('store: "/a\\nb"', f"store: found '/a\\nb'; {CONTROL}"),
+        ('sbatch: {reservation: "a\\nb"}', f"sbatch.reservation: found 'a\\nb'; {CONTROL}"),
+        ("sbatch: {reservation: --uid}", f"sbatch.reservation: found '--uid'; {LINE}"),
         ("gpus: 1\ngpus: 2", "gpus: given twice (lines 1 and 2); keep one of them"),
     ],
 )
