@@ -5,6 +5,8 @@ as the released code composes them; what is drawn depends on the seed and the ep
 data set on the device and cropping by batched tensor code: airbench (Keller Jordan).
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -41,19 +43,28 @@ def draw_epoch(images: int, augmentation: Augmentation, *parts: str | int) -> Ep
     Order, offsets and flips come from a generator each, so that switching one off leaves the others as they were.
     """
 
-    def generator(stream: str) -> torch.Generator:
-        return torch.Generator().manual_seed(derived_seed(*parts, stream))
-
     windows = 2 * augmentation.padding + 1
-    if augmentation.flip:
-        flips = torch.randint(2, (images,), generator=generator("flips")).bool()
-    else:
-        flips = torch.zeros(images, dtype=torch.bool)
     return EpochDraws(
-        order=torch.randperm(images, generator=generator("order")),
-        offsets=torch.randint(windows, (images, 2), generator=generator("offsets")),
-        flips=flips,
+        order=draw_order(images, *parts),
+        offsets=torch.randint(windows, (images, 2), generator=_generator(*parts, "offsets")),
+        flips=draw_flips(images, augmentation.flip, *parts),
     )
+
+
+def draw_order(images: int, *parts: str | int) -> Tensor:
+    """Return the order of an epoch, int64 [images]; `parts` as of draw_epoch."""
+    return torch.randperm(images, generator=_generator(*parts, "order"))
+
+
+def draw_flips(images: int, flip: bool, *parts: str | int) -> Tensor:
+    """Return which images of an epoch's order are flipped, bool [images]; `parts` as of draw_epoch."""
+    if not flip:
+        return torch.zeros(images, dtype=torch.bool)
+    return torch.randint(2, (images,), generator=_generator(*parts, "flips")).bool()
+
+
+def _generator(*parts: str | int) -> torch.Generator:
+    return torch.Generator().manual_seed(derived_seed(*parts))
 
 
 class Normalise:
@@ -90,89 +101,33 @@ class Normalise:
         return ((images - self._mean) / self._std).contiguous(memory_format=self._layout)
 
 
-class ImageSource(Protocol):
-    """Labelled images as training reads them: resident on a device, or decoded from files ahead of the steps.
+class TrainingImages(Protocol):
+    """Labelled images as training reads them, resident on a device or decoded ahead of the steps.
 
-    What is drawn for a batch comes with the call, as a function of seed, epoch and step (draw_epoch). So an interrupted
-    run sees the same images when it goes on, whatever the source. `labels` is int64 [N] on the device.
+    What is drawn for an image is a function of the epoch's draws and its place in the epoch, so an interrupted run sees
+    the same images when it goes on, whatever the source.
     """
-
-    labels: Tensor
 
     def __len__(self) -> int: ...
 
-    def batch(self, index: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
-        """Return augmented images uint8 [B, 3, H, W] on the device.
+    def epoch(
+        self, parts: Sequence[slice], *draws: str | int
+    ) -> AbstractContextManager[Iterator[tuple[Tensor, Tensor]]]:
+        """Give the batches of an epoch: augmented images float32 [B, 3, H, W], labels int64 [B], on the device.
 
-        index int64 [B], offsets int64 [B, 2] in 0..2 * padding (rows, columns), flips bool [B]; all on the device.
+        parts   which part of the epoch's order each batch is, in the order in which they are taken
+        draws   name the epoch's draws, such as (run seed, "train", epoch)
         """
 
-    def plain(self, start: int, stop: int) -> Tensor:
-        """Return images start..stop - 1, not augmented, uint8 [B, 3, H, W] on the device."""
 
-
-class ResidentImages:
-    """An ImageSource that holds all images on a device, padded once.
-
-    source   uint8 [N, H, W, 3] and int64 [N], on the host
-    layout   of the padded images in memory
-    """
-
-    def __init__(
-        self,
-        source: LabelledImages,
-        *,
-        augmentation: Augmentation,
-        device: torch.device | str,
-        layout: torch.memory_format,
-    ) -> None:
-        _, height, width, _ = source.images.shape
-        self._flips = augmentation.flip
-        self.labels = torch.as_tensor(source.labels, device=device)
-        padded = torch.from_numpy(_pad(source.images, augmentation)).permute(0, 3, 1, 2)
-        padded = padded.to(device).contiguous(memory_format=layout)
-        # A view [N, row offset, column offset, 3, H, W] of all windows: picking one per image is a single gather.
-        self._windows = padded.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batch(self, index: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
-        """Return augmented images, as ImageSource."""
-        pixels = self._windows[index, offsets[:, 0], offsets[:, 1]]
-        return torch.where(flips.view(-1, 1, 1, 1), pixels.flip(3), pixels) if self._flips else pixels
-
-    def plain(self, start: int, stop: int) -> Tensor:
-        """Return images that are not augmented, as ImageSource."""
-        middle = self._windows.shape[1] // 2
-        return self._windows[start:stop, middle, middle]
-
-
-class NormalisedImages:
-    """An image source, served in float32 batches as a network reads them. `labels` is int64 [N] on the device."""
-
-    def __init__(self, source: ImageSource, normalise: Normalise) -> None:
-        self._source, self._normalise = source, normalise
-        self.labels = source.labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batch(self, index: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
-        """Return augmented images float32 [B, 3, H, W]; arguments as of ImageSource.batch."""
-        return self._normalise(self._source.batch(index, offsets, flips))
-
-    def plain(self, start: int, stop: int) -> Tensor:
-        """Return images start..stop - 1, not augmented, float32 [B, 3, H, W]."""
-        return self._normalise(self._source.plain(start, stop))
-
-
-class DeviceImages(NormalisedImages):
-    """Labelled images on a device, padded once, served in normalised float32 batches.
+class DeviceImages:
+    """TrainingImages that are all on a device, padded once, served in normalised float32 batches.
 
     source         uint8 [N, H, W, 3] and int64 [N], on the host
     mean, std      per channel, of images scaled to [0, 1]
     channels_last  memory layout of the padded images and of every batch
+
+    `labels` is int64 [N] on the device.
     """
 
     def __init__(
@@ -187,8 +142,43 @@ class DeviceImages(NormalisedImages):
     ) -> None:
         _, height, width, _ = source.images.shape
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        resident = ResidentImages(source, augmentation=augmentation, device=device, layout=layout)
-        super().__init__(resident, Normalise(mean, std, (height, width), device=device, layout=layout))
+        self._augmentation = augmentation
+        self._normalise = Normalise(mean, std, (height, width), device=device, layout=layout)
+        self.labels = torch.as_tensor(source.labels, device=device)
+        padded = torch.from_numpy(_pad(source.images, augmentation)).permute(0, 3, 1, 2)
+        padded = padded.to(device).contiguous(memory_format=layout)
+        # A view [N, row offset, column offset, 3, H, W] of all windows: picking one per image is a single gather.
+        self._windows = padded.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @contextmanager
+    def epoch(self, parts: Sequence[slice], *draws: str | int) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+        """Give the batches of an epoch, as TrainingImages."""
+        drawn = draw_epoch(len(self), self._augmentation, *draws).to(self.labels.device)
+
+        def batches() -> Iterator[tuple[Tensor, Tensor]]:
+            for part in parts:
+                index = drawn.order[part]
+                yield self.batch(index, drawn.offsets[part], drawn.flips[part]), self.labels[index]
+
+        yield batches()
+
+    def batch(self, index: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
+        """Return augmented images float32 [B, 3, H, W].
+
+        index int64 [B], offsets int64 [B, 2] in 0..2 * padding (rows, columns), flips bool [B]; all on the device.
+        """
+        pixels = self._windows[index, offsets[:, 0], offsets[:, 1]]
+        if self._augmentation.flip:
+            pixels = torch.where(flips.view(-1, 1, 1, 1), pixels.flip(3), pixels)
+        return self._normalise(pixels)
+
+    def plain(self, start: int, stop: int) -> Tensor:
+        """Return images start..stop - 1, not augmented, float32 [B, 3, H, W]."""
+        middle = self._windows.shape[1] // 2
+        return self._normalise(self._windows[start:stop, middle, middle])
 
 
 def _pad(images: Array, augmentation: Augmentation) -> Array:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.data.augment import EpochDraws, NormalisedImages
+from bench.data.augment import DeviceImages, EpochDraws
 from bench.models.arithmetic import Forward
 from bench.models.members import MultiMember
 from bench.spec.seeds import derived_seed
@@ -16,7 +16,7 @@ BATCH = 500
 def predict(
     model: nn.Module,
     forward: Forward,
-    images: NormalisedImages,
+    images: DeviceImages,
     draws: EpochDraws | None = None,
     *,
     sampling: int | None = None,

@@ -147,6 +147,18 @@ class Augmentation(Record):
     flip: bool
 
 
+class ResizedCrop(Record):
+    """Random part of an image, resized to the image size, and random horizontal flip (Szegedy et al. 2015).
+
+    scale   least and most area of the part, as a share of the image's
+    ratio   least and most width over height of the part
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: bool = True
+
+
 class Topology(Record):
     """The masks of a sparse run: global density, its division over layers, how positions are drawn.
 

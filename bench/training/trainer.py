@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.data.augment import NormalisedImages, draw_epoch
+from bench.data.augment import DeviceImages, TrainingImages, draw_epoch
 from bench.models.arithmetic import forward_function, prepare
 from bench.models.build import build_model
 from bench.models.members import MultiMember
@@ -51,8 +51,8 @@ class Trainer:
     def __init__(
         self,
         spec: RunSpec,
-        train: NormalisedImages,
-        validation: NormalisedImages | None,
+        train: TrainingImages,
+        validation: DeviceImages | None,
         device: torch.device,
         writer: WeightWriter,
         *,
@@ -138,17 +138,16 @@ class Trainer:
         """
         started, first = time.perf_counter(), self.at.step
         images, spec = self._train_images, self.spec
-        draws = draw_epoch(len(images), spec.augmentation, spec.stream, "train", self.at.epoch).to(self.device)
         rate = 0.0
         self.model.train()
-        for step in range(first, spec.steps_per_epoch):
-            rate = self.phase.lr.at(self._phase_step(), spec.steps_per_epoch, self.phase.epochs)
-            self._optimizer.set_rate(rate)
-            part = self._share().part
-            index = draws.order[part]
-            self._step(images.batch(index, draws.offsets[part], draws.flips[part]), images.labels[index])
-            if step + 1 < spec.steps_per_epoch:
-                between_steps()
+        parts = [self._share(step).part for step in range(first, spec.steps_per_epoch)]
+        with images.epoch(parts, spec.stream, "train", self.at.epoch) as batches:
+            for batch, labels in batches:
+                rate = self.phase.lr.at(self._phase_step(), spec.steps_per_epoch, self.phase.epochs)
+                self._optimizer.set_rate(rate)
+                self._step(batch, labels)
+                if self.at.step < spec.steps_per_epoch:
+                    between_steps()
         train_loss = self._mean_loss(len(images))  # waits for the device, so that the clock is right
         trained = time.perf_counter() - started
         line = {
@@ -168,7 +167,7 @@ class Trainer:
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         self._optimizer.torch.zero_grad(set_to_none=True)
-        share, smoothing = self._share(), self.spec.optimizer.label_smoothing
+        share, smoothing = self._share(self.at.step), self.spec.optimizer.label_smoothing
         if isinstance(self.model, MultiMember):
             seed = derived_seed(self.spec.stream, "members", self.at.steps, *self._ranks.own_draws)
             inputs, targets = self.model.training_batch(images, labels, seed)
@@ -190,9 +189,9 @@ class Trainer:
         updates = self.masking.move(self.phase, self._phase_step(), self.at.steps, explores_next=self._explores_next())
         self.at.updates += updates
 
-    def _share(self) -> BatchShare:
-        """Return which images of the epoch's order this process takes in the coming step."""
-        start = self.at.step * self.spec.batch_size
+    def _share(self, step: int) -> BatchShare:
+        """Return which images of the epoch's order this process takes in a step."""
+        start = step * self.spec.batch_size
         return self._ranks.share(start, min(start + self.spec.batch_size, len(self._train_images)))
 
     def _targets(self) -> int:

@@ -3,7 +3,8 @@
 Two topology updates, a global exploration, and an update after it: masks bit for bit, weights and momentum to 1e-12.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.data.augment import draw_epoch
 from bench.recipes import RELEASED, Setting
 from bench.recipes.dynamic import edst
 from bench.spec.phases import TicketPolicy
@@ -26,6 +26,7 @@ STEPS_PER_EPOCH, BATCH_SIZE, EPOCHS = 4, 16, 7
 TOLERANCE = 1e-12
 
 Recording = dict[str, np.ndarray[Any, np.dtype[Any]]]
+Batch = tuple[Tensor, Tensor]
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +39,12 @@ def recording() -> Recording:
 def steps(recording: Recording) -> tuple[Trainer, list[dict[str, Tensor]]]:
     """Return the trainer after its last step, and its masks after every epoch (and whatever starts the next phase)."""
     spec = _spec()
-    images = RecordedImages(recording, spec)
-    trainer = Trainer(spec, images, None, CPU, MemoryWriter({}), classes=10)  # type: ignore[arg-type]
+    trainer = Trainer(spec, RecordedImages(recording), None, CPU, MemoryWriter({}), classes=10)
     trainer.model.double()
     trainer.model.load_state_dict({**_tensors(recording, "start/weight/"), **_tensors(recording, "start/buffer/")})
     trainer.masking.load(_tensors(recording, "start/mask/"))
     masks = []
-    for epoch in range(EPOCHS):
-        images.turn_to(epoch)
+    for _ in range(EPOCHS):
         trainer.train_epoch(nothing)
         assert trainer.masking.sparse is not None
         masks.append({name: mask.clone() for name, mask in trainer.masking.sparse.masks.items()})
@@ -83,27 +82,20 @@ def test_the_losses_are_those_of_the_released_code(
 
 
 class RecordedImages:
-    """In the place of DeviceImages: an epoch of the recording, arranged so that its batches are those recorded."""
+    """In the place of DeviceImages: the batches that were recorded."""
 
-    def __init__(self, recording: Recording, spec: RunSpec) -> None:
-        self._recording, self._spec = recording, spec
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
 
     def __len__(self) -> int:
         return STEPS_PER_EPOCH * BATCH_SIZE
 
-    def turn_to(self, epoch: int) -> None:
-        """Serve the images of an epoch: position i of the trainer's order is image i of the recording."""
-        order = draw_epoch(len(self), self._spec.augmentation, self._spec.stream, "train", epoch).order
+    @contextmanager
+    def epoch(self, parts: Sequence[slice], _stream: int, _use: str, epoch: int) -> Iterator[Iterator[Batch]]:
+        assert parts == [slice(first, first + BATCH_SIZE) for first in range(0, len(self), BATCH_SIZE)]
         recorded = slice(epoch * STEPS_PER_EPOCH, (epoch + 1) * STEPS_PER_EPOCH)
-        images = torch.from_numpy(self._recording["images"][recorded]).flatten(0, 1).double() / 255
-        labels = torch.from_numpy(self._recording["labels"][recorded]).flatten()
-        self._images, self.labels = torch.empty_like(images), torch.empty_like(labels)
-        self._images[order], self.labels[order] = images, labels
-
-    def batch(self, index: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
-        assert not offsets.any()
-        assert not flips.any()
-        return self._images[index]
+        images, labels = (torch.from_numpy(self._recording[name][recorded]) for name in ("images", "labels"))
+        yield zip(images.double() / 255, labels, strict=True)
 
 
 def _spec() -> RunSpec:

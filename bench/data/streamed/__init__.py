@@ -1,0 +1,1 @@
+"""Images that are decoded from their files ahead of the training steps, because they do not fit into memory."""
