@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.commands.options import (
+    CheckpointSeconds,
     DataPath,
     Device,
     DeviceName,
@@ -21,14 +22,16 @@ from bench.commands.options import (
     ScaleName,
     StorePath,
     a_folder,
+    make_console,
     run_app,
 )
 from bench.errors import UserError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from bench.data.inventory import Row
+
+
+MOST_TFLOPS = 1_000_000_000
 
 
 def _typer(text: str) -> typer.Typer:
@@ -83,8 +86,8 @@ def plan(
     )
     from bench.store.store import Store
 
-    if tflops is not None and not 0 < tflops < float("inf"):
-        raise UserError(f"--tflops: found {tflops:g}; allowed: more than 0")
+    if tflops is not None and not 0 < tflops <= MOST_TFLOPS:
+        raise UserError(f"--tflops: found {tflops:g}; allowed: more than 0 and at most {MOST_TFLOPS:,}")
     kind = None if device is Device.auto else device.value
     where = Store(store)
     made = [
@@ -95,11 +98,11 @@ def plan(
     if len(made) == 1 and as_json:
         print(to_json(made[0], misses))
     elif len(made) == 1:
-        print_plan(made[0], _console(), misses)
+        print_plan(made[0], make_console(), misses)
     elif as_json:
         print(several_to_json(Together.of(made), misses))
     else:
-        print_several(Together.of(made), _console(), misses)
+        print_several(Together.of(made), make_console(), misses)
 
 
 Parallel = Annotated[
@@ -107,6 +110,7 @@ Parallel = Annotated[
     typer.Option(
         "--parallel",
         min=1,
+        max=1_000,
         metavar="N",
         help="Work in N processes at once, each with its share of the cores: for runs too small to fill a device. "
         "Rounding depends on the number of threads, and so on N.",
@@ -131,7 +135,10 @@ def run(
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="Train at most N runs.", show_default="no limit")
+        int | None,
+        typer.Option(
+            "--limit", min=1, max=1_000_000, metavar="N", help="Train at most N runs.", show_default="no limit"
+        ),
     ] = None,
     retry: Retry = False,
     device: DeviceName = Device.auto,
@@ -139,10 +146,7 @@ def run(
         bool,
         typer.Option("--deterministic", help="Deterministic algorithms on a GPU, slower.", show_default="fastest"),
     ] = False,
-    checkpoint_seconds: Annotated[
-        float,
-        typer.Option("--checkpoint-seconds", min=0.0, metavar="S", help="What a run killed outright may lose."),
-    ] = 120.0,
+    checkpoint_seconds: CheckpointSeconds = 120.0,
     parallel: Parallel = 1,
 ) -> None:
     """Train the runs that are missing, in the order of the plan, and evaluate finished runs.
@@ -278,18 +282,11 @@ def _print_rows(rows: Sequence["Row"]) -> None:
     for row in rows:
         count = "" if row.images is None else f"{row.images:,}"
         table.add_row(row.name, row.variant, row.state, count, str(row.where or "-"))
-    console = _console()
+    console = make_console()
     console.print(table)
     for row in rows:
         if row.note:
             console.print(f"{row.name}: {row.note}")
-
-
-def _console() -> "Console":
-    """Return a console that prints names and paths as they are: brackets and colons mean nothing to it."""
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False, emoji=False)
 
 
 def _log_to_stderr() -> None:

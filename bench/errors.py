@@ -1,7 +1,11 @@
 """One exception type for a user's mistake: printed as its message alone, exit code 2, never with a traceback."""
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# No controls, line and paragraph separators, nor what changes the direction of the text around it.
+NO_CONTROLS = r"[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]*"
 
 
 class UserError(Exception):
@@ -14,3 +18,10 @@ def did_you_mean(found: object, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(found)[:100], options, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     return f"{hint} allowed: {', '.join(options)}"
+
+
+def without_controls(text: str) -> str:
+    """Return a text; ValueError for one with a control character, such as the end of a line."""
+    if not re.fullmatch(NO_CONTROLS, text):
+        raise ValueError("allowed: text on one line, without control characters")
+    return text

@@ -4,15 +4,21 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from bench.commands.options import DataPath, GridPaths, Retry, ScaleName, a_folder, run_app
+from bench.commands.options import (
+    CheckpointSeconds,
+    DataPath,
+    GridPaths,
+    Retry,
+    ScaleName,
+    a_folder,
+    make_console,
+    run_app,
+)
 from bench.errors import UserError
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 app = typer.Typer(
     help="Dispatch grids to a SLURM cluster, and see what became of their runs.",
@@ -65,10 +71,7 @@ def submit(
         bool,
         typer.Option("--deterministic", help="Deterministic algorithms on a GPU, slower.", show_default="fastest"),
     ] = False,
-    checkpoint_seconds: Annotated[
-        float,
-        typer.Option("--checkpoint-seconds", min=0.0, metavar="S", help="What a run killed outright may lose."),
-    ] = 120.0,
+    checkpoint_seconds: CheckpointSeconds = 120.0,
     force: Annotated[
         bool, typer.Option("--force", help="Submit a scale that needs a GPU to a site without.", show_default="stop")
     ] = False,
@@ -81,7 +84,7 @@ def submit(
     from slurm.submit import Request, submit_grids
 
     request = Request(scale, data, tuple(select or ()), retry, dry_run, deterministic, checkpoint_seconds, force)
-    submit_grids(grids, site, store, request, console=_console())
+    submit_grids(grids, site, store, request, console=make_console())
 
 
 @app.command()
@@ -104,7 +107,7 @@ def status(
     from slurm.status import overview, overview_to_json, print_overview
     from slurm.submit import of_grids, open_store
 
-    console, where = _console(), open_store(store)
+    console, where = make_console(), open_store(store)
     try:
         while True:
             found = overview(of_grids(require_submissions(where), grids or []), where)
@@ -137,7 +140,7 @@ def cancel(
     if not yes and not sys.stdin.isatty():
         raise UserError("cancel asks first, and nobody is there to answer; --yes answers")
     confirm = (lambda _: True) if yes else typer.confirm
-    cancel_workers(store, grids or [], console=_console(), confirm=confirm)
+    cancel_workers(store, grids or [], console=make_console(), confirm=confirm)
 
 
 @app.command()
@@ -145,7 +148,8 @@ def logs(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The beginning of a run id.")],
     store: SubmittedStore = Path("results"),
     lines: Annotated[
-        int | None, typer.Option("--lines", min=1, metavar="N", help="Only the last N.", show_default="all")
+        int | None,
+        typer.Option("--lines", min=1, max=1_000_000, metavar="N", help="Only the last N.", show_default="all"),
     ] = None,
 ) -> None:
     """Print the logs of the workers that trained a run, oldest first; they hold other runs too."""
@@ -155,13 +159,6 @@ def logs(
         print(f"{path}:", file=sys.stderr, flush=True)
         text = path.read_text(encoding="utf-8", errors="replace").splitlines()
         print("\n".join(text[-lines:] if lines else text), flush=True)
-
-
-def _console() -> "Console":
-    """Return a console that prints names and paths as they are: brackets and colons mean nothing to it."""
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False, emoji=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from bench.errors import UserError, did_you_mean
+from bench.errors import UserError, did_you_mean, without_controls
 from bench.grid.messages import key_path, shown, validated
 from bench.grid.text import parse_yaml, read_text
-from bench.spec.record import Record, without_controls
+from bench.spec.record import Record
 
 SITES = Path(__file__).with_name("sites")
 # submitit takes every interruption of a job of 10 minutes or less for a timeout (its issue 1656).

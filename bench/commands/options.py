@@ -1,14 +1,24 @@
-"""What the command lines share: options, the check of folders, and how a mistake ends."""
+"""What the command lines share: options, the check of folders, how they print, and how a mistake ends."""
 
+import io
+import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.errors import UserError
+from bench.errors import UserError, without_controls
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Of one argument; no path is longer.
+MOST_CHARACTERS = 4_000
 
 
 class Device(StrEnum):
@@ -30,8 +40,10 @@ class Document(StrEnum):
 def check_folder(option: str, path: Path) -> None:
     """Refuse a path where no folder is or can be made: UserError that names the option and the file in the way."""
     for place in (path, *path.parents):
-        if place.is_file():
+        if place.exists() and not place.is_dir():
             raise UserError(f"{option} {path}: {place} is a file, not a folder")
+        if place.is_symlink() and not place.exists():
+            raise UserError(f"{option} {path}: {place} is a link that leads nowhere")
 
 
 def a_folder(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
@@ -59,13 +71,76 @@ DataPath = Annotated[
     ),
 ]
 DeviceName = Annotated[Device, typer.Option("--device", help="Where to train; auto takes a GPU if there is one.")]
+CheckpointSeconds = Annotated[
+    float,
+    typer.Option(
+        "--checkpoint-seconds",
+        min=0.0,
+        max=1e6,
+        metavar="S",
+        help="What a run killed outright may lose.",
+    ),
+]
 Retry = Annotated[bool, typer.Option("--retry", help="Make failed and damaged runs again.", show_default="leave them")]
 
 
+def make_console() -> "Console":
+    """Return a console that prints names and paths as they are: brackets and colons mean nothing to it."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
 def run_app(app: typer.Typer, arguments: Sequence[str] | None) -> None:
-    """Run a command line; a user's mistake is printed without a traceback, with exit code 2."""
+    """Run a command line; what a user or the system does wrong is one line without a traceback.
+
+    Exit code 2 for a mistake in what was given, a file that cannot be read among them; 1 where the output has no place
+    to go, silently if its reader has gone.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal of another alphabet still gets every line
     try:
-        app(arguments)
+        _check(sys.argv[1:] if arguments is None else arguments)
+        try:
+            app(arguments)
+        finally:
+            if sys.stdout is not None:  # it is where the caller closed it
+                sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _end(2, str(error))
+    except BrokenPipeError:
+        _end(1)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        _end(1, reason) if error.filename is None else _end(2, f"{error.filename}: {reason}")
+
+
+def _check(arguments: Iterable[str]) -> None:
+    """Refuse arguments that no command has a use for: UserError that shows the argument."""
+    for argument in arguments:
+        if not argument or re.fullmatch("--[a-z-]+=", argument):
+            raise UserError(f"found the argument {argument!r}, which is empty: is a variable of the shell not set?")
+        shown = ascii(argument[:60]) + "..." * (len(argument) > 60)
+        if len(argument) > MOST_CHARACTERS:
+            raise UserError(f"{shown}: {len(argument):,} characters; allowed: at most {MOST_CHARACTERS:,}")
+        try:
+            without_controls(argument).encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{shown}: not UTF-8 text") from None
+        except ValueError as error:
+            raise UserError(f"{shown}: {error}") from None
+
+
+def _end(code: int, message: str | None = None) -> None:
+    """Say what is wrong, if that can be said, and exit."""
+    with suppress(OSError):
+        if message is not None:
+            print(f"error: {message}", file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:  # the interpreter would try again as it ends, and complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    raise SystemExit(code) from None

@@ -127,7 +127,7 @@ def test_a_file_is_no_folder_to_work_in(capsys: pytest.CaptureFixture[str], tmp_
 def test_a_speed_is_more_than_0(capsys: pytest.CaptureFixture[str], tmp_path: Path, rate: str) -> None:
     code, out, err = call(capsys, "plan", DIGITS, "--store", str(tmp_path), "--tflops", rate)
     assert (code, out) == (2, "")
-    assert err == f"error: --tflops: found {rate}; allowed: more than 0\n"
+    assert err == f"error: --tflops: found {rate}; allowed: more than 0 and at most 1,000,000,000\n"
 
 
 def test_brackets_and_colons_in_names_are_printed_as_they_are(
