@@ -19,6 +19,7 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from bench.errors import UserError, did_you_mean
+from bench.grid.messages import shown
 from bench.store.store import Store
 from bench.work.items import Work
 from slurm.array_task import ArrayTask
@@ -33,6 +34,41 @@ ROOT = Path(__file__).resolve().parent.parent
 MOST_LETTERS = 40
 # sbatch says one of these when it cannot know whether the job was accepted.
 MAYBE_ACCEPTED = ("timed out", "unable to contact", "communication")
+# Variables that name clusters to sbatch, the first one that is set.
+CLUSTERS = ("SBATCH_CLUSTERS", "SLURM_CLUSTERS")
+# What sbatch complains of -> the key of a site that is wrong, the first that fits; and where to look up what is right.
+COMPLAINTS = {
+    "invalid account": "account",
+    "qos": "qos",
+    "feature": "constraint",
+    "gres": "gpu_type",
+    "time limit": "walltime",
+    "cpu count": "cpus",
+    "memory": "memory",
+    "node count": "nodes",
+    "reservation": "sbatch.reservation",
+    "cluster": "sbatch.clusters",
+    "partition": "partition",
+}
+LISTS = {
+    "account": "sacctmgr show associations user=$USER",
+    "qos": "sacctmgr show associations user=$USER",
+    "constraint": 'sinfo -o "%P %f"',
+    "gpu_type": 'sinfo -o "%P %G"',
+    "walltime": 'sinfo -o "%P %l"',
+    "partition": "sinfo",
+}
+
+
+def cluster_of(site: Site) -> str | None:
+    """Return the one cluster that a site, or a variable of sbatch, names; UserError for several."""
+    named = {"sbatch.clusters": site.sbatch.get("clusters"), **{name: os.environ.get(name) for name in CLUSTERS}}
+    for place, cluster in named.items():
+        if site.scheduler == "slurm" and cluster is not None:
+            if not re.fullmatch(r"[^\s,-][^\s,]*", str(cluster)) or cluster == "all":
+                raise UserError(f"{place}: found {cluster!r}; allowed: one cluster, where all workers of a store are")
+            return str(cluster)
+    return None
 
 
 def make_submission(
@@ -55,6 +91,7 @@ def make_submission(
         grids=tuple(grids),
         site=site_name,
         scheduler=site.scheduler,
+        cluster=cluster_of(site),
         created=datetime.now(UTC).isoformat(timespec="microseconds"),
         workers=workers,
         processes=site.processes,
@@ -80,7 +117,7 @@ def submit(store: Store, submission: Submission, work: Work, site: Site) -> Subm
     tasks = [ArrayTask(folder.path) for _ in range(submission.workers)]
     try:
         # submitit prints what sbatch complains of, which is part of the error too.
-        with writing(folder.path), _place_to_submit_from(), redirect_stderr(io.StringIO()):
+        with writing(folder.path), _place_to_submit_from(), _own_line_of_sbatch(), redirect_stderr(io.StringIO()):
             if submission.scheduler == "local":
                 with _output_closed():
                     _local_executor(folder, site).submit_array(tasks)
@@ -120,7 +157,8 @@ def slurm_parameters(submission: Submission, site: Site) -> dict[str, Any]:
         wanted |= {"mail_user": site.mail.user, "mail_type": ",".join(site.mail.events)}
     further = {"chdir": str(ROOT), "requeue" if submission.requeue else "no-requeue": True}
     parameters = {key: value for key, value in wanted.items() if value is not None}
-    return {**parameters, "additional_parameters": {**further, **site.sbatch}}
+    on = {} if submission.cluster is None else {"clusters": submission.cluster}
+    return {**parameters, "additional_parameters": {**further, **site.sbatch, **on}}
 
 
 def slurm_executor(folder: SubmissionFolder, site: Site) -> submitit.SlurmExecutor:
@@ -161,9 +199,15 @@ def _refusal(text: str, submission: Submission, site: Site) -> str:
     lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in text.splitlines() if line.strip()]
     reason = "; ".join(dict.fromkeys(lines)) or "it gave no reason"
     refused = f"site {submission.site}: sbatch refused the job: {reason}"
-    if "partition" in reason and site.partition is not None and (names := partitions()):
-        return f"{refused}\n  partition: found {site.partition!r}{did_you_mean(site.partition, names)}"
-    return refused
+    key = next((key for words, key in COMPLAINTS.items() if words in reason.lower()), None)
+    if key is None:
+        return refused
+    found = site.sbatch.get(key.removeprefix("sbatch.")) if "." in key else getattr(site, key)
+    names = partitions(submission.cluster) if key == "partition" and found else []
+    if names and not set(str(found).split(",")) <= set(names):
+        return f"{refused}\n  partition: found {found!r}{did_you_mean(found, names)}"
+    look = f"; `{LISTS[key]}` lists what there is" if key in LISTS else ""
+    return f"{refused}\n  {key}: found {shown(found)}{look}"
 
 
 @contextmanager
@@ -178,6 +222,24 @@ def _place_to_submit_from() -> Iterator[None]:
             yield
     finally:
         os.chdir(before)
+
+
+@contextmanager
+def _own_line_of_sbatch() -> Iterator[None]:
+    """Let submitit read the job's id in sbatch's own line; it would take the first "job N", be it a wrapper's."""
+    name = "_get_job_id_from_submission_command"
+    before = vars(submitit.SlurmExecutor)[name]
+
+    def job_id(said: bytes | str) -> str:
+        text = said.decode(errors="replace") if isinstance(said, bytes) else said
+        own = re.findall(r"^Submitted batch job (\d+)(?: on cluster \S+)?$", text, re.MULTILINE)
+        return str(own[-1] if own else before.__func__(text))
+
+    setattr(submitit.SlurmExecutor, name, staticmethod(job_id))
+    try:
+        yield
+    finally:
+        setattr(submitit.SlurmExecutor, name, before)
 
 
 @contextmanager

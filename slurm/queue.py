@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,19 +18,24 @@ TIMEOUT_SECONDS = 60
 MAX_ARRAY_SIZE = 1000
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT")
 RUNNING = ("RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED")
-# A job that SLURM keeps only to say that it can never run.
-NEVER = ("BadConstraints", "PartitionConfig", "PartitionTimeLimit", "launch_failed_requeued_held")
+# A worker in a state of neither of these and the above may still do its work, as far as this suite knows.
+ENDED = (
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
+    *("PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT"),
+)
 # Array task, state, reason, node; the name last, since it alone may hold anything.
 FORMAT = "%i|%T|%r|%N|%j"
-# A user's variables of these would change what is asked: SQUEUE_PARTITION hides jobs, SCANCEL_INTERACTIVE waits.
-SETTINGS = ("SQUEUE_", "SCANCEL_", "SINFO_")
+# A user's variables of these would change what is asked: SQUEUE_PARTITION hides jobs, SCANCEL_INTERACTIVE waits. The
+# cluster is the submission's.
+SETTINGS = ("SQUEUE_", "SCANCEL_", "SINFO_", "SLURM_CLUSTERS")
 
 
 @dataclass(frozen=True)
 class QueuedWorker:
-    """A worker that is queued or running: its array task ("123_4"), and state, reason and node in SLURM's words."""
+    """A worker that has not ended: its array task ("123_4"), cluster, and state, reason and node in SLURM's words."""
 
     submission: str
+    cluster: str | None
     task: str
     state: str
     reason: str
@@ -40,13 +46,21 @@ class QueuedWorker:
         """Whether it is still in the queue."""
         return self.state in WAITING
 
+    @property
+    def known(self) -> bool:
+        """Whether this suite knows what its state means."""
+        return self.state in (*WAITING, *RUNNING)
+
 
 def queued_workers(folders: Sequence[SubmissionFolder]) -> list[QueuedWorker]:
     """Return the workers of submissions that are queued or running; UserError if SLURM does not answer."""
     found: list[QueuedWorker] = []
-    names = [folder.submission.name for folder in folders if folder.submission.scheduler == "slurm"]
-    if names:
-        found += _squeue(set(names))
+    names = defaultdict(set)
+    for folder in folders:
+        if folder.submission.scheduler == "slurm":
+            names[folder.submission.cluster].add(folder.submission.name)
+    for cluster, own in names.items():
+        found += _squeue(own, cluster)
     if any(folder.submission.scheduler == "local" for folder in folders):
         found += _processes(folders)
     return found
@@ -54,15 +68,17 @@ def queued_workers(folders: Sequence[SubmissionFolder]) -> list[QueuedWorker]:
 
 def cancel(workers: Iterable[QueuedWorker], scheduler: str) -> None:
     """Ask workers to end; one that has ended in the meantime is no error."""
-    tasks = [worker.task for worker in workers]
+    tasks = defaultdict(list)
+    for worker in workers:
+        tasks[worker.cluster].append(worker.task)
     if scheduler == "local":
-        for pid in tasks:
+        for pid in tasks[None]:
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGTERM)
         return
-    # Command lines have an end: a thousand at a time.
-    for start in range(0, len(tasks), 1000):
-        _output(["scancel", "--quiet", *tasks[start : start + 1000]])
+    for cluster, own in tasks.items():
+        for start in range(0, len(own), 1000):  # command lines have an end
+            _output(["scancel", *_on(cluster), "--quiet", *own[start : start + 1000]])
 
 
 def require_slurm() -> None:
@@ -75,27 +91,34 @@ def require_slurm() -> None:
             )
 
 
-def max_array_size() -> int:
+def max_array_size(cluster: str | None) -> int:
     """Return how many tasks an array may have: indices go up to SLURM's MaxArraySize - 1."""
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)\s*$", _output(["scontrol", "show", "config"]), re.MULTILINE)
+    found = re.search(
+        r"^MaxArraySize\s*=\s*(\d+)\s*$", _output(["scontrol", *_on(cluster), "show", "config"]), re.MULTILINE
+    )
     return max(1, int(found[1])) if found else MAX_ARRAY_SIZE
 
 
-def partitions() -> list[str]:
-    """Return the names of the cluster's partitions, none if it does not say."""
+def partitions(cluster: str | None) -> list[str]:
+    """Return the names of a cluster's partitions, none if it does not say."""
     try:
-        return sorted(set(_output(["sinfo", "--noheader", "--format=%R"]).split()))
+        return sorted(set(_output(["sinfo", *_on(cluster), "--noheader", "--format=%R"]).split()))
     except UserError:
         return []
 
 
-def _squeue(names: set[str]) -> list[QueuedWorker]:
+def _squeue(names: set[str], cluster: str | None) -> list[QueuedWorker]:
     found = []
-    for line in _output(["squeue", "--all", "--array", "--noheader", "--me", f"--format={FORMAT}"]).splitlines():
+    asked = ["squeue", *_on(cluster), "--all", "--array", "--noheader", "--me", f"--format={FORMAT}"]
+    for line in _output(asked).splitlines():
         fields = line.split("|", 4)
-        if len(fields) == 5 and fields[4] in names and fields[1] in (*WAITING, *RUNNING):
-            found.append(QueuedWorker(fields[4], *fields[:4]))
+        if len(fields) == 5 and fields[4] in names and fields[1] not in ENDED:
+            found.append(QueuedWorker(fields[4], cluster, *fields[:4]))
     return found
+
+
+def _on(cluster: str | None) -> list[str]:
+    return [] if cluster is None else [f"--clusters={cluster}"]
 
 
 def _processes(folders: Sequence[SubmissionFolder]) -> list[QueuedWorker]:
@@ -106,7 +129,7 @@ def _processes(folders: Sequence[SubmissionFolder]) -> list[QueuedWorker]:
         pid, _, arguments = line.strip().partition(" ")
         program, marked, path = arguments.partition("submitit.local._local ")
         if marked and path in by_path and "python" in program:
-            found.append(QueuedWorker(by_path[path], pid, "RUNNING", "", os.uname().nodename))
+            found.append(QueuedWorker(by_path[path], None, pid, "RUNNING", "", os.uname().nodename))
     return found
 
 

@@ -28,6 +28,7 @@ class Submission(Record):
     """What every worker of an array is given.
 
     name          unique; also the job's name
+    cluster       of several that are one federation or share a database; None: the one that SLURM takes by itself
     grids         names and scales, for people
     created       UTC, ISO 8601
     processes, nodes, gpus, gpu_type, cpus, memory_gb, minutes   what a worker asks for; cpus, gpus and memory are of a
@@ -41,6 +42,7 @@ class Submission(Record):
     grids: tuple[str, ...]
     site: str
     scheduler: Literal["slurm", "local"]
+    cluster: str | None = None
     created: str
     workers: int = Field(ge=1)
     processes: int = Field(ge=1)

@@ -278,6 +278,7 @@ _OF_SLURM = ("partition", "account", "qos", "constraint", "gpu_type", "mail", "s
 # Option of sbatch -> the key to use instead; "" where submit alone decides.
 _OWN_OPTIONS = {
     **{name: name for name in ("partition", "account", "qos", "constraint", "nodes", "requeue", "signal")},
+    "cluster": "clusters",
     "time": "walltime",
     **dict.fromkeys(("mem", "mem-per-cpu", "mem-per-gpu"), "memory"),
     **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket", "gres"), "gpus and gpu_type"),

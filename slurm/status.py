@@ -120,10 +120,13 @@ def print_overview(found: Overview, console: "Console", *, everything: bool) -> 
     console.print(
         f"{counted(len(found.runs), 'run')}: {states}; {made:,} of {asked:,} evaluation sets of runs are made"
     )
-    running = sum(not worker.waits for worker in found.workers)
+    running = sum(worker.known and not worker.waits for worker in found.workers)
+    unknown = Counter(worker.state for worker in found.workers if not worker.known)
     reasons = Counter(worker.reason for worker in found.workers if worker.waits)
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
     console.print(f"workers: {running} running, {sum(reasons.values())} queued{f' ({why})' if why else ''}")
+    for state, count in unknown.items():
+        console.print(f"{counted(count, 'worker')} in the state {state}, which may mean anything: none takes its place")
     shown = [run for run in found.runs if everything or run.state != "done"]
     shown.sort(key=lambda run: ORDER.index(run.state))
     if shown:

@@ -20,7 +20,7 @@ from bench.store.store import Store
 from bench.work.items import AttackEnsemble, EnsembleWork, RunWork, TrainRun, Work
 from bench.work.readiness import StoreView
 from bench.work.repair import clear_failures
-from slurm.dispatch import make_submission, slurm_parameters, submit
+from slurm.dispatch import cluster_of, make_submission, slurm_parameters, submit
 from slurm.queue import QueuedWorker, cancel, max_array_size, partitions, queued_workers, require_slurm
 from slurm.records import SubmissionFolder, require_submissions, submissions, writing
 from slurm.site import SITES, Site, load_site
@@ -141,7 +141,7 @@ def _submit(
         console.print("Nothing to submit.")
         return
     if site.scheduler == "slurm" and not request.dry_run:
-        wanted = min(wanted, max_array_size())
+        wanted = min(wanted, max_array_size(cluster_of(site)))
     still_open = Work(runs=tuple(run for run in work.runs if run.id in open_ids) or work.runs, ensembles=work.ensembles)
     sized = make_submission(
         site,
@@ -302,7 +302,7 @@ def _warnings(plans: Sequence[Plan], store: Store, site: Site, data: Path | None
                 f"no images of {name} in {root}; before workers start, where nodes have no internet: "
                 f"python -m bench data prepare {name} --root {shlex.quote(str(root))}"
             )
-    if site.scheduler == "slurm" and site.partition is not None and (names := partitions()):
+    if site.scheduler == "slurm" and site.partition is not None and (names := partitions(cluster_of(site))):
         for part in site.partition.split(","):
             if part not in names:
                 yield f"partition: found {part!r}{did_you_mean(part, names)}"

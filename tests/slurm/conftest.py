@@ -1,12 +1,15 @@
-"""The private cluster that tests marked `cluster` share."""
+"""A faked SLURM, and the private cluster that tests marked `cluster` share."""
 
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.slurm.cluster import Cluster, missing_programs
+from tests.slurm.fakes import FakeSlurm
+from tests.slurm.place import Place
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +34,13 @@ def cluster(installed: None) -> Iterator[Cluster]:  # noqa: ARG001
                 yield running
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Place:
+    return Place(tmp_path, capsys)
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    return FakeSlurm(tmp_path / "fake slurm", monkeypatch)

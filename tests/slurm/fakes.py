@@ -11,7 +11,7 @@ import pytest
 
 PROGRAM = """#!/bin/sh
 ''':' ; exec "{python}" -IS "$0" "$@" # a first line can not name an interpreter in "a folder" '''
-import json, re, sys, time
+import json, os, re, sys, time
 from pathlib import Path
 
 folder, name, arguments = Path({folder!r}), Path(sys.argv[0]).name, sys.argv[1:]
@@ -25,14 +25,16 @@ if answer is not None:
     sys.stderr.write(answer["stderr"])
     sys.exit(answer["code"])
 names = [n for a in arguments if a.startswith("--name=") for n in a.partition("=")[2].split(",")]
+on = [a.partition("=")[2] for a in arguments if a.startswith("--clusters=")]
+cluster = on[0] if on else os.environ.get("SLURM_CLUSTERS")
 form = next((a.partition("=")[2] for a in arguments if a.startswith("--format=")), "")
 if name == "squeue":
     for job in state["queue"]:
-        if not names or job["%j"] in names:
+        if job["cluster"] == cluster and (not names or job["%j"] in names):
             print(re.sub("%[a-zA-Z]", lambda code: job[code[0]], form))
 elif name == "scancel":
     for job in state["queue"]:
-        if job["%i"] in arguments:
+        if job["cluster"] == cluster and job["%i"] in arguments:
             job["%T"] = "CANCELLED"
 elif name == "scontrol":
     print("MaxArraySize            = %d" % state["max_array_size"])
@@ -41,6 +43,7 @@ elif name == "sinfo":
 elif name == "sbatch":
     script = Path(arguments[-1]).read_text()
     option = dict(re.findall("^#SBATCH --([a-z-]+)=(.*)$", script, re.MULTILINE))
+    on = option.get("clusters", os.environ.get("SBATCH_CLUSTERS", os.environ.get("SLURM_CLUSTERS")))
     job = state["next"]
     state["next"] += 1
     last = re.match(r"0-(\\d+)", option.get("array", ""))
@@ -53,8 +56,9 @@ elif name == "sbatch":
             "%r": "Priority",
             "%N": "",
             "%j": option["job-name"].strip("'"),
+            "cluster": on,
         }})
-    print("Submitted batch job %d" % job)
+    print(state["banner"] + "Submitted batch job %d" % job + (" on cluster " + on if on else ""))
 (folder / "state.json").write_text(json.dumps(state))
 """
 PROGRAMS = ("squeue", "scancel", "scontrol", "sinfo", "sbatch", "srun")
@@ -68,7 +72,7 @@ class FakeSlurm:
         self._programs = folder / "bin"
         self._programs.mkdir(parents=True)
         (folder / "calls.jsonl").touch()
-        self._write({"queue": [], "answers": {}, "max_array_size": 1001, "next": 100})
+        self._write({"queue": [], "answers": {}, "max_array_size": 1001, "next": 100, "banner": ""})
         for name in PROGRAMS:
             program = self._programs / name
             program.write_text(PROGRAM.format(python=sys.executable, folder=str(folder)))
@@ -111,7 +115,7 @@ class FakeSlurm:
         state = self._read()
         for index in range(workers):
             task = {"%i": f"900_{index}", "%K": str(index), "%T": "PENDING", "%r": "Priority", "%N": "", "%j": name}
-            state["queue"].append(task)
+            state["queue"].append({**task, "cluster": None})
         self._write(state)
 
     def forget(self) -> None:
@@ -121,6 +125,10 @@ class FakeSlurm:
     def queue(self) -> dict[str, str]:
         """Return the state of each element that squeue knows."""
         return {job["%i"]: job["%T"] for job in self._read()["queue"]}
+
+    def banner(self, text: str) -> None:
+        """Let a wrapper print this before sbatch does."""
+        self._write({**self._read(), "banner": text})
 
     def max_array_size(self, size: int) -> None:
         """Set what scontrol says."""
