@@ -42,6 +42,7 @@ def reproduce(
     device: DeviceName = Device.auto,
     retry: Retry = False,
     parallel: bench.Parallel = 1,
+    decoders: bench.Decoders = None,
     force: Annotated[
         bool, typer.Option("--force", help="Train a scale that needs a GPU without one.", show_default="stop")
     ] = False,
@@ -71,7 +72,15 @@ def reproduce(
     for grid in files:
         try:
             code = _exit_code(
-                bench.run, grid, scale=scale, store=store, data=data, retry=retry, device=device, parallel=parallel
+                bench.run,
+                grid,
+                scale=scale,
+                store=store,
+                data=data,
+                retry=retry,
+                device=device,
+                parallel=parallel,
+                decoders=decoders,
             )
             if code == EXIT_INTERRUPTED:
                 print("Interrupted; what was trained is kept, and the same command continues from there.")

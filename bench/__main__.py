@@ -116,6 +116,18 @@ Parallel = Annotated[
         "Rounding depends on the number of threads, and so on N.",
     ),
 ]
+Decoders = Annotated[
+    int | None,
+    typer.Option(
+        "--decoders",
+        min=0,
+        max=256,
+        metavar="N",
+        help="Decode images of ImageNet and other sets that stay in their files in N processes beside training. No "
+        "number of a run depends on it.",
+        show_default="one for each other core",
+    ),
+]
 
 
 @app.command()
@@ -148,6 +160,7 @@ def run(
     ] = False,
     checkpoint_seconds: CheckpointSeconds = 120.0,
     parallel: Parallel = 1,
+    decoders: Decoders = None,
 ) -> None:
     """Train the runs that are missing, in the order of the plan, and evaluate finished runs.
 
@@ -176,7 +189,8 @@ def run(
         made = make_plan(loaded, scale, where, variants_of(loaded, where, data))
         ids = {run.id for run in chosen}
         chosen = tuple(run for run in made.runs if run.id in ids)
-    work, options = work_of(made, chosen, limit), Options(data, device.value, deterministic, checkpoint_seconds)
+    work = work_of(made, chosen, limit)
+    options = Options(data, device.value, deterministic, checkpoint_seconds, decoders=decoders)
     sheets = missing_samples(where, ((run.spec.data, run.evaluations) for run in work.runs))
     if is_finished(work, where) and not sheets:
         code = 0  # without the seconds that importing torch takes
@@ -267,7 +281,7 @@ def schema(
 
 
 def _root(root: Path | None) -> Path:
-    from bench.data.sources import default_root
+    from bench.data.cache import default_root
 
     return default_root() if root is None else root
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from math import ceil
 
 from bench.data.catalog import facts_of, images_of
+from bench.data.streamed.tasks import AHEAD, PIECE
 from bench.models.catalog import inputs_per_image
 from bench.models.layers import layers_of
-from bench.spec.run import RunSpec
+from bench.spec.run import ResizedCrop, RunSpec
 from slurm.site import Site
 
 GIGABYTES = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -21,6 +22,9 @@ BASE_BYTES = {"cpu": 1.0e9, "cuda": 4.0e9}
 WEIGHT_COPIES = 7
 # The output of each layer: measured 1.7 in the steps of WRN-16-8 and ResNets, 1.5 in an attack on WRN-10-4.
 ACTIVATION_COPIES = 2
+# The names of ImageNet's files; a process that decodes, of which the first counts for what all of them share.
+INDEX_BYTES = int(0.2e9)
+DECODER_BYTES = int(0.1e9)
 # Images at once in prediction and attacks (bench.models.predict, bench.evaluation), members together.
 PREDICTED_AT_ONCE = 500
 
@@ -42,16 +46,20 @@ def memory_gb(specs: Sequence[RunSpec], site: Site) -> int | None:
 
 def memory_bytes(spec: RunSpec, site: Site) -> float:
     """Return the estimated peak of host memory of a process of a run, without margin."""
-    total = BASE_BYTES[site.device] + image_bytes(spec) + weight_bytes(spec)
+    total = BASE_BYTES[site.device] + image_bytes(spec, site.cpus or 1) + weight_bytes(spec)
     return total if site.gpus else total + activation_bytes(spec, site.processes)
 
 
-def image_bytes(spec: RunSpec) -> int:
+def image_bytes(spec: RunSpec, cpus: int = 1) -> int:
     """Return the bytes of images: the whole data set as it is read and joined, and those trained on, padded.
 
+    Of images that stay in their files: those that validate, twice, and the processes that decode, one a further core.
     Evaluation sets are streamed from disk, so they count for nothing.
     """
     facts = facts_of(spec.data)
+    if isinstance(spec.augmentation, ResizedCrop):
+        ahead = (cpus - 1) * AHEAD * PIECE
+        return 3 * (2 * spec.data.validation_images + ahead) * facts.image_size**2 + INDEX_BYTES + cpus * DECODER_BYTES
     padded = spec.data.train_images + spec.data.validation_images
     side = facts.image_size + 2 * spec.augmentation.padding
     return 3 * (2 * images_of(spec.data) * facts.image_size**2 + padded * side**2)

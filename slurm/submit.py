@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.data.cache import default_root
 from bench.data.catalog import DATASETS
 from bench.data.inventory import inventory
-from bench.data.sources import default_root
 from bench.errors import UserError, did_you_mean
 from bench.grid import Grid, grid_files, load_grid
 from bench.plan import Plan, make_plan, select, variants_of, work_of

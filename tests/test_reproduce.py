@@ -119,7 +119,7 @@ def test_of_several_grids_a_mistake_in_one_stops_no_other(door: Door, capsys: py
     (folder / "b.yaml").write_text(GRID)
     door.grid = folder
     assert door("quick", "--device", "cpu") == 2
-    assert "images of imagenet cannot be read yet" in capsys.readouterr().err
+    assert "the images of imagenet are not in" in capsys.readouterr().err
     assert (door.out / "b-quick" / "index.html").is_file()
 
 

@@ -156,7 +156,7 @@ class DeviceImages:
     @contextmanager
     def epoch(self, parts: Sequence[slice], *draws: str | int) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
         """Give the batches of an epoch, as TrainingImages."""
-        drawn = draw_epoch(len(self), self._augmentation, *draws).to(self.labels.device)
+        drawn = self.draw(*draws)
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
             for part in parts:
@@ -164,6 +164,10 @@ class DeviceImages:
                 yield self.batch(index, drawn.offsets[part], drawn.flips[part]), self.labels[index]
 
         yield batches()
+
+    def draw(self, *draws: str | int) -> EpochDraws:
+        """Return the draws of an epoch over these images, on the device."""
+        return draw_epoch(len(self), self._augmentation, *draws).to(self.labels.device)
 
     def batch(self, index: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
         """Return augmented images float32 [B, 3, H, W].

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,11 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 class DamagedCacheError(Exception):
     """A cache file that is truncated or altered; the message says how that shows."""
+
+
+def default_root() -> Path:
+    """Return the data folder: $FREETICKETS_DATA, or data/ where the command runs."""
+    return Path(os.environ.get("FREETICKETS_DATA") or "data")
 
 
 def cache_path(root: Path, name: str, variant: str) -> Path:

@@ -19,6 +19,7 @@ from bench.data.sets.imagenet_c import IMAGENET_C
 from bench.data.sets.mnist import MNIST
 from bench.data.sets.noise import GAUSSIAN, UNIFORM
 from bench.data.sets.svhn import SVHN
+from bench.data.streamed.source import FileSource
 from bench.errors import UserError, did_you_mean
 from bench.spec.run import DataSpec, ImageFacts
 
@@ -54,11 +55,20 @@ def remember_folder(data: DataSet) -> None:
 
 def facts_of(data: DataSpec) -> ImageFacts:
     """Return what a network for these images is built for: as listed, or as in the spec of a run on a user's images."""
-    if data.name in DATASETS:
-        return DATASETS[data.name].facts
-    if data.facts is None:
+    if data.facts is not None:
+        return data.facts
+    if data.name not in DATASETS:
         raise UserError(f"data: unknown data set {data.name!r}{did_you_mean(data.name, DATASETS)}")
-    return data.facts
+    return DATASETS[data.name].facts
+
+
+def resized(data: DataSet, size: int) -> DataSet:
+    """Return a data set with its images in another size; UserError if they are not resized as they are decoded."""
+    if size == data.image_size:
+        return data
+    if not isinstance(data.source, FileSource):
+        raise UserError(f"found {size}; the images of {data.name} have {data.image_size} pixels a side")
+    return replace(data, image_size=size)
 
 
 def images_of(data: DataSpec) -> int:
@@ -79,7 +89,8 @@ def class_names(name: str) -> tuple[str, ...]:
 def ood_names() -> Iterator[str]:
     """Yield the names of the sets out of distribution: those listed, and data sets whose images can be read."""
     yield from OOD
-    yield from (data.name for data in DATASETS.values() if data.source is not None)
+    streamed_or_none = (FileSource, type(None))
+    yield from (data.name for data in DATASETS.values() if not isinstance(data.source, streamed_or_none))
 
 
 def find_ood(name: str) -> OodImages:

@@ -1,13 +1,17 @@
 """The images of runs: loaded once for all runs in a row that see the same, and recorded in the store."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from bench.data.alone import alone
-from bench.data.catalog import find_data_set, remember_folder
+from bench.data.cache import default_root
+from bench.data.catalog import DATASETS, facts_of, find_data_set, remember_folder
 from bench.data.dataset import Dataset, Split, cut
 from bench.data.image_folder import FolderSource, open_image_folder
-from bench.data.sources import default_root, describe, load, takes_location
+from bench.data.sources import describe, is_streamed, load, takes_location
+from bench.data.streamed.files import ImageFiles
+from bench.data.streamed.source import decoded
 from bench.errors import UserError
 from bench.spec.run import DataSpec
 from bench.store.store import DataRecord, Store
@@ -33,7 +37,7 @@ class ImageLoader:
         """
         if self._last is None or self._last[0] != spec:
             dataset, place = self._images(spec)
-            split = cut(dataset, spec)
+            split = _held(cut(dataset, spec), facts_of(spec).image_size, progress=self._progress)
             _record(self._store, spec.name, DataRecord(dataset.variant, place, describe(dataset.variant)))
             self._last = spec, split
         return self._last[1]
@@ -53,9 +57,10 @@ class ImageLoader:
         if place is not None:
             return load(spec.name, None, root=default_root(), progress=self._progress), str(place)
         location = (self._location or known) if takes_location(spec.name) else None
-        dataset = load(spec.name, location, root=default_root(), progress=self._progress)
-        substitute = location is not None and dataset.variant.startswith("images-")
-        return dataset, str(location.resolve()) if location is not None and substitute else None
+        size = facts_of(spec).image_size
+        dataset = load(spec.name, location, root=default_root(), progress=self._progress, size=size)
+        of_its_own = dataset.variant.startswith("images-") or is_streamed(find_data_set(spec.name))
+        return dataset, str(location.resolve()) if location is not None and of_its_own else None
 
 
 def record_folders(store: Store, data: Iterable[DataSpec]) -> None:
@@ -66,8 +71,15 @@ def record_folders(store: Store, data: Iterable[DataSpec]) -> None:
             _record(store, spec.name, DataRecord(spec.variant, str(place), describe(spec.variant)))
 
 
+def _held(split: Split, size: int, *, progress: bool) -> Split:
+    """Return a split whose images to validate on, which every epoch needs, are in memory."""
+    if not isinstance(split.validation.images, ImageFiles):
+        return split
+    return replace(split, validation=decoded(split.validation, size, "decoding to validate", progress=progress))
+
+
 def _is_folder(spec: DataSpec) -> bool:
-    return spec.facts is not None and ":" not in spec.name
+    return spec.facts is not None and ":" not in spec.name and spec.name not in DATASETS
 
 
 def _folder_of(spec: DataSpec) -> Path | None:

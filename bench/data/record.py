@@ -14,17 +14,23 @@ import numpy as np
 from bench.data.dataset import Array, Dataset
 from bench.data.lazy import EvaluationImages
 from bench.data.rows import Row
+from bench.data.streamed.files import ImageFiles
 from bench.errors import UserError
-from bench.spec.run import Augmentation, ImageFacts
+from bench.spec.run import Augmentation, ImageFacts, ResizedCrop
 
 
 class Parts(NamedTuple):
-    """Images uint8 [N, S, S, 3] and labels int64 [N]: to train on, of which the last ones validate, and to test on."""
+    """Images uint8 [N, S, S, 3] and labels int64 [N]: to train on, of which the last ones validate, and to test on.
+
+    train_images   may be ImageFiles (bench.data.streamed), which nobody decodes until a batch is due
+    version        which images they are, where that is known only when they are read
+    """
 
     train_images: Array
     train_labels: Array
     test_images: Array
     test_labels: Array
+    version: str | None = None
 
 
 class Source(Protocol):
@@ -70,7 +76,7 @@ class DataSet:
     test_images: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    augmentation: Augmentation
+    augmentation: Augmentation | ResizedCrop
     source: Source | None
     image_size: int = 32
     class_names: tuple[str, ...] = ()
@@ -97,14 +103,15 @@ class DataSet:
         if self.source is None:
             raise unreadable(self.name)
         parts = self.source.read(self, folder, download=download, progress=progress)
-        for part, images, labels in (("train", *parts[:2]), ("test", *parts[2:])):
+        for part, images, labels in (("train", *parts[:2]), ("test", *parts[2:4])):
             if problem := self._problem(images, labels):
                 raise UserError(f"data: {self.name}: its {part}_images are {problem}")
-        return Dataset(self.name, self.version, self.class_names or tuple(map(str, range(self.classes))), *parts)
+        classes = self.class_names or tuple(map(str, range(self.classes)))
+        return Dataset(self.name, parts.version or self.version, classes, *parts[:4])
 
     def _problem(self, images: Array, labels: Array) -> str | None:
         shape = (len(labels), self.image_size, self.image_size, 3)
-        if images.dtype != np.uint8 or images.shape != shape:
+        if not isinstance(images, ImageFiles) and (images.dtype != np.uint8 or images.shape != shape):
             return f"{images.dtype} {list(images.shape)}, not uint8 {list(shape)}"
         if labels.dtype != np.int64 or labels.ndim != 1:
             return f"labelled by {labels.dtype} {list(labels.shape)}, not int64 [N]"

@@ -4,7 +4,7 @@ Which images they are is their variant: "official", or the fingerprint of the im
 a run's identity and of every table made from them.
 """
 
-import os
+from dataclasses import replace
 from pathlib import Path
 
 from bench.data.cache import cached
@@ -12,43 +12,44 @@ from bench.data.catalog import DATASETS, find_data_set
 from bench.data.dataset import Dataset
 from bench.data.folders import SUBSTITUTE, decode_substitute, holds_images, image_root, layout_mistake, open_images
 from bench.data.record import DataSet, unreadable
+from bench.data.streamed.source import FileSource
 from bench.errors import UserError
 
 # Folders of a data folder that hold image files and are no image folder: ImageNet-C, and what this suite keeps.
 IGNORED = ("imagenet-c", "cache")
 
 
-def default_root() -> Path:
-    """Return the data folder: $FREETICKETS_DATA, or data/ where the command runs."""
-    return Path(os.environ.get("FREETICKETS_DATA") or "data")
-
-
-def load(name: str, location: Path | None, *, root: Path, progress: bool) -> Dataset:
+def load(name: str, location: Path | None, *, root: Path, progress: bool, size: int | None = None) -> Dataset:
     """Return all images of a data set; a folder or zip of images is decoded once and then cached in `root`.
 
     location   None: official data in `root`, downloaded if missing; a folder with the official archive or room for it;
                an image folder (train/<class>/*, test/<class>/*); a zip of one
     progress   bars on a terminal; log lines otherwise
+    size       of the images, of a set that is decoded from files; None: as its record says
 
     UserError, with what to do, for whatever is missing, damaged or not what the data set needs.
     """
     data, images = find_data_set(name), find_images(name, location)
+    if size not in (None, data.image_size):
+        data = replace(data, image_size=size)
     if images is None:
         return data.read(location or root, progress=progress)
     with open_images(images) as tree:
 
         def decode() -> Dataset:
             classes, parts = decode_substitute(data, tree, progress=progress)
-            return Dataset(name, tree.variant, classes, *parts)
+            return Dataset(name, tree.variant, classes, *parts[:4])
 
         return cached(root, name, tree.variant, f"images of {images} are decoded", decode)
 
 
 def variant_of(name: str, location: Path | None) -> str:
     """Return the variant that `load` would give, without decoding an image; UserErrors likewise."""
-    images = find_images(name, location)
+    data, images = find_data_set(name), find_images(name, location)
     if images is None:
-        return find_data_set(name).version
+        if location is not None and isinstance(data.source, FileSource):
+            return data.source.version(data, location)
+        return data.version
     with open_images(images) as tree:
         return tree.variant
 
@@ -72,6 +73,11 @@ def takes_location(name: str) -> bool:
     return source is not None and bool(source.names)
 
 
+def is_streamed(data: DataSet) -> bool:
+    """Return whether the images of a data set stay in their files until a batch is due."""
+    return isinstance(data.source, FileSource)
+
+
 def find_images(name: str, location: Path | None) -> Path | None:
     """Return `location` if it is an image folder, or a file to read as a zip of one; None for a data set's own source.
 
@@ -88,6 +94,8 @@ def find_images(name: str, location: Path | None) -> Path | None:
         raise UserError(f"{location}: {name} brings its own images and takes no --data; allowed with: {allowed}")
     if not location.exists():
         raise UserError(f"{location}: no such file or folder; --data names an image folder, a zip of one, or a folder")
+    if is_streamed(data) and location.is_dir():
+        return None
     if location.name in data.source.names:
         raise UserError(f"{location}: official data; --data names the folder that this lies in: {location.parent}")
     if location.is_file():

@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.data.catalog import DATASETS, facts_of, find_data_set, remember_folder
+from bench.data.cache import default_root
+from bench.data.catalog import DATASETS, facts_of, find_data_set, remember_folder, resized
 from bench.data.image_folder import open_image_folder
 from bench.data.record import DataSet
-from bench.data.sources import default_root
 from bench.errors import UserError, did_you_mean
 from bench.grid.entry import CellEntry, DataChoice, OptimizerChoice, SemanticsChoice, TopologyChoice
 from bench.grid.messages import Locate, shown, validated
@@ -27,7 +27,7 @@ from bench.models.layers import layers_of
 from bench.recipes import PRESETS, Method, RecipeWithParent, Semantics, Setting
 from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
 from bench.spec.phases import Phase
-from bench.spec.run import Augmentation, DataSpec, ModelSpec, MultiMemberSpec, Optimizer, RunSpec, Topology
+from bench.spec.run import Augmentation, DataSpec, ModelSpec, MultiMemberSpec, Optimizer, ResizedCrop, RunSpec, Topology
 
 # Run j of replicate r trains with seed + 100 r + j: no seed depends on M, so ensembles of every size share runs.
 RUNS_A_REPLICATE = 100
@@ -112,7 +112,10 @@ def find_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
         layers_of(spec.model, spec.data)
     except ValueError as error:
         return ("model",), str(error)
-    if spec.augmentation.padding >= facts.image_size:
+    if isinstance(spec.augmentation, ResizedCrop):
+        if spec.validation_augmented:
+            return ("semantics", "validation_augmented"), f"found true; allowed for {spec.data.name}: false"
+    elif spec.augmentation.padding >= facts.image_size:
         padding, size = spec.augmentation.padding, facts.image_size
         return ("augmentation", "padding"), f"found {padding}; allowed: less than {size}, the size of an image"
     return _topology_problem(spec) or _rewiring_problem(spec)
@@ -222,9 +225,13 @@ def _data_set(choice: DataChoice, locate: Locate) -> DataSet:
             other = ", or a data set elsewhere as package.module:name"
             raise UserError(f"{locate('data', 'name')}: found {shown(name)}{did_you_mean(name, DATASETS)}{other}")
         try:
-            return find_data_set(name)
+            data = find_data_set(name)
         except UserError as error:
             raise UserError(f"{locate('data', 'name')}: {str(error).removeprefix('data: ')}") from None
+        try:
+            return resized(data, choice.image_size or data.image_size)
+        except UserError as error:
+            raise UserError(f"{locate('data', 'image_size')}: {error}") from None
     try:
         data = _folder(choice)
     except (UserError, RuntimeError) as error:  # RuntimeError: there is no user whose home ~ would be
@@ -254,7 +261,7 @@ def _data(choice: DataChoice, data: DataSet) -> DataSpec:
         train_images=choice.train_images or data.train_images,
         validation_images=data.validation_images if choice.validation_images is None else choice.validation_images,
         test_images=choice.test_images or data.test_images,
-        facts=None if data.name in DATASETS else data.facts,
+        facts=None if DATASETS.get(data.name) is data else data.facts,
     )
 
 
@@ -283,11 +290,11 @@ def _semantics(choice: SemanticsChoice, locate: Locate) -> Semantics:
     return PRESETS[choice.preset].model_copy(update={switch: getattr(choice, switch) for switch in switches})
 
 
-def _augmentation(override: dict[str, Any], data: DataSet, locate: Locate) -> Augmentation:
+def _augmentation(override: dict[str, Any], data: DataSet, locate: Locate) -> Augmentation | ResizedCrop:
     if not override:
         return data.augmentation
     merged = {**data.augmentation.model_dump(), **override}
-    return validated(Augmentation, merged, lambda *keys: locate("augmentation", *keys))
+    return validated(type(data.augmentation), merged, lambda *keys: locate("augmentation", *keys))
 
 
 def _check_sparsity(entry: CellEntry, method: Method, locate: Locate) -> None:

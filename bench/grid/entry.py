@@ -52,7 +52,7 @@ class DataChoice(Record):
         if self.folder is None:
             if self.name is None:
                 raise ValueError("no data set; give a name, or the path of an image folder as folder")
-            for key in ("image_size", "mean", "std"):
+            for key in ("mean", "std"):
                 if getattr(self, key) is not None:
                     raise ValueError(
                         f"{key} is for an image folder (folder: PATH); the record of {self.name} has its own"

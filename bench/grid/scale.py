@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, assert_never
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from bench.data.catalog import find_data_set, resized
 from bench.errors import UserError
 from bench.evaluation.sets import Evaluations
 from bench.grid.cell import Cell, find_problem
@@ -73,6 +74,7 @@ class Scale(Record):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     epochs: EpochsFraction = Fraction(1)
+    image_size: int | None = Field(default=None, ge=8, le=1024)
     depth: int | None = Field(default=None, ge=1, le=MOST_LAYERS)
     width: int | None = Field(default=None, ge=1, le=MOST_LAYERS)
     train_images: int | None = Field(default=None, ge=1, le=MOST_IMAGES)
@@ -102,6 +104,8 @@ def scaled_cells(cells: Sequence[Cell], scale: Scale, name: str) -> tuple[Cell, 
     for cell in cells:
         try:
             spec = _scaled(cell.spec, scale)
+        except UserError as error:
+            raise UserError(f"scales.{name}.image_size: cell {cell.name!r}: {error}") from None
         except ValueError as error:  # no such network
             raise UserError(f"scales.{name}: cell {cell.name!r}: {error}") from None
         except _EpochsError as error:
@@ -124,9 +128,12 @@ def _scaled(spec: RunSpec, scale: Scale) -> RunSpec:
     def given(*keys: str) -> dict[str, Any]:
         return {key: value for key in keys if (value := getattr(scale, key)) is not None}
 
-    images = given("train_images", "validation_images", "test_images")
+    images: dict[str, Any] = given("train_images", "validation_images", "test_images")
     if not spec.data.validation_images:  # a recipe that takes the last epoch has no use for any
         images.pop("validation_images", None)
+    if scale.image_size is not None:
+        data = resized(find_data_set(spec.data.name, spec.data.variant), scale.image_size)
+        images["facts"] = data.facts
     changed = spec.model_copy(
         update={
             "data": spec.data.model_copy(update=images),

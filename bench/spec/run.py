@@ -210,7 +210,7 @@ class RunSpec(Record):
     phases: tuple[Phase, ...] = Field(min_length=1, max_length=1_000)
     optimizer: Optimizer
     batch_size: int = Field(ge=1)
-    augmentation: Augmentation
+    augmentation: Augmentation | ResizedCrop
     validation_augmented: bool
     execution: Execution
     seed: int = Field(ge=0)

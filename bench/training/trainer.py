@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.data.augment import DeviceImages, TrainingImages, draw_epoch
+from bench.data.augment import DeviceImages, TrainingImages
 from bench.models.arithmetic import forward_function, prepare
 from bench.models.build import build_model
 from bench.models.members import MultiMember
@@ -212,7 +212,7 @@ class Trainer:
             return {"validation_loss": None, "validation_accuracy": None, "predictions": None}
         draws = None
         if spec.validation_augmented:
-            draws = draw_epoch(len(images), spec.augmentation, spec.stream, "validation", self.at.epoch).to(self.device)
+            draws = images.draw(spec.stream, "validation", self.at.epoch)
         logits = predict(self.model, self.forward, images, draws)
         loss, accuracy = ensemble_scores(logits, images.labels)
         probe = logits[:, : probe_images(logits.shape[2], len(images))]

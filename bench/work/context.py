@@ -8,7 +8,7 @@ from bench.data.loading import ImageLoader
 from bench.errors import UserError
 from bench.store.store import Store
 from bench.training.ranks import ALONE, Ranks
-from bench.work.options import CHECKPOINT_SECONDS, Options
+from bench.work.options import CHECKPOINT_SECONDS, Options, most_decoders
 from bench.work.signals import StopRequest
 
 
@@ -24,6 +24,7 @@ class Context:
     deterministic: bool = False
     bars: bool = True
     ranks: Ranks = ALONE
+    decoders: int = 0
 
     @classmethod
     def make(cls, store: Store, options: Options, stop: StopRequest, ranks: Ranks = ALONE) -> "Context":
@@ -39,6 +40,7 @@ class Context:
             options.deterministic,
             options.bars,
             ranks,
+            most_decoders() if options.decoders is None else options.decoders,
         )
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.data.sources import default_root
+from bench.data.cache import default_root
 from bench.data.stream import StreamedImages
 from bench.errors import UserError
 from bench.evaluation.ensembles import Members, attack_ensemble

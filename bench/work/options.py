@@ -22,6 +22,7 @@ class Options:
     data                 where the images are, None: where the store's runs had them, else the data folder
     checkpoint_seconds   what a run that is killed outright may lose
     threads              CPU threads, None: torch's own choice; rounding follows their number
+    decoders             processes that decode images ahead of training; None: one for each other core
     bars                 draw progress bars on a terminal; log lines otherwise
     """
 
@@ -31,6 +32,7 @@ class Options:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     threads: int | None = None
     bars: bool = True
+    decoders: int | None = None
 
 
 def set_thread_variables(threads: int | None = None) -> None:
@@ -39,3 +41,9 @@ def set_thread_variables(threads: int | None = None) -> None:
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def most_decoders() -> int:
+    """Return how many processes may decode images beside this one: one for each other core that it may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores - 1

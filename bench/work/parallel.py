@@ -20,7 +20,7 @@ from bench.data.loading import record_folders
 from bench.errors import UserError
 from bench.store.store import Store
 from bench.work.items import Work
-from bench.work.options import Options, set_thread_variables
+from bench.work.options import Options, most_decoders, set_thread_variables
 from bench.work.signals import EXIT_INTERRUPTED, SIGNALS, StopRequest
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,9 @@ def run_parallel(work: Work, store: Store, options: Options, workers: int) -> in
     import torch
 
     record_folders(store, (run.spec.data for run in work.runs))
-    shared = replace(options, threads=max(1, torch.get_num_threads() // workers), bars=False)
+    threads = max(1, torch.get_num_threads() // workers)
+    decoders = max(0, most_decoders() + 1 - workers) // workers if options.decoders is None else options.decoders
+    shared = replace(options, threads=threads, decoders=decoders, bars=False)
     with StopRequest() as stop:
         children = [_start(number, work, store.root, shared) for number in range(1, workers + 1)]
         try:

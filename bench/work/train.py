@@ -8,15 +8,19 @@ import logging
 import time
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 
-from bench.data.augment import NONE, DeviceImages
+from bench.data.augment import NONE, DeviceImages, TrainingImages
 from bench.data.catalog import facts_of
 from bench.data.dataset import LabelledImages, Split
+from bench.data.streamed.crew import Crew
+from bench.data.streamed.files import ImageFiles
+from bench.data.streamed.images import FileImages
 from bench.errors import UserError
-from bench.spec.run import RunSpec
+from bench.evaluation.networks import normaliser
+from bench.spec.run import Augmentation, ResizedCrop, RunSpec
 from bench.store.files import remove_temporaries, sha256_of
 from bench.store.lock import LockLostError, RunLock
 from bench.store.records import Resumed, Session
@@ -56,7 +60,7 @@ def train_run(run: RunWork, context: Context, title: str) -> None:
         if begun is None:
             return  # another process did it in the meantime
         state, sessions = begun
-        trainer = _trainer(run.spec, split, folder, context, lock, resumes=state is not None)
+        trainer = _trainer(run.spec, split, folder, context, lock, held, resumes=state is not None)
         if state is not None:
             trainer.load_state_dict(state)
         if ranks.first:
@@ -94,28 +98,24 @@ def _begin(
 
 
 def _trainer(
-    spec: RunSpec, split: Split, folder: RunFolder, context: Context, lock: RunLock, *, resumes: bool
+    spec: RunSpec,
+    split: Split,
+    folder: RunFolder,
+    context: Context,
+    lock: RunLock,
+    held: ExitStack,
+    *,
+    resumes: bool,
 ) -> Trainer:
-    def place(source: LabelledImages, *, augmented: bool) -> DeviceImages:
-        facts = facts_of(spec.data)
-        return DeviceImages(
-            source,
-            facts.mean,
-            facts.std,
-            augmentation=spec.augmentation if augmented else NONE,
-            device=context.device,
-            channels_last=spec.execution.channels_last,
-        )
-
     validation = None
     if spec.data.validation_images and context.ranks.first:
-        validation = place(split.validation, augmented=spec.validation_augmented)
+        validation = _on_device(spec, split.validation, context, augmented=spec.validation_augmented)
     parent = None
     if spec.parent is not None:
         parent = _Parent(context.store.run(spec.parent.run_id), context.device, context.ranks)
     return Trainer(
         spec,
-        place(split.train, augmented=True),
+        _training_images(spec, split.train, context, held),
         validation,
         context.device,
         _Writer(folder, lock, context.ranks),
@@ -124,6 +124,24 @@ def _trainer(
         resumes=resumes,
         deterministic=context.deterministic,
         ranks=context.ranks,
+    )
+
+
+def _training_images(spec: RunSpec, train: LabelledImages, context: Context, held: ExitStack) -> TrainingImages:
+    """Return the images to train on: on the device, or decoded by processes that end with `held`."""
+    if not isinstance(spec.augmentation, ResizedCrop):
+        return _on_device(spec, train, context, augmented=True)
+    size = facts_of(spec.data).image_size
+    files = cast("ImageFiles", train.images)
+    crew = held.enter_context(Crew(files, spec.augmentation, size, context.decoders))
+    return FileImages(crew, train.labels, spec.augmentation.flip, normaliser(spec, context.device))
+
+
+def _on_device(spec: RunSpec, source: LabelledImages, context: Context, *, augmented: bool) -> DeviceImages:
+    facts, layout = facts_of(spec.data), spec.execution.channels_last
+    augmentation = spec.augmentation if augmented and isinstance(spec.augmentation, Augmentation) else NONE
+    return DeviceImages(
+        source, facts.mean, facts.std, augmentation=augmentation, device=context.device, channels_last=layout
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from bench.data import loading, sources
 from bench.data.alone import alone
+from bench.data.cache import default_root
 from bench.data.loading import ImageLoader
 from bench.errors import UserError
 from bench.spec.run import DataSpec
@@ -121,3 +122,10 @@ def test_what_is_made_in_a_folder_without_locks_is_made_all_the_same(tmp_path: P
     with alone(tmp_path / "file" / "lock", "made"):
         made = True
     assert made
+
+
+def test_the_data_folder_is_data_unless_the_environment_names_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FREETICKETS_DATA", raising=False)
+    assert default_root() == Path("data")
+    monkeypatch.setenv("FREETICKETS_DATA", "/somewhere/else")
+    assert default_root() == Path("/somewhere/else")

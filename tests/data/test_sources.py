@@ -63,13 +63,6 @@ def test_tables_say_what_substitute_images_are() -> None:
     assert sources.describe("official") == ""
 
 
-def test_the_data_folder_is_data_unless_the_environment_names_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FREETICKETS_DATA", raising=False)
-    assert sources.default_root() == Path("data")
-    monkeypatch.setenv("FREETICKETS_DATA", "/somewhere/else")
-    assert sources.default_root() == Path("/somewhere/else")
-
-
 def test_a_folder_of_images_is_no_place_to_download_to(image_folder: ImageFolder, tmp_path: Path) -> None:
     folder = image_folder(name="a/b/images")
     assert sources.find_images("cifar10", folder.parent) == folder.parent

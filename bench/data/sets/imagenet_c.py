@@ -141,8 +141,7 @@ def open_imagenet_c(root: Path) -> ImageNetC:
 @cache
 def _wnids() -> dict[str, int]:
     """Return the 1,000 classes of ImageNet: position among the sorted WordNet ids, by id."""
-    text = Path(__file__).with_name("imagenet_classes.txt").read_text(encoding="ascii")
-    return {wnid: position for position, wnid in enumerate(text.split())}
+    return {wnid: position for position, wnid in enumerate(IMAGENET.class_names)}
 
 
 def _folders_in(folder: Path) -> list[Path]:

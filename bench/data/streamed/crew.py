@@ -12,7 +12,6 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -23,32 +22,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data.dataset import Array
 from bench.data.streamed.decode import augmented, evaluated
 from bench.data.streamed.files import ImageFiles
+from bench.data.streamed.tasks import AHEAD, PIECE, Task
 from bench.data.streamed.windows import uniforms
 from bench.errors import UserError
 from bench.spec.run import ResizedCrop
 
-# A task is at most so many images, so that the shared memory does not grow with the batch.
-PIECE = 64
-# So many tasks wait at each worker.
-AHEAD = 2
 # A step of SLURM signals all its processes; the training process decides what comes of it.
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
-
-
-@dataclass(frozen=True)
-class Task:
-    """Images to decode: indices into the files; as an epoch sees them from `first` on, or as evaluation does.
-
-    seed, first, flips   of an epoch: of its windows, place of the first image in its order, bool [N]; None: evaluation
-    """
-
-    index: Array
-    seed: int | None = None
-    first: int = 0
-    flips: Array | None = None
 
 
 class Decoder:
@@ -206,7 +188,7 @@ class Crew:
 
 
 def _died() -> UserError:
-    return UserError("a process that decodes images died: killed, or out of memory? Fewer `--workers` need less of it")
+    return UserError("a process that decodes images died: killed, or out of memory? Fewer `--decoders` need less of it")
 
 
 def _work(pipe: Connection, decoder: Decoder, shared: SharedImages) -> None:

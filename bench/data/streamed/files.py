@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -48,6 +48,10 @@ class ImageFiles:
     def __getstate__(self) -> dict[str, Any]:
         # The descriptors of this process mean nothing in another.
         return {**self.__dict__, "_opened": {}}
+
+    def as_array(self) -> Array:
+        """Return self, typed as the array of images that it stands for."""
+        return cast(Array, self)
 
     def path(self, index: int) -> str:
         """Return what a message calls an image."""
@@ -89,37 +93,31 @@ class ImageFiles:
         return {"holders": holders, **dict(zip(names, self._arrays(), strict=True))}
 
     @classmethod
-    def load(cls, arrays: dict[str, Array]) -> "ImageFiles":
+    def load(cls, arrays: Mapping[str, Array]) -> "ImageFiles":
         """Return the files of what `save` returned."""
         holders = tuple(os.fsdecode(holder) for holder in arrays["holders"])
         return cls(holders, *(arrays[name] for name in ("holder", "names", "offsets", "sizes")))
 
 
-def files_in_folders(folders: Mapping[Path, Sequence[str]]) -> ImageFiles:
-    """Return the files of these names in these folders, in this order."""
-    counts = [len(names) for names in folders.values()]
+# Name, offset and size of a file: -1 and -1 where it is a file of its own.
+Entry = tuple[str, int, int]
+
+
+def image_files(listings: Iterable[tuple[Path, Sequence[Entry]]]) -> ImageFiles:
+    """Return the files of all listings, a folder or a tar with what it holds, one after the other."""
+    number: dict[str, int] = {}
+    held: list[int] = []
+    entries: list[Entry] = []
+    for holder, files in listings:
+        held += [number.setdefault(str(holder), len(number))] * len(files)
+        entries += files
     return ImageFiles(
-        holders=tuple(map(str, folders)),
-        holder=np.repeat(np.arange(len(folders), dtype=np.int32), counts),
-        names=_encoded(name for names in folders.values() for name in names),
-        offsets=np.full(sum(counts), -1, np.int64),
-        sizes=np.full(sum(counts), -1, np.int64),
+        holders=tuple(number),
+        holder=np.array(held, np.int32),
+        names=np.array([os.fsencode(name) for name, _, _ in entries], np.bytes_),
+        offsets=np.array([offset for _, offset, _ in entries], np.int64),
+        sizes=np.array([size for _, _, size in entries], np.int64),
     )
-
-
-def files_in_tar(tar: Path, members: Sequence["Member"]) -> ImageFiles:
-    """Return members of a tar, in this order."""
-    return ImageFiles(
-        holders=(str(tar),),
-        holder=np.zeros(len(members), np.int32),
-        names=_encoded(member.name for member in members),
-        offsets=np.array([member.offset for member in members], np.int64),
-        sizes=np.array([member.size for member in members], np.int64),
-    )
-
-
-def _encoded(names: Iterable[str]) -> Array:
-    return np.array([os.fsencode(name) for name in names], dtype=np.bytes_)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from bench.data.augment import Normalise, draw_flips, draw_order
 from bench.data.dataset import Array
-from bench.data.streamed.crew import PIECE, Crew, Task
+from bench.data.streamed.crew import Crew
+from bench.data.streamed.tasks import PIECE, Task
 from bench.spec.seeds import derived_seed
 
 

@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from bench.data.augment import Normalise
-from bench.data.streamed.crew import PIECE, Crew, Task
-from bench.data.streamed.files import ImageFiles, files_in_folders
+from bench.data.streamed.crew import Crew
+from bench.data.streamed.files import ImageFiles
 from bench.data.streamed.images import FileImages
+from bench.data.streamed.index import index_part
+from bench.data.streamed.tasks import PIECE, Task
 from bench.errors import UserError
 from bench.spec.run import ResizedCrop
 from tests.data.streamed.photographs import write_classes
@@ -24,13 +26,12 @@ DRAWS = (7, "train", 3)
 
 
 def files_of(root: Path) -> ImageFiles:
-    folders = sorted(root.iterdir())
-    return files_in_folders({folder: sorted(file.name for file in folder.iterdir()) for folder in folders})
+    return index_part(root, root.parent).files
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> ImageFiles:
-    root = tmp_path_factory.mktemp("images")
+    root = tmp_path_factory.mktemp("images") / "train"
     write_classes(root, classes=3, images=70)
     return files_of(root)
 
@@ -108,9 +109,9 @@ def test_an_epoch_can_be_left_and_begun_again(files: ImageFiles) -> None:
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(workers: int, damage: object, reason: str, tmp_path: Path) -> None:
-    write_classes(tmp_path, classes=2, images=6)
-    files = files_of(tmp_path)
-    bad = tmp_path / "n00000001" / "n00000001_2.JPEG"
+    write_classes(tmp_path / "train", classes=2, images=6)
+    files = files_of(tmp_path / "train")
+    bad = tmp_path / "train" / "n00000001" / "n00000001_2.JPEG"
     damage(bad)  # type: ignore[operator]
     with Crew(files, ResizedCrop(), SIZE, workers) as crew:
         pieces = crew.decoded([Task(np.arange(4)), Task(np.arange(4, 12)), Task(np.arange(4))])

@@ -1,0 +1,186 @@
+"""Which images a folder or a tar holds, by class: names only are read, and kept until a folder changes.
+
+A part, such as train, is a folder of class folders, an uncompressed tar of them, or a tar of a tar for each class. A
+flat part, or a flat tar, needs labels by file name.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from bench.data.alone import alone
+from bench.data.dataset import Array, LabelledImages
+from bench.data.folders import IMAGE_SUFFIXES
+from bench.data.streamed.files import Entry, ImageFiles, image_files, tar_members
+from bench.errors import UserError, did_you_mean
+from bench.store.files import atomic_path
+
+VERSION = 1
+# On the file servers of clusters most of the time of a listing is waiting.
+THREADS = 16
+# As many names are listed in a message.
+NAMED = 5
+
+# What a folder around the images of a flat tar may be called.
+PARTS = ("train", "val", "valid", "test")
+# Returns the label of each file name of a flat part, None if nothing says it.
+FlatLabels = Callable[[Path], Mapping[str, str] | None]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Image files, sorted by class and name, and the class of each: an index into `classes`."""
+
+    files: ImageFiles
+    labels: Array
+    classes: tuple[str, ...]
+
+    def labelled(self, classes: Sequence[str], where: Path) -> LabelledImages:
+        """Return files and labels, int64, that index `classes`; UserError for a class that is not among them."""
+        number = {name: label for label, name in enumerate(classes)}
+        for name in self.classes:
+            if name not in number:
+                raise UserError(f"{where / name}: not one of the {len(classes):,} classes{did_you_mean(name, classes)}")
+        return LabelledImages(
+            self.files.as_array(), np.array([number[name] for name in self.classes], np.int64)[self.labels]
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Return 12 hex digits of the SHA-256 of classes and file names."""
+        digest = hashlib.sha256("\0".join(self.classes).encode(errors="surrogateescape"))
+        digest.update(self.labels.astype("<i8").tobytes())
+        for name in self.files.names.tolist():
+            digest.update(name + b"\0")
+        return digest.hexdigest()[:12]
+
+
+def find_part(location: Path, names: Sequence[str]) -> Path | None:
+    """Return a folder of one of these names in `location`, or a tar that is called so; None if there is none."""
+    for name in names:
+        for path in (location / name, location / f"{name}.tar"):
+            if path.exists():
+                return path
+    return None
+
+
+def index_part(where: Path, cache: Path, flat_labels: FlatLabels = lambda _: None) -> Part:
+    """Return what a part holds: as kept in the folder `cache`, unless it has changed since.
+
+    UserError, with what was found, if it is neither by class nor flat with labels.
+    """
+    state = _state(where)
+    kept = cache / f"index-{hashlib.sha256(os.fsencode(where.resolve())).hexdigest()[:16]}.npz"
+    known = _kept(kept, state)
+    if known is not None:
+        return known
+    with alone(kept.with_suffix(".lock"), f"the images of {where} are listed"):
+        part = _kept(kept, state) or _listed(where, flat_labels)
+        with suppress(OSError):  # where nothing can be kept, it is listed each time
+            _keep(kept, state, part)
+    return part
+
+
+def _listed(where: Path, flat_labels: FlatLabels) -> Part:
+    by_class, flat = _in_tar(where) if where.is_file() else _in_folder(where)
+    if flat and not by_class:
+        by_class = _labelled(where, flat, flat_labels(where))
+    if not by_class:
+        raise UserError(f"{where}: holds no image, nor a folder of images for each class")
+    classes = tuple(sorted(by_class))
+    for name in classes:
+        if not by_class[name]:
+            raise UserError(f"{where / name}: holds no image; remove the folder, or fill it")
+        by_class[name].sort()
+    in_folders = where.is_dir() and not flat
+    files = image_files((where / name if in_folders else where, by_class[name]) for name in classes)
+    return Part(files, np.repeat(np.arange(len(classes)), [len(by_class[name]) for name in classes]), classes)
+
+
+def _in_folder(where: Path) -> tuple[dict[str, list[Entry]], list[Entry]]:
+    """Return the files in the folders of `where`, and those in no folder."""
+    with os.scandir(where) as entries:
+        found = sorted((entry.name, entry.is_dir()) for entry in entries if entry.name[0] != ".")
+    folders = [name for name, is_folder in found if is_folder]
+    with ThreadPoolExecutor(THREADS) as pool:
+        by_class = dict(zip(folders, pool.map(lambda name: _in_class(where / name), folders), strict=True))
+    return by_class, [(name, -1, -1) for name, is_folder in found if not is_folder and _is_image(name)]
+
+
+def _in_class(folder: Path) -> list[Entry]:
+    try:
+        return [(name, -1, -1) for name in os.listdir(folder) if _is_image(name)]  # noqa: PTH208 (names alone)
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}") from None
+
+
+def _in_tar(where: Path) -> tuple[dict[str, list[Entry]], list[Entry]]:
+    """Return the images in folders of a tar, or in tars in it, by the name of the folder; and those in none."""
+    by_class: dict[str, list[Entry]] = {}
+    flat: list[Entry] = []
+    for member in tar_members(where):
+        folder, _, name = member.name.rpartition("/")
+        label = folder.rpartition("/")[2]
+        if _is_image(name):
+            holder = flat if label in ("", *PARTS) else by_class.setdefault(label, [])
+            holder.append((name, member.offset, member.size))
+    return by_class, flat
+
+
+def _labelled(where: Path, flat: Sequence[Entry], label_of: Mapping[str, str] | None) -> dict[str, list[Entry]]:
+    """Return the files of a flat part by class."""
+    if label_of is None:
+        names = sorted(name for name, _, _ in flat)
+        more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+        raise UserError(
+            f"{where}: holds images, {', '.join(names[:NAMED])}{more}, and nothing says which class each is of; "
+            "expected a folder for each class"
+        )
+    by_class: dict[str, list[Entry]] = {}
+    for entry in flat:
+        if entry[0] not in label_of:
+            raise UserError(f"{where / entry[0]}: no label is given for it")
+        by_class.setdefault(label_of[entry[0]], []).append(entry)
+    return by_class
+
+
+def _is_image(name: str) -> bool:
+    return name[0] != "." and name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _state(where: Path) -> str:
+    """Return a text that changes when a file comes to a folder of the part or goes from it."""
+    try:
+        status, folders = where.stat(), []
+        if where.is_dir():
+            with os.scandir(where) as entries:
+                folders = sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries if entry.is_dir())
+    except OSError as error:
+        raise UserError(f"{where}: {error.strerror}") from None
+    text = repr((VERSION, status.st_mtime_ns, status.st_size if where.is_file() else 0, folders))
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def _kept(path: Path, state: str) -> Part | None:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if str(arrays["state"]) != state:
+                return None
+            classes = tuple(os.fsdecode(name) for name in arrays["classes"].tolist())
+            return Part(ImageFiles.load(arrays), arrays["labels"], classes)
+    except (OSError, ValueError, KeyError, BadZipFile, EOFError):  # absent or damaged: it is listed anew
+        return None
+
+
+def _keep(path: Path, state: str, part: Part) -> None:
+    classes = np.array([os.fsencode(name) for name in part.classes], dtype=np.bytes_)
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        arrays = {"state": np.array(state), "classes": classes, "labels": part.labels, **part.files.save()}
+        np.savez(stream, allow_pickle=False, **arrays)

@@ -1,0 +1,180 @@
+"""Data sets whose images are decoded from their files while networks train: where they are, and which they are."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from bench.data.cache import default_root
+from bench.data.dataset import Array, LabelledImages
+from bench.data.folders import training_order
+from bench.data.lazy import LazyImages
+from bench.data.progress import tracked
+from bench.data.record import DataSet, Parts
+from bench.data.rows import Row
+from bench.data.streamed.files import ImageFiles
+from bench.data.streamed.index import Part, find_part, index_part
+from bench.errors import UserError
+
+# As many images are decoded at once where all are.
+BATCH = 256
+# As many files are named in a message.
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """Image files of a train and a test part, in folders or in tars.
+
+    names         of files and folders in a data folder that are this source's; the first is the folder of its own
+    train, test   what the parts may be called
+    around        folders, relative to a location, that the parts may lie in
+    flat_labels   what finds labels of a test part that is not by class, given the part's place and the folder of both
+    official      numbers of images to train on and to test on, of images with published names
+    by_hand       how to get them
+    """
+
+    names: tuple[str, ...]
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    around: tuple[str, ...] = ()
+    flat_labels: Callable[[Path, Path], dict[str, str] | None] = lambda *_: None
+    official: tuple[int, int] | None = None
+    by_hand: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Which images they are."""
+        return "official, by their number and names"
+
+    def read(self, data: DataSet, folder: Path, *, download: bool, progress: bool) -> Parts:  # noqa: ARG002
+        """Return files to train on, in a fixed order, and images to test on, decoded as they are read."""
+        (train, where), (test, test_where) = self._parts(data, folder)
+        order = training_order(data.name, len(train.labels))
+        to_train, to_test = train.labelled(data.class_names, where), test.labelled(data.class_names, test_where)
+        to_test = shown(to_test, data.image_size)
+        version = self._version(train, test)
+        return Parts(to_train.images[order], to_train.labels[order], to_test.images, to_test.labels, version)
+
+    def version(self, data: DataSet, folder: Path) -> str:
+        """Return "official", or a fingerprint of the names of other images."""
+        (train, _), (test, _) = self._parts(data, folder)
+        return self._version(train, test)
+
+    def listed(self, data: DataSet, folder: Path) -> Row:
+        """Return what names of files say."""
+        try:
+            (train, where), (test, _) = self._parts(data, folder)
+        except UserError as error:
+            there = any((folder / name).exists() for name in self.names)
+            return Row(data.name, data.version, "damaged" if there else "absent", folder, None, str(error))
+        images = len(train.labels) + len(test.labels)
+        return Row(data.name, self._version(train, test), "ready", where.parent, images, "")
+
+    def verified(self, data: DataSet, folder: Path) -> Row:
+        """Return the row after decoding every image."""
+        row = self.listed(data, folder)
+        if row.state != "ready":
+            return row
+        for part, where in self._parts(data, folder):
+            problems = _problems(part.files, f"decoding {where}")
+            if problems:
+                return Row(row.name, row.variant, "damaged", row.where, row.images, "; ".join(problems))
+        return Row(row.name, row.variant, "intact", row.where, row.images, "every image can be decoded")
+
+    def _parts(self, data: DataSet, folder: Path) -> tuple[tuple[Part, Path], tuple[Part, Path]]:
+        """Return what there is to train on and to test on, with its place; UserError with what was found instead."""
+        root, train, test = self._places(data, folder)
+        cache = default_root() / "cache"
+        return (
+            (index_part(train, cache), train),
+            (index_part(test, cache, lambda where: self.flat_labels(where, root)), test),
+        )
+
+    def _places(self, data: DataSet, folder: Path) -> tuple[Path, Path, Path]:
+        roots = [folder / self.names[0], folder]
+        roots += [root / around for root in roots for around in self.around]
+        inside = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+        roots += inside[: len(inside) == 1]
+        expected = (
+            f"{self.train[0]}/<class>/<image> and {self.test[0]}/<class>/<image>, or tars: "
+            f"{self.train[-1]}.tar and {self.test[-1]}.tar"
+        )
+        for root in roots:
+            train, test = find_part(root, self.train), find_part(root, self.test)
+            if train is not None and test is not None:
+                return root, train, test
+            if train is not None or test is not None:
+                lacks = self.test if test is None else self.train
+                raise UserError(f"{root}: found {(train or test or root).name}, no {lacks[0]}; expected {expected}")
+        found = ", ".join(sorted(path.name for path in folder.iterdir())[:NAMED]) if folder.is_dir() else "no folder"
+        by_hand = f". {self.by_hand}" if self.by_hand else ""
+        raise UserError(
+            f"data: the images of {data.name} are not in {folder.resolve()} (found: {found or 'nothing'}); expected "
+            f"{expected}{by_hand}"
+        )
+
+    def _version(self, train: Part, test: Part) -> str:
+        if self.official == (len(train.labels), len(test.labels)):
+            return "official"
+        both = hashlib.sha256(f"{train.fingerprint} {test.fingerprint}".encode()).hexdigest()
+        return f"images-{both[:12]}"
+
+
+def shown(images: LabelledImages, size: int) -> LabelledImages:
+    """Return image files as evaluation sees them: uint8 [N, size, size, 3], decoded as they are read."""
+    from bench.data.streamed.decode import evaluated  # loads torch, which plans do without
+
+    files = cast("ImageFiles", images.images)
+
+    def make(start: int, stop: int) -> Array:
+        pixels = np.empty((stop - start, size, size, 3), np.uint8)
+
+        def one(place: int) -> None:
+            try:
+                pixels[place] = evaluated(files.read(start + place), size).numpy()
+            except ValueError as error:
+                raise UserError(f"{files.path(start + place)}: {error}; put it right, or remove it") from None
+
+        # The decoder lets go of the interpreter.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(one, range(stop - start)):
+                pass
+        return pixels
+
+    return LabelledImages(LazyImages(len(files), size, make).as_array(), images.labels)
+
+
+def decoded(images: LabelledImages, size: int, what: str, *, progress: bool) -> LabelledImages:
+    """Return image files as evaluation sees them, all in memory; UserError that names an unusable one."""
+    lazy = shown(images, size).images
+    pixels = np.empty((len(images.labels), size, size, 3), np.uint8)
+    for start in tracked(range(0, len(pixels), BATCH), what, progress=progress):
+        pixels[start : start + BATCH] = lazy[start : start + BATCH]
+    return LabelledImages(pixels, images.labels)
+
+
+def _problems(files: ImageFiles, what: str) -> list[str]:
+    """Return what is wrong with the first files that cannot be decoded."""
+    from bench.data.streamed.decode import decode
+
+    def problem(index: int) -> str | None:
+        try:
+            decode(files.read(index))
+        except ValueError as error:
+            return f"{files.path(index)}: {error}"
+        return None
+
+    problems: list[str] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in tracked(range(0, len(files), BATCH), what, progress=True):
+            found = pool.map(problem, range(start, min(start + BATCH, len(files))))
+            problems += [text for text in found if text is not None]
+            if len(problems) >= NAMED:
+                break
+    return problems[:NAMED]
