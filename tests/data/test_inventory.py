@@ -36,7 +36,7 @@ def test_an_empty_data_folder_offers_digits_and_says_how_to_get_the_rest(tmp_pat
     assert CIFAR100.source.url in rows[2].note
     for name, row in zip(ABSENT, rows[1:], strict=True):
         assert f"python -m bench data prepare {name}" in row.note or "https://image-net.org" in row.note
-    assert [row.state for row in verify(None, tmp_path / "data", None)] == ["intact"] + ["absent"] * 6
+    assert [row.state for row in verify(None, tmp_path / "data", None)] == ["intact"] + ["absent"] * len(ABSENT)
     assert not (tmp_path / "data").exists()
 
 
