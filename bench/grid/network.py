@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, create_model
 
 from bench.errors import UserError, did_you_mean
-from bench.grid.entry import CellEntry
+from bench.grid.entry import MOST_BATCH, CellEntry
 from bench.grid.messages import Key, Locate, key_path, shown, validated
 from bench.models.catalog import NETWORKS, Network, find_network
 from bench.spec.record import Record
@@ -14,6 +14,7 @@ from bench.spec.run import MULTI_MEMBER_KINDS, McDropout, ModelSpec, MultiMember
 
 # Of a network's depth and width, in which its table of layers grows.
 MOST_LAYERS = 10_000
+MOST = {"depth": MOST_LAYERS, "width": MOST_LAYERS, "ghost_batch": MOST_BATCH}
 # Keys of `model` that are not arguments of the network.
 KEYS = ("name", "ensemble")
 
@@ -83,4 +84,4 @@ def _record(defaults: tuple[tuple[str, Any], ...], required: tuple[tuple[str, An
 
 
 def _bounded(key: str, kind: type) -> Any:
-    return Annotated[int, Field(le=MOST_LAYERS)] if kind is int and key in ("depth", "width") else kind
+    return Annotated[int, Field(ge=0, le=MOST[key])] if kind is int and key in MOST else kind

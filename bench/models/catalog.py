@@ -56,7 +56,11 @@ NETWORKS: dict[str, Network] = {
         "bench.models.resnet:cifar_resnet", {"depth": 18}, cifar_resnet_layers, resnet_blocks, RESNET_ENSEMBLES
     ),
     "resnet_imagenet": Network(
-        "bench.models.resnet:imagenet_resnet", {"depth": 50}, imagenet_resnet_layers, resnet_blocks, RESNET_ENSEMBLES
+        "bench.models.resnet:imagenet_resnet",
+        {"depth": 50, "init": "fan_out", "ghost_batch": 0},
+        imagenet_resnet_layers,
+        resnet_blocks,
+        RESNET_ENSEMBLES,
     ),
 }
 

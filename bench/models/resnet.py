@@ -8,6 +8,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.resnet import ResNet as TorchvisionResNet
 
+from bench.models.ghost import ghosts
 from bench.models.parts import Part, chain
 from bench.models.tables import BOTTLENECK_DEPTHS, RESNET_BLOCKS
 
@@ -36,9 +37,18 @@ class ResNet(TorchvisionResNet):  # type: ignore[misc]  # torchvision is not typ
         )
 
 
-def imagenet_resnet(classes: int, depth: int, channels: int = 3) -> ResNet:
-    """Return torchvision's ResNet of depth 18, 34 or 50."""
-    return ResNet(depth, classes, nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False))
+def imagenet_resnet(classes: int, depth: int, channels: int = 3, init: str = "fan_out", ghost_batch: int = 0) -> ResNet:
+    """Return torchvision's ResNet of depth 18, 34 or 50.
+
+    init          of convolutions, N(0, 2 / fan): "fan_out" as torchvision, "fan_in" as the released ImageNet code
+    ghost_batch   batch norm over so many images at a time (bench.models.ghost); 0: over all of a batch
+    """
+    network = ResNet(depth, classes, nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False))
+    if init == "fan_in":
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+    return ghosts(network, ghost_batch) if ghost_batch else network
 
 
 def cifar_resnet(classes: int, depth: int, channels: int = 3) -> ResNet:

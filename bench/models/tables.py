@@ -67,14 +67,24 @@ def cifar_resnet_layers(classes: int, image_size: int, *, depth: int, channels: 
     return (stem, *_resnet_layers(classes, image_size, depth))
 
 
-def imagenet_resnet_layers(classes: int, image_size: int, *, depth: int, channels: int = 3) -> tuple[Layer, ...]:
+def imagenet_resnet_layers(
+    classes: int,
+    image_size: int,
+    *,
+    depth: int,
+    channels: int = 3,
+    init: str = "fan_out",
+    ghost_batch: int = 0,  # noqa: ARG001, of which no layer depends
+) -> tuple[Layer, ...]:
     """Weight layers of torchvision's ResNet, in parameter order."""
+    if init not in ("fan_out", "fan_in"):
+        raise ValueError(f"init is fan_out or fan_in, not {init!r}")
     side = _halved(image_size)
     stem = Layer("conv1.weight", (64, channels, 7, 7), side * side)
     return (stem, *_resnet_layers(classes, _halved(side), depth))
 
 
-def resnet_blocks(*, depth: int) -> tuple[str, ...]:
+def resnet_blocks(*, depth: int, **_: object) -> tuple[str, ...]:
     """Names of the residual blocks of a ResNet, in order."""
     return tuple(
         f"layer{group}.{block}"

@@ -24,6 +24,7 @@ from bench.recipes.setting import (
     Semantics,
     Setting,
     StepDecayEpochs,
+    warmed_up,
 )
 from bench.spec.phases import GlobalExploration, Inherit, LearningRate, Phase, Prune, Rewire, RewireRule, TicketPolicy
 
@@ -91,7 +92,7 @@ def edst(
     rewire = rewiring(setting, update_every, drop_fraction, growth)
     rates = tuple(lr / 10 ** (step + 1) for step in range(len(refinement_lengths)))
     changes = tuple(sum(refinement_lengths[:step]) for step in range(1, len(refinement_lengths)))
-    first = LearningRate(values=(lr,), warmup_epochs=warmup_epochs)
+    first = warmed_up(LearningRate(values=(lr,), warmup_epochs=warmup_epochs), setting.semantics)
     explore = Phase(name="explore", epochs=exploration_epochs, lr=first, rewire=rewire)
     escape = (GlobalExploration(fraction=exploration_fraction, rule=rewire.rule),) if exploration_fraction else ()
     refine = tuple(

@@ -5,7 +5,7 @@ Paper, section 4.1; released code, main_individual.py: 250 epochs, learning rate
 
 from functools import lru_cache
 
-from bench.recipes.setting import Count, Counts, Epochs, Positive, Select, Setting, StepDecayEpochs
+from bench.recipes.setting import Count, Counts, Epochs, Positive, Select, Setting, StepDecayEpochs, warmed_up
 from bench.spec.phases import LearningRate, Phase, TicketPolicy
 
 # Frankle et al. 2020: rewinding to 2% of training is early enough to be cheap and late enough to work.
@@ -26,7 +26,8 @@ def step_decay(
     select   the epoch that becomes the ticket
     """
     decays = None if decay_epochs is None else tuple(decay_epochs)
-    return _step_phase(setting.learning_rate, epochs, decays, decay_factor, warmup_epochs, select)
+    schedule = step_schedule(setting.learning_rate, epochs, decays, decay_factor, warmup_epochs)
+    return _step_phase(epochs, warmed_up(schedule, setting.semantics), select)
 
 
 def dense(
@@ -72,13 +73,5 @@ def part(schedule: LearningRate, start: int, stop: int) -> LearningRate:
 
 
 @lru_cache(maxsize=4096)  # the cells of a grid share a few schedules
-def _step_phase(
-    learning_rate: float,
-    epochs: int,
-    decay_epochs: tuple[int, ...] | None,
-    decay_factor: float,
-    warmup_epochs: int,
-    select: Select,
-) -> tuple[Phase]:
-    schedule = step_schedule(learning_rate, epochs, decay_epochs, decay_factor, warmup_epochs)
+def _step_phase(epochs: int, schedule: LearningRate, select: Select) -> tuple[Phase]:
     return (Phase(name="train", epochs=epochs, lr=schedule, ticket=TicketPolicy(select=select)),)

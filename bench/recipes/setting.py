@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bench.spec.phases import Phase
+from bench.spec.phases import LearningRate, Phase, Schedule
 from bench.spec.record import Record
 
 # Parameters of recipes with their bounds, which a grid is checked against.
@@ -26,16 +26,17 @@ Growth = Literal["gradient", "random"]
 class Semantics(Record):
     """The odd behaviours of the released code as named switches; the defaults are `standard`, the literature's."""
 
-    drop_schedule: Literal["cosine", "constant"] = "cosine"
+    drop_schedule: Schedule = "cosine"
     inactive_momentum: Literal["masked", "dense"] = "masked"
     dense_layers: Literal["exempt", "rewired"] = "exempt"
-    regrow_dropped: bool = False
+    regrow_dropped: bool | Literal["kept"] = False
     mask_sampling: Literal["exact", "bernoulli"] = "exact"
     random_growth: Literal["exact", "bernoulli"] = "exact"
     validation_augmented: bool = False
     first_ticket: Literal["reset", "not_reset"] = "reset"
     ties: Literal["lowest_index", "all"] = "lowest_index"
     update_step: Literal["instead_of_optimizer", "after_optimizer"] = "instead_of_optimizer"
+    warmup: Literal["by_step", "by_epoch"] = "by_step"
 
 
 STANDARD = Semantics()
@@ -52,7 +53,21 @@ RELEASED = Semantics(
     ties="all",
     update_step="after_optimizer",
 )
-PRESETS = {"standard": STANDARD, "released": RELEASED}
+# The same, of ImageNet/main.py and ImageNet/sparselearning/core.py.
+RELEASED_IMAGENET = Semantics(
+    drop_schedule="cosine_restarts",
+    inactive_momentum="masked",
+    dense_layers="exempt",
+    regrow_dropped="kept",
+    mask_sampling="bernoulli",
+    random_growth="bernoulli",
+    validation_augmented=False,
+    first_ticket="reset",
+    ties="lowest_index",
+    update_step="after_optimizer",
+    warmup="by_epoch",
+)
+PRESETS = {"standard": STANDARD, "released": RELEASED, "released_imagenet": RELEASED_IMAGENET}
 
 
 class Setting(Record):
@@ -61,6 +76,18 @@ class Setting(Record):
     members: int
     learning_rate: float
     semantics: Semantics = STANDARD
+
+
+def warmed_up(rate: LearningRate, semantics: Semantics) -> LearningRate:
+    """Return a learning rate with its warm-up by step, as it is, or by epoch: (e + 1) / (W + 1) of it in epoch e of W.
+
+    Released code: ImageNet/main.py, adjust_learning_rate.
+    """
+    epochs = rate.warmup_epochs
+    if semantics.warmup == "by_step" or not epochs:
+        return rate
+    values = tuple(rate.values[0] * (epoch + 1) / (epochs + 1) for epoch in range(epochs))
+    return LearningRate(values=(*values, *rate.values), boundaries=(*range(1, epochs + 1), *rate.boundaries))
 
 
 class RecipeWithParent(Record):

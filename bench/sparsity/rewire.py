@@ -46,7 +46,8 @@ def rewire_layer(
         return LayerUpdate(mask, kept, dropped, dropped)  # as released: values lost, the mask forced back to ones
     candidates = ~kept if rule.regrow_dropped else ~mask
     grown = _grow(candidates, gradient, dropped, rule, generator)
-    return LayerUpdate(kept | grown, kept, dropped, count_true(grown))
+    survives = kept | (grown & mask) if rule.regrow_dropped == "kept" else kept
+    return LayerUpdate(kept | grown, survives, dropped, count_true(grown))
 
 
 def keep_largest(weight: Tensor, mask: Tensor, survivors: int, ties: Literal["lowest_index", "all"]) -> Tensor:

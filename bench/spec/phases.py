@@ -72,7 +72,8 @@ class RewireRule(Record):
     growth            rank candidates by |dense gradient| (RigL) or draw them uniformly (SET)
     random_growth     random growth of the exact count, or an independent draw per candidate with that expectation
     dense_layers      layers of density 1: exempt, or their smallest weights set to 0 with the mask kept at ones
-    regrow_dropped    may a weight dropped in this update be grown again at once (its value is lost)?
+    regrow_dropped    may a weight dropped in this update be grown again at once? "kept": it may, and keeps its value,
+                      which true loses
     ties              of weights tied at the drop threshold, those of lowest index go (exact count), or all of them
     inactive_momentum "masked": gradients and momentum of inactive weights are zero; "dense": they keep accumulating
     """
@@ -80,9 +81,13 @@ class RewireRule(Record):
     growth: Literal["gradient", "random"] = "gradient"
     random_growth: Literal["exact", "bernoulli"] = "exact"
     dense_layers: Literal["exempt", "rewired"] = "exempt"
-    regrow_dropped: bool = False
+    regrow_dropped: bool | Literal["kept"] = False
     ties: Literal["lowest_index", "all"] = "lowest_index"
     inactive_momentum: Literal["masked", "dense"] = "masked"
+
+
+# Of the drop fraction (bench.sparsity.schedule).
+Schedule = Literal["constant", "cosine", "cosine_restarts"]
 
 
 class Rewire(Record):
@@ -93,7 +98,7 @@ class Rewire(Record):
 
     every: int = Field(ge=1)
     drop_fraction: float = Field(gt=0, lt=1)
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Schedule = "cosine"
     update_step: Literal["instead_of_optimizer", "after_optimizer"] = "instead_of_optimizer"
     rule: RewireRule = RewireRule()
 

@@ -5,7 +5,8 @@ applied, then drop and grow when the step is due.
 """
 
 import hashlib
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ class Masking:
         self._model, self._spec, self._optimizer, self._ranks = model, spec, optimizer, ranks
         self._masked_momentum = any(rule.inactive_momentum == "masked" for rule in spec.rules)
         self._dense_gradients: dict[str, Tensor] | None = None
+        # The steps of the run at which it starts, changes a large part of its topology, and ends.
+        self._steps = [epoch * spec.steps_per_epoch for epoch in (0, *_explorations(spec), spec.epochs)]
         self.sparse: SparseWeights | None = None
         if spec.topology is not None:
             self.sparse = SparseWeights(model, _first_masks(model, spec, spec.topology))
@@ -65,13 +68,18 @@ class Masking:
             self._optimizer.torch.step()
             self.sparse.apply()
         if rewire is not None and due:
-            last = self._spec.epochs * self._spec.steps_per_epoch
-            fraction = drop_fraction(rewire.drop_fraction, rewire.schedule, steps, last)
+            first, last = self._period(steps) if rewire.schedule == "cosine_restarts" else (0, self._steps[-1])
+            fraction = drop_fraction(rewire.drop_fraction, rewire.schedule, steps - first, last - first)
             return [self._rewire("rewire", fraction, rewire.rule, steps)]
         progress = None
         if phase.pruning is not None:
             progress = phase.pruning.progress(phase_step, self._spec.steps_per_epoch)
         return [] if progress is None else [self.prune(steps, progress)]
+
+    def _period(self, steps: int) -> tuple[int, int]:
+        """Return the steps of the run after which the drop fraction begins and ends to fall, around step `steps`."""
+        place = bisect_left(self._steps, steps, lo=1)
+        return self._steps[place - 1], self._steps[place]
 
     def explore(self, action: GlobalExploration, steps: int) -> dict[str, Any]:
         """Change a large part of the topology at once; return what the history says of it."""
@@ -115,6 +123,15 @@ def _first_masks(model: nn.Module, spec: RunSpec, topology: Topology) -> dict[st
     if spec.starts_dense:
         return full_masks(model)
     return random_masks({n: tuple(w.shape) for n, w in maskable_weights(model).items()}, topology, spec.seed)
+
+
+def _explorations(spec: RunSpec) -> Iterator[int]:
+    """Yield the epochs of a run before which a large part of its topology changes."""
+    epoch = 0
+    for phase in spec.phases:
+        if phase.exploration_rules:
+            yield epoch
+        epoch += phase.epochs
 
 
 def _digest(masks: Mapping[str, Tensor]) -> bytes:

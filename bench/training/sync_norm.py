@@ -11,9 +11,18 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bench.errors import UserError
+from bench.models.ghost import GhostBatchNorm2d
+from bench.spec.run import RunSpec
+
 
 def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
-    """Return the model with every batch norm replaced by one over all ranks; parameters and buffers stay the same."""
+    """Return the model with every batch norm replaced by one over all ranks; parameters and buffers stay the same.
+
+    A network of ghost batches is left as it is: each rank has whole ones.
+    """
+    if any(isinstance(module, GhostBatchNorm2d) for module in model.modules()):
+        return model
     if device.type != "cpu":
         synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return synchronised
@@ -21,6 +30,23 @@ def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
         if isinstance(module, _BatchNorm):
             module.__class__ = CpuSyncBatchNorm
     return model
+
+
+def check_ghosts(spec: RunSpec, ranks: int) -> None:
+    """Refuse so many ranks where their ghost batches are not those of a process alone: the run would be another one."""
+    ghost = int(spec.model.arguments.get("ghost_batch") or 0)
+    for images in (spec.batch_size, spec.data.train_images % spec.batch_size) if ghost else ():
+        each, over = divmod(images, ranks)
+        shares = [each + (rank < over) for rank in range(ranks)]
+        if [size for share in shares for size in _ghosts(share, ghost)] != _ghosts(images, ghost):
+            raise UserError(
+                f"model.ghost_batch: {ranks} processes divide a batch of {images} into {shares}, which are not the "
+                f"ghost batches of {ghost} that one process makes of it"
+            )
+
+
+def _ghosts(images: int, ghost: int) -> list[int]:
+    return [min(ghost, images - first) for first in range(0, images, ghost)]
 
 
 class CpuSyncBatchNorm(_BatchNorm):

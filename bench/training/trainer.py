@@ -27,7 +27,7 @@ from bench.training.masking import Masking
 from bench.training.optimizer import Sgd
 from bench.training.position import Position
 from bench.training.ranks import ALONE, BatchShare, Ranks
-from bench.training.sync_norm import synchronise
+from bench.training.sync_norm import check_ghosts, synchronise
 from bench.training.weights import ParentWeights, Ticket, WeightWriter, average
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,7 @@ class Trainer:
         model = build_model(spec.model, classes, spec.seed)
         self.model = prepare(model, spec.execution, device, deterministic=deterministic)
         if ranks.size > 1:
+            check_ghosts(spec, ranks.size)
             self.model = synchronise(self.model, device)
         self.forward = self._training_forward = forward_function(self.model, spec.execution, device)
         if ranks.size > 1:

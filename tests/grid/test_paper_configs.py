@@ -70,6 +70,7 @@ def test_imagenet_has_the_rows_of_the_paper() -> None:
     names = {cell.name for cell in planned("imagenet.yaml").cells}
     assert names == {
         "dense",
+        "dense 90 epochs",
         "EDST M=2 S=0.8",
         "EDST M=4 S=0.8",
         "DST M=2 S=0.8",

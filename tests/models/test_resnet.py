@@ -90,3 +90,11 @@ def test_a_networks_parts_are_the_network(name: str, arguments: dict[str, int]) 
     assert {n: id(p) for n, p in whole.named_parameters()} == {n: id(p) for n, p in model.named_parameters()}
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert whole(images).equal(model(images))
+
+
+def test_fan_in_is_the_initialisation_of_the_released_imagenet_code() -> None:
+    model = build_model(ModelSpec(name="resnet_imagenet", arguments={"depth": 50, "init": "fan_in"}), 10, 0)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 4 and parameter.numel() > 30_000:
+            fan_in = parameter[0].numel()
+            assert float(parameter.detach().std()) == pytest.approx((2 / fan_in) ** 0.5, rel=0.02), name

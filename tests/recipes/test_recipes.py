@@ -7,6 +7,7 @@ from bench.errors import UserError
 from bench.recipes import METHODS, RELEASED, Setting
 from bench.recipes.dynamic import dst, edst
 from bench.recipes.fixed import dense, step_decay
+from bench.recipes.setting import PRESETS
 from bench.spec.phases import GlobalExploration, Phase, RewireRule, TicketPolicy
 
 SETTING = Setting(members=3, learning_rate=0.1)
@@ -98,3 +99,20 @@ def test_too_few_epochs_for_three_learning_rates_are_refused() -> None:
     with pytest.raises(ValidationError, match="boundaries must increase"):
         step_decay(SETTING, epochs=2)
     assert len(step_decay(SETTING, epochs=4)) == 1
+
+
+def test_imagenet_as_released() -> None:
+    """ImageNet/main.py: warm-up (e + 1) / 6 by epoch, then 0.1; 0.01, 0.001, 0.0001 in each refinement."""
+    setting = Setting(members=2, learning_rate=0.1, semantics=PRESETS["released_imagenet"])
+    explore, first, second = edst(
+        setting, exploration_epochs=30, refinement_lengths=[30, 30, 10], warmup_epochs=5, update_every=4000
+    )
+    assert rates(explore) == [0.1 * (epoch + 1) / 6 for epoch in range(5)] + [0.1] * 25
+    assert rates(second) == rates(first) == [0.01] * 30 + [0.001] * 30 + [0.0001] * 10
+    assert explore.rewire is not None
+    assert explore.rewire.schedule == "cosine_restarts"
+    assert explore.rewire.update_step == "after_optimizer"
+    assert explore.rewire.rule == RewireRule(dense_layers="exempt", regrow_dropped="kept", inactive_momentum="masked")
+    (phase,) = dense(setting, epochs=150, decay_epochs=[50, 100, 133], warmup_epochs=5)
+    assert rates(phase)[:7] == [0.1 * (epoch + 1) / 6 for epoch in range(5)] + [0.1, 0.1]
+    assert rates(phase)[48:52] == [0.1, 0.1, 0.01, 0.01]

@@ -277,3 +277,14 @@ def test_gradient_growth_without_a_gradient_is_a_bug_that_says_so() -> None:
     weight, mask = sparse_layer(11, (4, 4), 0.5)
     with pytest.raises(ValueError, match="gradient"):
         rewire_layer(weight, mask, None, 0.5, RewireRule(), generator())
+
+
+def test_a_weight_that_is_dropped_and_grown_at_once_can_keep_its_value() -> None:
+    weight = torch.tensor([4.0, 1.0, -2.0, 3.0, 0.0, 0.0])
+    mask = torch.tensor([True, True, True, True, False, False])
+    gradient = torch.tensor([0.0, 9.0, 0.0, 0.0, 5.0, 1.0])
+    # 1 and -2 go; of what is free, the gradients of positions 1 and 4 are the largest
+    for regrow, kept in ((True, [0, 3]), ("kept", [0, 1, 3])):
+        update = rewire_layer(weight, mask, gradient, 0.5, RewireRule(regrow_dropped=regrow), generator())
+        assert update.mask.nonzero().flatten().tolist() == [0, 1, 3, 4]
+        assert update.kept.nonzero().flatten().tolist() == kept

@@ -26,3 +26,8 @@ def test_cosine_never_rises_and_never_leaves_its_range() -> None:
 @pytest.mark.parametrize("step", [0, 1, 500, 1000])
 def test_constant_is_constant_to_the_last_step(step: int) -> None:
     assert drop_fraction(0.5, "constant", step, 1000) == 0.5
+
+
+@pytest.mark.parametrize(("epoch", "fraction"), [(0, 0.5), (50, 0.2525), (99, 0.005), (100, 0.005)])
+def test_restarted_cosine_falls_to_what_the_released_code_leaves(epoch: int, fraction: float) -> None:
+    assert drop_fraction(0.5, "cosine_restarts", epoch, 100) == pytest.approx(fraction, abs=2e-4)

@@ -13,6 +13,7 @@ from bench.models.build import build_model
 from bench.recipes import RELEASED, STANDARD, Semantics, Setting
 from bench.recipes.dynamic import edst
 from bench.recipes.fixed import step_decay
+from bench.recipes.setting import PRESETS
 from bench.sparsity import erdos_renyi_kernel, exact_counts
 from bench.sparsity.network import maskable_weights
 from bench.spec.run import RunSpec
@@ -80,10 +81,17 @@ def test_the_learning_rate_falls_within_the_phase() -> None:
     assert trainer.finished
 
 
-@pytest.mark.parametrize("preset", ["released", "standard"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_sparse_steps_follow_the_protocol(preset: str) -> None:
     """Four steps with an update at the third, then a global exploration: every order and switch as written down."""
-    semantics = RELEASED if preset == "released" else STANDARD
+    semantics = PRESETS[preset]
+    masked = preset != "released"
+    # at step 3 of 12, and of the 4 before the exploration
+    fraction = {
+        "standard": 0.25 * (1 + math.cos(math.pi * 3 / 12)),
+        "released": 0.5,
+        "released_imagenet": 0.005 + 0.2475 * (1 + math.cos(math.pi * 3 / 4)),
+    }[preset]
     setting = Setting(members=2, learning_rate=0.02, semantics=semantics)
     explore, _, refine = edst(setting, exploration_epochs=1, refinement_epochs=2, update_every=3)
     spec = run_spec((explore, refine), density=0.2)
@@ -107,8 +115,10 @@ def test_sparse_steps_follow_the_protocol(preset: str) -> None:
             after = drop_and_grow(*flat, fraction, **rules)
             lost = torch.ones(mask.numel(), dtype=torch.bool)
             lost[[i for i, active in enumerate(mask.flatten().tolist()) if active and i not in after.dropped]] = False
+            if preset == "released_imagenet":
+                lost &= ~(mask.flatten() & torch.tensor(after.mask))
             weights[name][lost.view(mask.shape)] = 0
-            if preset == "standard":
+            if masked:
                 momenta[name][lost.view(mask.shape)] = 0
             masks[name] = torch.tensor(after.mask).view(mask.shape)
 
@@ -118,15 +128,15 @@ def test_sparse_steps_follow_the_protocol(preset: str) -> None:
         model.zero_grad()
         functional.cross_entropy(model(images), labels).backward()
         gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-        if preset == "released" or step != 3:
+        if preset != "standard" or step != 3:
             for name, gradient in gradients.items():
-                seen = gradient * masks[name] if preset == "standard" and name in masks else gradient
+                seen = gradient * masks[name] if masked and name in masks else gradient
                 momenta[name] = 0.9 * momenta[name] + seen + 5e-4 * weights[name]
                 weights[name] -= 0.02 * momenta[name]
                 if name in masks:
                     weights[name][~masks[name]] = 0
-        if step == 3:  # of 12
-            update(0.5 if preset == "released" else 0.25 * (1 + math.cos(math.pi * 3 / 12)), gradients)
+        if step == 3:
+            update(fraction, gradients)
     update(0.8, gradients)
 
     for name, mask in masks.items():
