@@ -22,12 +22,9 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
         """Return [N, C, H, W], normalised."""
         if not self.training or len(input) <= self.ghost_batch:
             return super().forward(input)
-        first, *others = input.split(self.ghost_batch)
-        parts = [super().forward(first)]
-        parts += [
-            functional.batch_norm(part, None, None, self.weight, self.bias, True, 0.0, self.eps) for part in others
-        ]
-        return torch.cat(parts)
+        size, own = self.ghost_batch, (self.weight, self.bias, True, 0.0, self.eps)
+        first, *others = (input[start : start + size] for start in range(0, len(input), size))
+        return torch.cat([super().forward(first), *(functional.batch_norm(part, None, None, *own) for part in others)])
 
 
 def ghosts(model: M, ghost_batch: int) -> M:
