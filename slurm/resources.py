@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import ceil
 
 from bench.data.catalog import facts_of, images_of
+from bench.data.dataset import at_once
 from bench.data.streamed.tasks import AHEAD, PIECE
 from bench.models.catalog import inputs_per_image
 from bench.models.layers import layers_of
@@ -25,8 +26,6 @@ ACTIVATION_COPIES = 2
 # The names of ImageNet's files; a process that decodes, of which the first counts for what all of them share.
 INDEX_BYTES = int(0.2e9)
 DECODER_BYTES = int(0.1e9)
-# Images at once in prediction and attacks (bench.models.predict, bench.evaluation), members together.
-PREDICTED_AT_ONCE = 500
 
 
 def memory_gb(specs: Sequence[RunSpec], site: Site) -> int | None:
@@ -74,6 +73,6 @@ def weight_bytes(spec: RunSpec) -> int:
 def activation_bytes(spec: RunSpec, processes: int = 1) -> int:
     """Return the bytes of activations on a CPU: of a step of each of the processes, or of an attack, the larger."""
     step = ceil(spec.batch_size / processes) * inputs_per_image(spec.model)
-    attack = min(PREDICTED_AT_ONCE, max(spec.data.test_images, spec.data.validation_images))
+    attack = min(at_once(facts_of(spec.data).image_size), max(spec.data.test_images, spec.data.validation_images))
     outputs = sum(layer.shape[0] * layer.positions for layer in layers_of(spec.model, spec.data))
     return 4 * ACTIVATION_COPIES * max(step, attack) * outputs

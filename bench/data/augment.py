@@ -153,6 +153,11 @@ class DeviceImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def side(self) -> int:
+        """Height and width of an image, in pixels."""
+        return int(self._windows.shape[-1])
+
     @contextmanager
     def epoch(self, parts: Sequence[slice], *draws: str | int) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
         """Give the batches of an epoch, as TrainingImages."""

@@ -12,6 +12,8 @@ from bench.errors import UserError
 from bench.spec.run import DataSpec
 
 Array = np.ndarray[Any, np.dtype[Any]]
+# Images of up to 64 pixels a side that are predicted at once, and the fewest of larger ones.
+AT_ONCE, LEAST_AT_ONCE = 500, 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,3 +88,8 @@ def fixed_order(count: int, seed: int) -> Array:
     NumPy promises the raw words of a bit generator for ever, and no shuffle made from them (NEP 19).
     """
     return np.argsort(np.random.PCG64(seed).random_raw(count), kind="stable")
+
+
+def at_once(side: int) -> int:
+    """Return how many images of this side, in pixels, are predicted at once."""
+    return max(LEAST_AT_ONCE, min(AT_ONCE, AT_ONCE * 64**2 // side**2))

@@ -18,6 +18,10 @@ class Batches(Protocol):
     def __len__(self) -> int:
         """Return the number of images."""
 
+    @property
+    def side(self) -> int:
+        """Height and width of an image, in pixels."""
+
     def plain(self, start: int, stop: int) -> Tensor:
         """Return images start..stop - 1, normalised, float32 [B, 3, H, W] on the device."""
 
@@ -33,6 +37,11 @@ class StreamedImages:
 
     def __len__(self) -> int:
         return len(self._images)
+
+    @property
+    def side(self) -> int:
+        """Height and width of an image, in pixels."""
+        return int(self._images.shape[1])
 
     def plain(self, start: int, stop: int) -> Tensor:
         """Return images start..stop - 1, normalised, float32 [B, 3, H, W]."""

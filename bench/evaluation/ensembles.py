@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from bench.data.augment import Normalise
-from bench.data.dataset import LabelledImages
+from bench.data.dataset import LabelledImages, at_once
 from bench.evaluation.attack import Predictor, fgsm, pgd
 from bench.evaluation.networks import Network
-from bench.evaluation.predict import BATCH, Predictions
+from bench.evaluation.predict import Predictions
 from bench.evaluation.sets import AttackSet
 from bench.spec.seeds import derived_seed
 
@@ -60,7 +60,7 @@ def attack_ensemble(
     started = time.perf_counter()
     single = range(members.present) if singly and members.present > 1 else range(0)
     # The gradient needs what every member computed at once, so many members mean few images.
-    batch_size = max(1, BATCH // members.present)
+    batch_size = max(1, at_once(source.images.shape[1]) // members.present)
     parts = []
     for start in range(0, len(source.labels), batch_size):
         between_batches()

@@ -1,17 +1,17 @@
-"""One pass over an evaluation set: every batch is read once and seen by all tickets of a run."""
+"""One pass over an evaluation set: every batch is read once, while the one before it is seen by all tickets."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from bench.data.dataset import at_once
 from bench.data.stream import Batches
 from bench.evaluation.networks import Network
 from bench.store.run_folder import Array
-
-BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,23 @@ def predict_all(
     """
     started, forward_seconds = time.perf_counter(), 0.0
     parts = []
-    for start in range(0, len(images), BATCH):
+    for start, batch in _read_ahead(images):
         between_batches()
-        batch = images.plain(start, min(start + BATCH, len(images)))
         before = time.perf_counter()
         logits = torch.cat([network.logits(batch, name, start) for network in networks])
         parts.append(logits.cpu().numpy())  # waits for the device, so that the clock is right
         forward_seconds += time.perf_counter() - before
     return Predictions(np.concatenate(parts, axis=1), time.perf_counter() - started, forward_seconds)
+
+
+def _read_ahead(images: Batches) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield batches with the place of their first image, each read while the caller works with the one before it."""
+    size = at_once(images.side)
+    with ThreadPoolExecutor(1) as reader:
+        starts = range(0, len(images), size)
+        reads = (reader.submit(images.plain, start, min(start + size, len(images))) for start in starts)
+        following = next(reads, None)
+        for start in starts:
+            assert following is not None
+            batch, following = following.result(), next(reads, None)
+            yield start, batch

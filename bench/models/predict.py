@@ -5,11 +5,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bench.data.augment import DeviceImages, EpochDraws
+from bench.data.dataset import at_once
 from bench.models.arithmetic import Forward
 from bench.models.members import MultiMember
 from bench.spec.seeds import derived_seed
-
-BATCH = 500
 
 
 @torch.inference_mode()
@@ -31,8 +30,9 @@ def predict(
     model.eval()
     logits = []
     count = len(images) if first is None else first
-    for start in range(0, count, BATCH):
-        stop = min(start + BATCH, count)
+    size = at_once(images.side)
+    for start in range(0, count, size):
+        stop = min(start + size, count)
         if draws is None:
             batch = images.plain(start, stop)
         else:

@@ -243,7 +243,7 @@ def test_a_start_depends_on_the_images_place_alone(noted_starts: list[Tensor], m
     source = random_images(7)
     logits, starts = [], []
     for size in (500, 6, 3):
-        monkeypatch.setattr(ensembles, "BATCH", size)
+        monkeypatch.setattr(ensembles, "at_once", lambda _, size=size: size)
         torch.manual_seed(size)
         noted_starts.clear()
         logits.append(attacked(linear_members(2), source, PGD, singly=False))
@@ -279,7 +279,7 @@ def test_draws_are_the_same_in_every_attack_and_others_in_the_next_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else FGSM might seem stronger than PGD, by its samples alone. So small a budget leaves the images as they are."""
-    monkeypatch.setattr(ensembles, "BATCH", 6)  # two images a batch
+    monkeypatch.setattr(ensembles, "at_once", lambda _: 6)  # two images a batch
     half = random_images(2)
     source = LabelledImages(np.tile(half.images, (2, 1, 1, 1)), np.tile(half.labels, 2))
     spec = SPECS["mc dropout"]
@@ -299,7 +299,7 @@ def test_draws_are_the_same_in_every_attack_and_others_in_the_next_batch(
 def test_many_members_mean_few_images_and_a_signal_is_looked_for_before_each_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ensembles, "BATCH", 10)
+    monkeypatch.setattr(ensembles, "at_once", lambda _: 10)
     sizes: list[int] = []
 
     def noting(images: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """One pass for all tickets: the bits of one ticket at a time, every batch read once, draws that can be repeated."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,26 +8,25 @@ import torch
 from torch import Tensor
 
 from bench.data.augment import DeviceImages
-from bench.data.dataset import LabelledImages
+from bench.data.dataset import LabelledImages, at_once
 from bench.data.stream import Batches, StreamedImages
+from bench.errors import UserError
 from bench.evaluation import predict as module
 from bench.evaluation.networks import normaliser
 from bench.evaluation.predict import predict_all
 from bench.models import predict as evaluate
 from bench.spec.run import RunSpec
-from bench.spec.seeds import derived_seed
 from tests.evaluation.stored import FACTS, SPECS, networks_of, normalised, random_images, random_model
 from tests.training.runs import CPU
 
 COUNT = 23
-SIZES = module.BATCH, evaluate.BATCH
 
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three batches, the last one partial."""
-    monkeypatch.setattr(module, "BATCH", 10)
-    monkeypatch.setattr(evaluate, "BATCH", 10)
+    monkeypatch.setattr(module, "at_once", lambda _: 10)
+    monkeypatch.setattr(evaluate, "at_once", lambda _: 10)
 
 
 def streamed(spec: RunSpec, source: LabelledImages | None = None) -> StreamedImages:
@@ -45,14 +43,18 @@ class Counting:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def side(self) -> int:
+        return self.images.side
+
     def plain(self, start: int, stop: int) -> Tensor:
         self.read.append((start, stop))
         return self.images.plain(start, stop)
 
 
-def test_batches_are_as_large_as_those_of_a_run() -> None:
-    """Else a ticket's logits would differ by rounding from those that its run would have stored."""
-    assert SIZES == (500, 500)
+@pytest.mark.parametrize(("side", "images"), [(28, 500), (32, 500), (64, 500), (96, 222), (128, 125), (224, 100)])
+def test_images_predicted_at_once_are_fewer_where_they_are_large(side: int, images: int) -> None:
+    assert at_once(side) == images
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SPECS if kind != "mc dropout"])
@@ -104,6 +106,8 @@ def test_a_file_is_read_in_slices_and_never_whole(tmp_path: Path) -> None:
     class OnDisk:
         """Gives copies of slices, and nothing else that an array does."""
 
+        shape = (COUNT, 32, 32, 3)
+
         def __len__(self) -> int:
             return COUNT
 
@@ -133,37 +137,20 @@ def test_between_batches_comes_before_each_and_may_end_the_pass(tmp_path: Path) 
             raise StoppedError
 
     predict_all(networks, images, "a set", check)
-    assert seen == [0, 1, 2]
+    assert len(seen) == len(images.read) == 3
     with pytest.raises(StoppedError):
         predict_all(networks, images, "a set", check)
-    assert len(images.read) == 4
+    assert len(seen) == 5  # the second batch was not computed, though it may have been read
 
 
-def drawn(root: Path, name: str = "a set") -> np.ndarray:
-    """Return what a network of three samples predicts of the same two images, over and over."""
-    two = random_images(2)
-    source = LabelledImages(two.images.repeat(12, axis=0)[:COUNT], two.labels.repeat(12)[:COUNT])
-    spec = SPECS["mc dropout"]
-    return predict_all(networks_of(root, spec), streamed(spec, source), name).logits
+def test_what_cannot_be_read_ends_the_pass(tmp_path: Path) -> None:
+    spec = SPECS["two tickets"]
 
+    class Damaged(Counting):
+        def plain(self, start: int, stop: int) -> Tensor:
+            if start == 10:
+                raise UserError("image 12 is damaged")
+            return super().plain(start, stop)
 
-def test_draws_depend_on_the_set_and_the_batch_and_can_be_repeated(tmp_path: Path) -> None:
-    first = drawn(tmp_path)
-    torch.manual_seed(1)
-    assert np.array_equal(first, drawn(tmp_path))
-    assert not np.allclose(first, drawn(tmp_path, "another"))
-    assert not np.allclose(first[:, :2], first[:, 10:12])
-    assert not np.allclose(first[0], first[1])
-
-
-def test_draws_are_named_by_run_set_batch_and_ticket(tmp_path: Path) -> None:
-    """Whoever changes the names changes numbers that are stored."""
-    spec = SPECS["mc dropout"]
-    networks, images = networks_of(tmp_path, spec), streamed(spec)
-    made = predict_all(networks, images, "local-c/fog/3").logits
-    sampled: Callable[..., Tensor] = networks[0].model.member_logits  # type: ignore[assignment]
-    for start, stop in ((0, 10), (10, 20), (20, 23)):
-        seed = derived_seed(spec.stream, "sampling", "local-c/fog/3", start, 0)
-        with torch.inference_mode():
-            expected = sampled(networks[0].forward, images.plain(start, stop), seed)
-        assert np.array_equal(made[:, start:stop], expected.numpy())
+    with pytest.raises(UserError, match="image 12"):
+        predict_all(networks_of(tmp_path, spec), Damaged(streamed(spec)), "a set")
