@@ -204,5 +204,5 @@ class ReleasedCorruptions(Protocol):
     def family(self, images: int | None, available: int) -> tuple[str, int | None]:
         """Return the family that evaluation sets are named by, and how many images of each (None: all)."""
 
-    def open(self, family: str, root: Path, *, download: bool) -> Corruptions:
-        """Return the images of a family; UserError, with what to do, if they are not to be had."""
+    def open(self, family: str, root: Path, *, download: bool, size: int) -> Corruptions:
+        """Return the images of a family, in a size; UserError, with what to do, if they are not to be had."""

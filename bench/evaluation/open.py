@@ -4,12 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from bench.data.catalog import facts_of, find_ood, find_release
+from bench.data.catalog import facts_of, find_data_set, find_ood, find_release
 from bench.data.dataset import Split
 from bench.data.lazy import EvaluationImages
 from bench.data.local_c import LocalCorruptions
 from bench.data.ood import open_folder
 from bench.data.record import Corruptions
+from bench.data.sources import is_streamed
 from bench.errors import UserError
 from bench.evaluation.sets import LOCAL, CorruptedSet, OodSet, OwnSet, TicketSet
 from bench.spec.run import DataSpec
@@ -59,12 +60,12 @@ class EvaluationSets:
         release = find_release(family)
         if release is None:
             raise UserError(f"evaluations: no corrupted set {family!r} is known to this version")
-        if data.variant != "official":
+        if data.variant != "official" and not is_streamed(find_data_set(data.name)):
             raise UserError(
                 f"evaluations.{release.key}: {family} shows the official test images, these runs see an image folder "
                 f"({data.variant}); local_c makes the same corruptions of that"
             )
-        return release.open(family, self._root, download=self._download)
+        return release.open(family, self._root, download=self._download, size=facts_of(data).image_size)
 
 
 def _once(known: dict[K, V | UserError], key: K, open: Callable[[], V]) -> V:

@@ -129,6 +129,6 @@ def _found(sets: Sequence[TicketSet | AttackSet], stored: StoredLogits) -> int:
         return 0
 
 
-def _key(data: DataSpec) -> tuple[str, int]:
+def _key(data: DataSpec) -> tuple[str, int, bool]:
     """Return all of the data that sets depend on, so that few are made for many cells."""
-    return data.name, data.test_images
+    return data.name, data.test_images, data.validation_images > 0

@@ -10,6 +10,7 @@ import pytest
 from bench.data.catalog import DATASETS, OOD, RELEASES
 from bench.data.dataset import Split
 from bench.data.lazy import EvaluationImages
+from bench.data.streamed.source import test_order as order_of_tests
 from bench.errors import UserError
 from bench.evaluation import open as module
 from bench.evaluation.open import EvaluationSets
@@ -134,7 +135,7 @@ def test_released_sets_belong_to_the_data(replaced: Replace, name: str, family: 
     opener = replaced(family, reader)
     data = CIFAR.model_copy(update={"name": name})
     sets(download=download).open(CorruptedSet(family, "fog", 3), data)
-    assert opener.calls == [((family, Path("data")), {"download": download})]
+    assert opener.calls == [((family, Path("data")), {"download": download, "size": 32})]
     assert reader.asked == [("fog", 3, 6)]
 
 
@@ -180,7 +181,9 @@ def test_imagenet_c_is_read_whole_if_it_is_of_the_size_asked_for(tmp_path: Path,
         with pytest.raises(UserError, match=r"imagenet-c is asked for, .* is imagenet-c-3; set images"):
             sets(tmp_path).open(asked, IMAGENET)
     else:
-        assert sets(tmp_path).open(asked, IMAGENET).labels.tolist() == [0, 0, 999]
+        assert sets(tmp_path).open(asked, IMAGENET).labels.tolist() == [
+            [0, 0, 999][place] for place in order_of_tests("imagenet", 3)
+        ]
 
 
 # -- out of distribution -----------------------------------------------------------------------------------------------

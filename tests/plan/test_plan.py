@@ -477,3 +477,16 @@ def test_a_long_plan_is_cut_and_says_so(tmp_path: Path) -> None:
     assert len(lines) < 150
     assert "... and 40 more cells; --json lists them all" in lines
     assert "300 distinct runs: 300 missing" in lines
+
+
+def test_a_run_without_validation_images_is_evaluated_on_none(tmp_path: Path) -> None:
+    """Beside cells that have some, and are otherwise on the same images."""
+    text = """
+        replicates: 1
+        base: {data: {name: digits, train_images: 64, validation_images: 32, test_images: 32}}
+        cells:
+          - {name: all, method: dense, data: {train_images: 96, validation_images: 0}, recipe: {select: last}}
+          - {name: some, method: dense}
+        """
+    plan = make_plan(load_text(tmp_path, text), "paper", None)
+    assert [[asked.name for asked in run.evaluations] for run in plan.runs] == [["test"], ["test", "validation"]]

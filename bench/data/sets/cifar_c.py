@@ -208,7 +208,15 @@ class Release:
             return ReleasedFiles(self, archive, _members(archive))
         return None
 
-    def open(self, family: str, root: Path, *, download: bool, progress: bool = False) -> ReleasedFiles:  # noqa: ARG002
+    def open(
+        self,
+        family: str,  # noqa: ARG002
+        root: Path,
+        *,
+        download: bool,
+        progress: bool = False,
+        size: int = 32,  # noqa: ARG002
+    ) -> ReleasedFiles:
         """Return the files in a data folder; a missing set is downloaded if asked to.
 
         UserError, with what to do, if it is not there, its archive is no archive, or the download fails.

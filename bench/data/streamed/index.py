@@ -6,7 +6,7 @@ flat part, or a flat tar, needs labels by file name.
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -52,6 +52,11 @@ class Part:
             self.files.as_array(), np.array([number[name] for name in self.classes], np.int64)[self.labels]
         )
 
+    def paths(self) -> set[str]:
+        """Return <class>/<name> of all files."""
+        names = map(os.fsdecode, self.files.names.tolist())
+        return {f"{self.classes[label]}/{name}" for label, name in zip(self.labels, names, strict=True)}
+
     @property
     def fingerprint(self) -> str:
         """Return 12 hex digits of the SHA-256 of classes and file names."""
@@ -88,20 +93,53 @@ def index_part(where: Path, cache: Path, flat_labels: FlatLabels = lambda _: Non
     return part
 
 
+def index_tar(tar: Path, cache: Path) -> dict[str, list[Entry]]:
+    """Return the images in each folder of a tar, by its path, sorted by name; kept as index_part does."""
+    state = _state(tar)
+    kept = cache / f"tar-{hashlib.sha256(os.fsencode(tar.resolve())).hexdigest()[:16]}.npz"
+    try:
+        with np.load(kept, allow_pickle=False) as arrays:
+            if str(arrays["state"]) == state:
+                return _by_folder(zip(*(arrays[name].tolist() for name in ("names", "offsets", "sizes")), strict=True))
+    except (OSError, ValueError, KeyError, BadZipFile, EOFError):
+        pass
+    with alone(kept.with_suffix(".lock"), f"the images of {tar} are listed"):
+        members = (member for member in tar_members(tar) if _is_image(member.name.rpartition("/")[2]))
+        found = [(os.fsencode(member.name), member.offset, member.size) for member in members]
+        names, offsets, sizes = zip(*sorted(found), strict=True) if found else ((), (), ())
+        arrays = {"state": np.array(state), "names": np.array(names, np.bytes_)}
+        arrays |= {"offsets": np.array(offsets, np.int64), "sizes": np.array(sizes, np.int64)}
+        with suppress(OSError), atomic_path(kept) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+    return _by_folder(sorted(found))
+
+
+def _by_folder(members: Iterable[tuple[bytes, int, int]]) -> dict[str, list[Entry]]:
+    by_folder: dict[str, list[Entry]] = {}
+    for path, offset, size in members:
+        folder, _, name = os.fsdecode(path).rpartition("/")
+        by_folder.setdefault(folder, []).append((name, offset, size))
+    return by_folder
+
+
+def part_of(where: Path, by_class: Mapping[str, Sequence[Entry]], *, in_folders: bool) -> Part:
+    """Return the part of these files of each class, in folders of `where` or in it."""
+    classes = tuple(sorted(by_class))
+    files = image_files((where / name if in_folders else where, by_class[name]) for name in classes)
+    return Part(files, np.repeat(np.arange(len(classes)), [len(by_class[name]) for name in classes]), classes)
+
+
 def _listed(where: Path, flat_labels: FlatLabels) -> Part:
     by_class, flat = _in_tar(where) if where.is_file() else _in_folder(where)
     if flat and not by_class:
         by_class = _labelled(where, flat, flat_labels(where))
     if not by_class:
         raise UserError(f"{where}: holds no image, nor a folder of images for each class")
-    classes = tuple(sorted(by_class))
-    for name in classes:
-        if not by_class[name]:
+    for name, entries in sorted(by_class.items()):
+        if not entries:
             raise UserError(f"{where / name}: holds no image; remove the folder, or fill it")
-        by_class[name].sort()
-    in_folders = where.is_dir() and not flat
-    files = image_files((where / name if in_folders else where, by_class[name]) for name in classes)
-    return Part(files, np.repeat(np.arange(len(classes)), [len(by_class[name]) for name in classes]), classes)
+        entries.sort()
+    return part_of(where, by_class, in_folders=where.is_dir() and not flat)
 
 
 def _in_folder(where: Path) -> tuple[dict[str, list[Entry]], list[Entry]]:

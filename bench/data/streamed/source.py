@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 
 from bench.data.cache import default_root
-from bench.data.dataset import Array, LabelledImages
+from bench.data.dataset import Array, LabelledImages, fixed_order
 from bench.data.folders import training_order
 from bench.data.lazy import LazyImages
 from bench.data.progress import tracked
@@ -20,6 +20,7 @@ from bench.data.rows import Row
 from bench.data.streamed.files import ImageFiles
 from bench.data.streamed.index import Part, find_part, index_part
 from bench.errors import UserError
+from bench.spec.seeds import derived_seed
 
 # As many images are decoded at once where all are.
 BATCH = 256
@@ -57,9 +58,10 @@ class FileSource:
         (train, where), (test, test_where) = self._parts(data, folder)
         order = training_order(data.name, len(train.labels))
         to_train, to_test = train.labelled(data.class_names, where), test.labelled(data.class_names, test_where)
-        to_test = shown(to_test, data.image_size)
+        shuffled = test_order(data.name, len(test.labels))
+        tests = shown(to_test.images[shuffled], data.image_size)
         version = self._version(train, test)
-        return Parts(to_train.images[order], to_train.labels[order], to_test.images, to_test.labels, version)
+        return Parts(to_train.images[order], to_train.labels[order], tests, to_test.labels[shuffled], version)
 
     def version(self, data: DataSet, folder: Path) -> str:
         """Return "official", or a fingerprint of the names of other images."""
@@ -126,33 +128,66 @@ class FileSource:
         return f"images-{both[:12]}"
 
 
-def shown(images: LabelledImages, size: int) -> LabelledImages:
-    """Return image files as evaluation sees them: uint8 [N, size, size, 3], decoded as they are read."""
-    from bench.data.streamed.decode import evaluated  # loads torch, which plans do without
+def test_order(name: str, count: int) -> Array:
+    """Return the fixed pseudo-random order in which the test images of a data set of this name are taken.
 
-    files = cast("ImageFiles", images.images)
+    Files are sorted by class: without it, the first ones were of a few classes.
+    """
+    return fixed_order(count, derived_seed("test order", name, count))
+
+
+def shown(files: Array, size: int) -> Array:
+    """Return image files as evaluation sees them: LazyImages uint8 [N, size, size, 3]."""
+
+    def one(data: bytes) -> Array:
+        from bench.data.streamed.decode import evaluated  # loads torch, which plans do without
+
+        return evaluated(data, size).numpy()
+
+    return _lazy(files, size, one)
+
+
+def exact(files: Array, side: int, size: int) -> Array:
+    """Return image files that are all of side x side pixels, in another size: LazyImages uint8 [N, size, size, 3]."""
+
+    def one(data: bytes) -> Array:
+        from bench.data.streamed.decode import decode, resized
+        from bench.data.streamed.windows import Window
+
+        pixels = decode(data)
+        height, width, _ = pixels.shape
+        if (height, width) != (side, side):
+            raise ValueError(f"{width}x{height} pixels, not {side}x{side}")
+        return pixels if size == side else resized(pixels, Window(0, 0, side, side), (size, size)).numpy()
+
+    return _lazy(files, size, one)
+
+
+def _lazy(images: Array, size: int, one: Callable[[bytes], Array]) -> Array:
+    """Return what makes slices of image files; `one` returns uint8 [size, size, 3] of the bytes of a file."""
+    files = cast("ImageFiles", images)
 
     def make(start: int, stop: int) -> Array:
         pixels = np.empty((stop - start, size, size, 3), np.uint8)
 
-        def one(place: int) -> None:
+        def decode(place: int) -> None:
             try:
-                pixels[place] = evaluated(files.read(start + place), size).numpy()
+                pixels[place] = one(files.read(start + place))
             except ValueError as error:
-                raise UserError(f"{files.path(start + place)}: {error}; put it right, or remove it") from None
+                raise UserError(f"{files.path(start + place)}: {error}") from None
 
         # The decoder lets go of the interpreter.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in pool.map(one, range(stop - start)):
+            for _ in pool.map(decode, range(stop - start)):
                 pass
         return pixels
 
-    return LabelledImages(LazyImages(len(files), size, make).as_array(), images.labels)
+    return LazyImages(len(files), size, make).as_array()
 
 
 def decoded(images: LabelledImages, size: int, what: str, *, progress: bool) -> LabelledImages:
     """Return image files as evaluation sees them, all in memory; UserError that names an unusable one."""
-    lazy = shown(images, size).images
+    lazy = shown(images.images, size)
     pixels = np.empty((len(images.labels), size, size, 3), np.uint8)
     for start in tracked(range(0, len(pixels), BATCH), what, progress=progress):
         pixels[start : start + BATCH] = lazy[start : start + BATCH]
