@@ -19,11 +19,12 @@ from analysis.verdicts import Claim, read_claims
 from bench.errors import UserError
 from bench.grid import load_grid
 from bench.plan import CellPlan, Plan, make_plan
+from bench.plan.show import uncounted_flops
 from bench.store.store import Store
 
 CELLS = (
     "cell method members sparsity replicates replicates_done runs dataset variant train_flops_ratio "
-    "inference_flops_ratio parameters_ratio flops_assumed"
+    "inference_flops_ratio parameters_ratio flops_assumed flops_uncounted"
 )
 
 
@@ -126,4 +127,5 @@ def _cell_row(cell: CellPlan, done: int) -> dict[str, Any]:
         "inference_flops_ratio": cell.inference_flops_ratio,
         "parameters_ratio": cell.parameters_ratio,
         "flops_assumed": cell.flops_assumed,
+        "flops_uncounted": "; ".join(uncounted_flops([cell])),
     }

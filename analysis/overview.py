@@ -45,6 +45,7 @@ def main_table(results: Results) -> Table:
         notes.append(NO_PUBLISHED)
     if assumed := list(cells.loc[cells["flops_assumed"], "cell"]):
         notes.append(ASSUMED_FLOPS.format(", ".join(assumed)))
+    notes += [f"{line[:1].upper()}{line[1:]}." for line in dict.fromkeys(cells["flops_uncounted"]) if line]
     numbers = table.numbers.copy()
     numbers["runs"] = cells["runs"]
     numbers["flops_assumed"] = cells["flops_assumed"]

@@ -7,7 +7,7 @@ from bench.data.catalog import facts_of, images_of
 from bench.data.dataset import at_once
 from bench.data.streamed.tasks import AHEAD, PIECE
 from bench.models.catalog import inputs_per_image
-from bench.models.layers import layers_of
+from bench.models.layers import layers_of, rest_of
 from bench.spec.run import ResizedCrop, RunSpec
 from slurm.site import Site
 
@@ -67,7 +67,9 @@ def image_bytes(spec: RunSpec, cpus: int = 1) -> int:
 def weight_bytes(spec: RunSpec) -> int:
     """Return the bytes of float32 weights, of the run's own tickets, and of those it inherits from."""
     tickets = spec.tickets + (spec.parent.tickets if spec.parent else 0)
-    return 4 * (WEIGHT_COPIES + tickets) * sum(layer.size for layer in layers_of(spec.model, spec.data))
+    layers, others = layers_of(spec.model, spec.data), rest_of(spec.model, spec.data).parameters
+    weights = sum(layer.size for layer in layers) + sum(other.size for other in others)
+    return 4 * (WEIGHT_COPIES + tickets) * weights
 
 
 def activation_bytes(spec: RunSpec, processes: int = 1) -> int:
@@ -75,4 +77,4 @@ def activation_bytes(spec: RunSpec, processes: int = 1) -> int:
     step = ceil(spec.batch_size / processes) * inputs_per_image(spec.model)
     attack = min(at_once(facts_of(spec.data).image_size), max(spec.data.test_images, spec.data.validation_images))
     outputs = sum(layer.shape[0] * layer.positions for layer in layers_of(spec.model, spec.data))
-    return 4 * ACTIVATION_COPIES * max(step, attack) * outputs
+    return 4 * ACTIVATION_COPIES * max(step, attack) * ceil(outputs)

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.data.cache import default_root
-from bench.data.catalog import DATASETS, facts_of, find_data_set, remember_folder, resized
+from bench.data.catalog import DATASETS, find_data_set, remember_folder, resized
 from bench.data.image_folder import open_image_folder
 from bench.data.record import DataSet
 from bench.errors import UserError, did_you_mean
@@ -22,17 +22,13 @@ from bench.grid.entry import CellEntry, DataChoice, OptimizerChoice, SemanticsCh
 from bench.grid.messages import Locate, shown, validated
 from bench.grid.method import find_method, make_phases
 from bench.grid.network import resolve_model
-from bench.models.catalog import Layer, network_layers
-from bench.models.layers import layers_of
+from bench.grid.problems import find_problem
 from bench.recipes import PRESETS, Method, RecipeWithParent, Semantics, Setting
-from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
 from bench.spec.phases import Phase
-from bench.spec.run import Augmentation, DataSpec, ModelSpec, MultiMemberSpec, Optimizer, ResizedCrop, RunSpec, Topology
+from bench.spec.run import Augmentation, DataSpec, ModelSpec, Optimizer, ResizedCrop, RunSpec, Topology
 
 # Run j of replicate r trains with seed + 100 r + j: no seed depends on M, so ensembles of every size share runs.
 RUNS_A_REPLICATE = 100
-# The cost of each is added up.
-MOST_PRUNINGS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -94,92 +90,6 @@ def resolve(entry: CellEntry, locate: Locate) -> Cell:
         shared_parent=recipe.shared,
         spec=spec,
     )
-
-
-def find_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
-    """Return the keys and a message of the first thing about a spec that cannot be trained, None if all is well."""
-    facts = find_data_set(spec.data.name, spec.data.variant)
-    pool = facts.train_images + facts.validation_images
-    if spec.data.train_images + spec.data.validation_images > pool:
-        return ("data", "train_images"), (
-            f"{spec.data.train_images} images to train and {spec.data.validation_images} to validate are more than "
-            f"the {pool} training images of {spec.data.name}"
-        )
-    if spec.data.test_images > facts.test_images:
-        found, allowed = spec.data.test_images, facts.test_images
-        return ("data", "test_images"), f"found {found}; {spec.data.name} has {allowed} test images"
-    try:
-        layers_of(spec.model, spec.data)
-    except ValueError as error:
-        return ("model",), str(error)
-    if isinstance(spec.augmentation, ResizedCrop):
-        if spec.validation_augmented:
-            return ("semantics", "validation_augmented"), f"found true; allowed for {spec.data.name}: false"
-    elif spec.augmentation.padding >= facts.image_size:
-        padding, size = spec.augmentation.padding, facts.image_size
-        return ("augmentation", "padding"), f"found {padding}; allowed: less than {size}, the size of an image"
-    return _topology_problem(spec) or _rewiring_problem(spec)
-
-
-def _topology_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
-    if spec.topology is None or spec.topology.distribution == "global":
-        return None
-    model, topology = spec.model, spec.topology
-    key = (model.name, tuple(model.arguments.items()), model.ensemble)
-    facts = facts_of(spec.data)
-    empty = _empty_layer(key, facts.classes, facts.image_size, topology.density, topology.distribution)
-    if empty is None:
-        return None
-    sparsity = 1 - Decimal(str(spec.topology.density))
-    return ("sparsity",), (
-        f"a sparsity of {sparsity} leaves none of the {empty.size} weights of {empty.name}; allowed: one that leaves "
-        "every layer a weight"
-    )
-
-
-@lru_cache(maxsize=4096)
-def _empty_layer(
-    model: tuple[str, tuple[tuple[str, Any], ...], MultiMemberSpec | None],
-    classes: int,
-    image_size: int,
-    density: float,
-    distribution: str,
-) -> Layer | None:
-    """Return the first layer of a network that would start without a weight, None if every layer has some."""
-    name, arguments, ensemble = model
-    network = ModelSpec(name=name, arguments=dict(arguments), ensemble=ensemble)
-    layers = network_layers(network, classes, image_size)
-    shapes = {layer.name: layer.shape for layer in layers}
-    counts = exact_counts(shapes, DISTRIBUTIONS[distribution](shapes, density))
-    return next((layer for layer in layers if not counts[layer.name]), None)
-
-
-def _rewiring_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
-    step, updates, longest = 0, 0, 0
-    for phase in spec.phases:
-        end = step + phase.epochs * spec.steps_per_epoch
-        if phase.rewire is not None:
-            updates += end // phase.rewire.every - step // phase.rewire.every
-            longest = max(longest, phase.rewire.every)
-        if phase.pruning is not None:
-            span = (phase.pruning.end - phase.pruning.begin) * spec.steps_per_epoch
-            if span // phase.pruning.every > MOST_PRUNINGS:
-                return ("recipe",), (
-                    f"an update every {phase.pruning.every} of {span:,} steps of pruning; at most {MOST_PRUNINGS:,} "
-                    "updates are allowed"
-                )
-            if phase.pruning.every > span:
-                return ("recipe",), (
-                    f"an update every {phase.pruning.every} steps, but pruning lasts {span}, so all of it would happen "
-                    f"at once; at most {span} is allowed"
-                )
-        step = end
-    if longest and not updates:
-        return ("recipe",), (
-            f"dT = {longest} steps, but the run has {step} ({spec.epochs} epochs of {spec.steps_per_epoch}), "
-            f"so the topology would never change; at most {step} is allowed"
-        )
-    return None
 
 
 def _spec(
@@ -272,7 +182,8 @@ def _topology(sparsity: float, choice: TopologyChoice, semantics: Semantics, pha
     distribution = choice.distribution or ("global" if at_once else "erk")
     drawn = not any(phase.prunes for phase in phases)  # else no mask is sampled, and the switch cannot act
     sampling = semantics.mask_sampling if drawn else "exact"
-    return Topology(density=density, distribution=distribution, sampling=sampling)
+    dense = tuple(sorted(set(choice.dense)))
+    return Topology(density=density, distribution=distribution, sampling=sampling, dense=dense)
 
 
 def _optimizer(choice: OptimizerChoice) -> Optimizer:

@@ -77,13 +77,16 @@ class OptimizerChoice(Optimizer):
 
 
 class TopologyChoice(Record):
-    """How a sparse cell divides its density over the layers.
+    """How a sparse cell divides its density over the layers, and what it leaves dense.
 
-    Unless given: by the magnitudes of all layers together where a trained network is pruned at once, else by
-    Erdos-Renyi-kernel.
+    distribution   unless given: by the magnitudes of all layers together where a trained network is pruned at once,
+                   else by Erdos-Renyi-kernel
+    dense          parameters and modules without masks, by name or pattern (`encoder.*`); the cell's density is that of
+                   all other weights
     """
 
     distribution: Literal["erk", "uniform", "global"] | None = None
+    dense: list[str] = Field(default=[])
 
 
 class SemanticsChoice(Semantics):

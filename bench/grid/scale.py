@@ -15,9 +15,10 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from bench.data.catalog import find_data_set, resized
 from bench.errors import UserError
 from bench.evaluation.sets import Evaluations
-from bench.grid.cell import Cell, find_problem
+from bench.grid.cell import Cell
 from bench.grid.entry import MOST_BATCH, MOST_IMAGES, MOST_REPLICATES
 from bench.grid.network import MOST_LAYERS
+from bench.grid.problems import find_problem
 from bench.models.catalog import find_network
 from bench.spec.phases import GradualPruning, LearningRate, Phase, Ramp, Rewire
 from bench.spec.record import Record

@@ -11,6 +11,7 @@ from typing import assert_never
 from bench.models.plugin import IMAGE_CHANNELS, Argument, Plugin, load_plugin
 from bench.models.tables import (
     Layer,
+    Rest,
     cifar_resnet_layers,
     imagenet_resnet_layers,
     resnet_blocks,
@@ -19,8 +20,12 @@ from bench.models.tables import (
 )
 from bench.spec.run import BatchEnsemble, McDropout, Mimo, ModelSpec, TreeNet
 
-__all__ = ["NETWORKS", "Layer", "Network", "find_network", "inputs_per_image", "network_layers", "passes_per_image"]
-__all__ += ["wide_resnet_layers"]
+__all__ = ["NETWORKS", "Layer", "Network", "find_network", "inputs_per_image", "network_layers", "network_rest"]
+__all__ += ["passes_per_image", "wide_resnet_layers"]
+
+
+def _no_rest(classes: int, image_size: int, **arguments: Argument) -> Rest:  # noqa: ARG001, as of every network
+    return Rest()
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Network:
     blocks      (**arguments) -> names of the residual blocks in order; empty where they are not known
     ensembles   the multi-member kinds (bench.spec.MULTI_MEMBER_KINDS) that it can be
     required    name -> type of the arguments without a default; built-in networks have none
+    rest        takes what layers takes -> what the network has beside them
     """
 
     factory: str
@@ -41,6 +47,7 @@ class Network:
     blocks: Callable[..., tuple[str, ...]]
     ensembles: tuple[str, ...]
     required: dict[str, type[Argument]] = field(default_factory=dict)
+    rest: Callable[..., Rest] = _no_rest
 
 
 RESNET_ENSEMBLES = ("mimo", "batch_ensemble", "tree_net")
@@ -77,7 +84,7 @@ def find_network(name: str) -> Network:
     plugin: Plugin = load_plugin(name)
     # Dropout and a trunk need places inside the network; the tables of TreeNet need the names of its blocks.
     ensembles = ("mimo", "batch_ensemble") if plugin.takes_channels else ("batch_ensemble",)
-    return Network(name, plugin.arguments, plugin.layers, plugin.blocks, ensembles, plugin.required)
+    return Network(name, plugin.arguments, plugin.layers, plugin.blocks, ensembles, plugin.required, plugin.rest)
 
 
 def network_layers(model: ModelSpec, classes: int, image_size: int) -> tuple[Layer, ...]:
@@ -99,6 +106,15 @@ def network_layers(model: ModelSpec, classes: int, image_size: int) -> tuple[Lay
             return network.layers(classes, image_size, **model.arguments)
         case _:
             assert_never(ensemble)
+
+
+def network_rest(model: ModelSpec, classes: int, image_size: int) -> Rest:
+    """Return what the whole module has beside its weight layers; ValueError as for network_layers."""
+    network, ensemble = find_network(model.name), model.ensemble
+    if isinstance(ensemble, Mimo):
+        channels = IMAGE_CHANNELS * ensemble.members
+        return network.rest(classes * ensemble.members, image_size, channels=channels, **model.arguments)
+    return network.rest(classes, image_size, **model.arguments)  # only networks without any can be a tree
 
 
 def inputs_per_image(model: ModelSpec) -> int:

@@ -4,7 +4,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from bench.data.catalog import facts_of
-from bench.models.catalog import Layer, network_layers
+from bench.models.catalog import Layer, network_layers, network_rest
+from bench.models.tables import Rest
 from bench.spec.run import DataSpec, ModelSpec
 
 
@@ -52,3 +53,14 @@ def layers_of(model: ModelSpec, data: DataSpec) -> tuple[Layer, ...]:
 def cached_layers(key: ModelKey, images: ImageKey) -> tuple[Layer, ...]:
     """Return the weight layers of a network for images of a data set."""
     return network_layers(key.model(), images.classes, images.image_size)
+
+
+def rest_of(model: ModelSpec, data: DataSpec) -> Rest:
+    """Return what a network has beside its weight layers; ValueError if there is no such network."""
+    return cached_rest(ModelKey.of(model), ImageKey.of(data))
+
+
+@cache
+def cached_rest(key: ModelKey, images: ImageKey) -> Rest:
+    """Return what a network for images of a data set has beside its weight layers."""
+    return network_rest(key.model(), images.classes, images.image_size)

@@ -12,7 +12,7 @@ from functools import cache, lru_cache, partial
 from importlib import import_module
 from typing import Any
 
-from bench.models.tables import Layer
+from bench.models.tables import Layer, Rest
 
 Argument = int | float | bool | str
 IMAGE_CHANNELS = 3
@@ -31,7 +31,11 @@ class Plugin:
 
     def layers(self, classes: int, image_size: int, **arguments: Argument) -> tuple[Layer, ...]:
         """Return the traced weight layers, in parameter order; ValueError where the factory refuses or can't run."""
-        return _traced(self.factory, classes, image_size, tuple(sorted(arguments.items())))
+        return _traced(self.factory, classes, image_size, tuple(sorted(arguments.items())))[0]
+
+    def rest(self, classes: int, image_size: int, **arguments: Argument) -> Rest:
+        """Return what the network has beside its weight layers; ValueError as for layers()."""
+        return _traced(self.factory, classes, image_size, tuple(sorted(arguments.items())))[1]
 
     def blocks(self, **arguments: Argument) -> tuple[str, ...]:  # noqa: ARG002, as of every network
         """Return no blocks: a trace does not know them."""
@@ -84,12 +88,14 @@ def load_plugin(name: str) -> Plugin:
 
 
 @lru_cache(maxsize=256)  # a plan asks for the same few tables thousands of times
-def _traced(name: str, classes: int, image_size: int, arguments: tuple[tuple[str, Argument], ...]) -> tuple[Layer, ...]:
-    from bench.models.trace import trace_layers
+def _traced(
+    name: str, classes: int, image_size: int, arguments: tuple[tuple[str, Argument], ...]
+) -> tuple[tuple[Layer, ...], Rest]:
+    from bench.models.trace import trace_network
 
     channels = dict(arguments).get("channels", IMAGE_CHANNELS)
     build = partial(import_factory(name), classes=classes, **dict(arguments))
     try:
-        return trace_layers(build, (int(channels), image_size, image_size), classes)
+        return trace_network(build, (int(channels), image_size, image_size), classes)
     except Exception as error:  # the user's code again
         raise ValueError(f"{name} cannot be built or traced: {type(error).__name__}: {error}") from error

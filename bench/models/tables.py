@@ -13,22 +13,49 @@ BOTTLENECK_DEPTHS = (50,)
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A convolution or linear layer: parameter name, weight shape, output positions (height x width; linear: 1)."""
+class Parameter:
+    """A parameter of a network: name, shape."""
 
     name: str
     shape: tuple[int, ...]
-    positions: int
 
     @property
     def size(self) -> int:
         """Number of weights."""
         return prod(self.shape)
 
+
+@dataclass(frozen=True)
+class Layer(Parameter):
+    """The weight of a convolution or linear layer, and its output positions (height x width; linear: 1)."""
+
+    positions: int | float
+
     @property
-    def flops(self) -> int:
+    def flops(self) -> int | float:
         """FLOPs of a dense forward pass of one image, a multiply-add counted as two."""
         return 2 * self.size * self.positions
+
+
+@dataclass(frozen=True)
+class Unmaskable(Parameter):
+    """A parameter that holds a matrix or kernel and cannot be masked; `why` follows its name in a sentence."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What a network has beside its layers; the built-in ones have nothing, others are traced (bench.models.trace).
+
+    parameters   those that cannot be masked
+    flops        of a forward pass of one image, of products that read no layer's weight as it is
+    uncounted    names of parameters and operations whose FLOPs torch's counter does not know
+    """
+
+    parameters: tuple[Unmaskable, ...] = ()
+    flops: int | float = 0
+    uncounted: tuple[str, ...] = ()
 
 
 def wide_resnet_layers(

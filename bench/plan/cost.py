@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any, Literal, assert_never
 
 from bench.models.catalog import inputs_per_image, passes_per_image
-from bench.models.layers import ImageKey, ModelKey, cached_layers
+from bench.models.layers import ImageKey, ModelKey, cached_layers, cached_rest
 from bench.sparsity.distribution import DISTRIBUTIONS
 from bench.spec.phases import Densify, GlobalExploration, GradualPruning, Inherit, Prune
 from bench.spec.run import DataSpec, ModelSpec, RunSpec, Topology
@@ -33,25 +33,22 @@ ASSUMED_TFLOPS = {"cuda": 20.0, "cpu": 0.1}
 
 def forward_flops(model: ModelSpec, data: DataSpec, topology: Topology | None = None) -> float:
     """Return the FLOPs of a forward pass of one input, at the layer-wise density of a topology (None: dense)."""
-    density, distribution = (1.0, "erk") if topology is None else (topology.density, topology.distribution)
-    return _forward_flops(ModelKey.of(model), ImageKey.of(data), density, distribution)
+    return _forward_flops(ModelKey.of(model), ImageKey.of(data), topology)
 
 
 def prediction_ratio(spec: RunSpec, members: int) -> float:
     """Return the FLOPs of predicting an image with so many members over those of the plain dense network."""
     ticket = forward_flops(spec.model, spec.data, spec.topology) * passes_per_image(spec.model)
-    plain = _forward_flops(ModelKey.plain(spec.model), ImageKey.of(spec.data), 1.0, "erk")
+    plain = _forward_flops(ModelKey.plain(spec.model), ImageKey.of(spec.data), None)
     return ticket * members / spec.model.members / plain
 
 
 def parameters_ratio(spec: RunSpec, members: int) -> float:
     """Return the active weights of so many members over those of the plain dense network; samples share theirs."""
     tickets = 1.0 if spec.model.samples_members else members / spec.model.members
-    density = 1.0 if spec.topology is None else spec.topology.density
-    whole = _size(ModelKey.of(spec.model), ImageKey.of(spec.data)) / _size(
-        ModelKey.plain(spec.model), ImageKey.of(spec.data)
-    )
-    return tickets * density * whole
+    images = ImageKey.of(spec.data)
+    whole = _size(ModelKey.of(spec.model), images) / _size(ModelKey.plain(spec.model), images)
+    return tickets * _active_share(ModelKey.of(spec.model), images, spec.topology) * whole
 
 
 def training_flops(spec: RunSpec) -> float:
@@ -71,12 +68,7 @@ def dense_training_flops(spec: RunSpec, epochs: float) -> float:
 
 def reference_flops(model: ModelSpec, data: DataSpec, epochs: float) -> float:
     """Return the FLOPs of `epochs` epochs of the plain, dense, single network behind a model."""
-    return (
-        PASSES_A_STEP
-        * _forward_flops(ModelKey.plain(model), ImageKey.of(data), 1.0, "erk")
-        * data.train_images
-        * epochs
-    )
+    return PASSES_A_STEP * _forward_flops(ModelKey.plain(model), ImageKey.of(data), None) * data.train_images * epochs
 
 
 def _dense_epochs(spec: RunSpec, topology: Topology) -> float:
@@ -114,20 +106,33 @@ def _pruned_epochs(pruning: GradualPruning, epochs: int, steps_per_epoch: int, t
 
 
 @cache
-def _forward_flops(key: ModelKey, images: ImageKey, density: float, distribution: str) -> float:
-    layers = cached_layers(key, images)
-    total = float(sum(layer.flops for layer in layers))
-    if density == 1:
-        return total
-    if distribution == "global":
-        return min(1.0, GLOBAL_FLOPS * density) * total
-    densities = DISTRIBUTIONS[distribution]({layer.name: layer.shape for layer in layers}, density)
-    return sum(densities[layer.name] * layer.flops for layer in layers)
+def _forward_flops(key: ModelKey, images: ImageKey, topology: Topology | None) -> float:
+    layers, rest = cached_layers(key, images), cached_rest(key, images).flops
+    if topology is None:
+        return float(sum(layer.flops for layer in layers) + rest)
+    masked = [layer for layer in layers if topology.masks(layer.name)]
+    rest += sum(layer.flops for layer in layers if not topology.masks(layer.name))
+    if topology.distribution == "global":
+        return min(1.0, GLOBAL_FLOPS * topology.density) * float(sum(layer.flops for layer in masked)) + rest
+    densities = DISTRIBUTIONS[topology.distribution]({layer.name: layer.shape for layer in masked}, topology.density)
+    return sum(densities[layer.name] * layer.flops for layer in masked) + rest
 
 
 @cache
 def _size(key: ModelKey, images: ImageKey) -> int:
-    return sum(layer.size for layer in cached_layers(key, images))
+    """Return the weights of a network, those that cannot be masked included."""
+    layers, others = cached_layers(key, images), cached_rest(key, images).parameters
+    return sum(layer.size for layer in layers) + sum(other.size for other in others)
+
+
+def _active_share(key: ModelKey, images: ImageKey, topology: Topology | None) -> float:
+    """Return the share of those weights that a topology leaves active."""
+    if topology is None:
+        return 1.0
+    total = _size(key, images)
+    masked = sum(layer.size for layer in cached_layers(key, images) if topology.masks(layer.name))
+    dense = total - masked
+    return (topology.density * masked + dense) / total if dense else topology.density
 
 
 _KINDS: dict[str, Literal["GPU", "CPU"]] = {"cuda": "GPU", "cpu": "CPU"}

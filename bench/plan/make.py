@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from bench.errors import UserError, did_you_mean
 from bench.grid import Cell, Grid, Scale, scaled_cells
+from bench.models.layers import rest_of
 from bench.plan.cost import Hours, Speeds, parameters_ratio, prediction_ratio, reference_flops, training_flops
 from bench.plan.evaluations import attacked_ensembles, check_evaluations, evaluated_runs
 from bench.plan.records import CellPlan, Plan, RunPlan, method_of
@@ -154,6 +155,7 @@ def _row(cell: Cell, replicates: Sequence[Sequence[RunSpec]], planned: Mapping[s
         flops_assumed=spec.topology is not None and spec.topology.distribution == "global",
         data=spec.data,
         model=spec.model,
+        flops_uncounted=rest_of(spec.model, spec.data).uncounted,
     )
 
 

@@ -28,6 +28,7 @@ class CellPlan:
     inference_flops_ratio   FLOPs of predicting with all members over those of one dense network
     parameters_ratio        weights of all members over those of one dense network
     flops_assumed           those of networks pruned by global magnitude are: what is left in a layer is known later
+    flops_uncounted         parameters and operations of the network that no FLOPs are counted of
     """
 
     name: str
@@ -43,6 +44,7 @@ class CellPlan:
     flops_assumed: bool
     data: DataSpec
     model: ModelSpec
+    flops_uncounted: tuple[str, ...] = ()
 
     def all_runs(self, replicate: int) -> tuple[str, ...]:
         """Return the ids of every run that a replicate needs, parents first."""

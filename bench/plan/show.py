@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,7 @@ def _cell_record(cell: CellPlan) -> dict[str, Any]:
         "inference_flops_ratio": cell.inference_flops_ratio,
         "parameters_ratio": cell.parameters_ratio,
         "flops_assumed": cell.flops_assumed,
+        **({"flops_uncounted": list(cell.flops_uncounted)} if cell.flops_uncounted else {}),
         "parents": [run_id for replicate in cell.parents for run_id in replicate],
         "runs": [run_id for replicate in cell.runs for run_id in replicate],
         "data": cell.data.model_dump(),
@@ -112,6 +113,8 @@ def print_plan(plan: Plan, console: "Console", misses: NearMisses | None = None)
         console.print(
             f"what global magnitude pruning leaves is assumed: {GLOBAL_FLOPS} x density of the FLOPs", style="dim"
         )
+    for line in uncounted_flops(plan.cells):
+        console.print(line, style="dim")
     console.print("", _run_table(plan) if len(plan.runs) <= MOST_RUNS else _group_table(plan), "", sep="\n")
     for line in (*_totals(plan), *(misses.lines() if misses else ())):
         console.print(line)
@@ -129,6 +132,12 @@ def _material(cell: CellPlan) -> str:
         f"{data.name}{variant}: {data.train_images:,} images to train, {data.validation_images:,} to validate, "
         f"{data.test_images:,} to test; {cell.model.name}, {arguments}"
     )
+
+
+def uncounted_flops(cells: Iterable[CellPlan]) -> list[str]:
+    """Return a sentence for each network of which something is not in the FLOPs."""
+    networks = {cell.model.name: cell.flops_uncounted for cell in cells if cell.flops_uncounted}
+    return [f"the FLOPs of {name} do not count {', '.join(uncounted)}" for name, uncounted in networks.items()]
 
 
 def _cell_table(plan: Plan) -> "Table":

@@ -1,12 +1,12 @@
 """A network's sparse weights: which tensors are masked, their masks, and updates over all layers at once.
 
-Masked tensors are the weights of every convolution and linear layer, the first and last included; biases and batch
-norm stay dense (released code, Masking.add_module).
+Masked tensors are the weights of every convolution and linear layer, the first and last included, but those that the
+topology leaves dense; biases and batch norm stay dense (released code, Masking.add_module).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import assert_never, cast
+from typing import assert_never
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from bench.sparsity.select import count_true, largest
 from bench.spec.phases import RewireRule
 from bench.spec.run import Topology
 from bench.spec.seeds import derived_seed
+
+# The layers whose weights are masked.
+WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class Update:
 class SparseWeights:
     """The maskable weights of a model with one boolean mask each; inactive weights are exactly zero after apply()."""
 
-    def __init__(self, model: nn.Module, masks: Mapping[str, Tensor]) -> None:
-        self.weights = maskable_weights(model)
+    def __init__(self, model: nn.Module, masks: Mapping[str, Tensor], topology: Topology | None = None) -> None:
+        self.weights = maskable_weights(model, topology)
         if self.weights.keys() != masks.keys():
             raise ValueError(f"masks for {sorted(masks)} do not fit the weights {sorted(self.weights)}")
         # Masks share their weight's strides, and apply() wants their complement at every step.
@@ -125,18 +128,24 @@ class SparseWeights:
         self._inactive[name] = ~mask
 
 
-def maskable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the weights of all convolutions and linear layers by parameter name, in the model's order."""
-    weights = {}
+def maskable_weights(model: nn.Module, topology: Topology | None = None) -> dict[str, nn.Parameter]:
+    """Return the weights of all convolutions and linear layers by parameter name, in the model's order.
+
+    A weight that several layers share is there once, as among the model's parameters. Not there: what a topology leaves
+    dense, and weights that are computed from other parameters (weight norm, parametrisations).
+    """
+    weights: dict[str, nn.Parameter] = {}
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
-            weights[f"{name}.weight" if name else "weight"] = cast(nn.Parameter, module.weight)
-    return weights
+        weight = module._parameters.get("weight") if isinstance(module, WEIGHTED) else None
+        if weight is not None and not any(weight is other for other in weights.values()):
+            weights[f"{name}.weight" if name else "weight"] = weight
+    return {name: weight for name, weight in weights.items() if topology is None or topology.masks(name)}
 
 
-def full_masks(model: nn.Module) -> dict[str, Tensor]:
+def full_masks(model: nn.Module, topology: Topology | None = None) -> dict[str, Tensor]:
     """Return masks that leave every maskable weight active, for a run that prunes."""
-    return {name: torch.ones_like(weight.data, dtype=torch.bool) for name, weight in maskable_weights(model).items()}
+    weights = maskable_weights(model, topology)
+    return {name: torch.ones_like(weight.data, dtype=torch.bool) for name, weight in weights.items()}
 
 
 def random_masks(shapes: Mapping[str, tuple[int, ...]], topology: Topology, seed: int) -> dict[str, Tensor]:

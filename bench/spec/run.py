@@ -9,6 +9,7 @@ of that parent, so that it is named by all that came before it.
 import hashlib
 import json
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self, assert_never, get_args
 
@@ -164,11 +165,31 @@ class Topology(Record):
 
     A run starts with random masks of this density, unless its recipe prunes: then all weights are active at first, and
     pruning ends here. "global" leaves the division to the magnitudes of all layers together, so only pruning knows it.
+
+    dense   patterns of the parameters and modules that have no masks; the density is that of all other weights
     """
 
     density: float = Field(gt=0, lt=1)
     distribution: Literal["erk", "uniform", "global"] = "erk"
     sampling: Literal["exact", "bernoulli"] = "exact"
+    dense: tuple[str, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_no_dense(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialize(self)
+        if not self.dense:  # so that runs without such a choice keep the names that they have
+            content.pop("dense", None)
+        return content
+
+    def masks(self, parameter: str) -> bool:
+        """Return whether a weight of a layer, by its parameter name, has a mask."""
+        return not any(names(pattern, parameter) for pattern in self.dense)
+
+
+def names(pattern: str, parameter: str) -> bool:
+    """Return whether a pattern (as of file names, or plain) is of a parameter, or of a module that holds it."""
+    keys = parameter.split(".")
+    return any(fnmatchcase(".".join(keys[:length]), pattern) for length in range(1, len(keys) + 1))
 
 
 class Optimizer(Record):

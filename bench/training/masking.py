@@ -35,13 +35,13 @@ class Masking:
         self._steps = [epoch * spec.steps_per_epoch for epoch in (0, *_explorations(spec), spec.epochs)]
         self.sparse: SparseWeights | None = None
         if spec.topology is not None:
-            self.sparse = SparseWeights(model, _first_masks(model, spec, spec.topology))
+            self.sparse = SparseWeights(model, _first_masks(model, spec, spec.topology), spec.topology)
             self._compare("first masks")
 
     def load(self, masks: Mapping[str, Tensor]) -> None:
         """Continue with the masks of a checkpoint."""
         if self.sparse is not None:
-            self.sparse = SparseWeights(self._model, masks)
+            self.sparse = SparseWeights(self._model, masks, self._spec.topology)
             self._compare("masks of the checkpoint")
 
     def density(self) -> float:
@@ -121,8 +121,9 @@ class Masking:
 
 def _first_masks(model: nn.Module, spec: RunSpec, topology: Topology) -> dict[str, Tensor]:
     if spec.starts_dense:
-        return full_masks(model)
-    return random_masks({n: tuple(w.shape) for n, w in maskable_weights(model).items()}, topology, spec.seed)
+        return full_masks(model, topology)
+    shapes = {name: tuple(weight.shape) for name, weight in maskable_weights(model, topology).items()}
+    return random_masks(shapes, topology, spec.seed)
 
 
 def _explorations(spec: RunSpec) -> Iterator[int]:

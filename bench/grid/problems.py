@@ -1,0 +1,120 @@
+"""What about a spec cannot be trained: found when the grid is read, so that a plan holds no such run."""
+
+from decimal import Decimal
+from difflib import get_close_matches
+from functools import lru_cache
+
+from bench.data.catalog import find_data_set
+from bench.models.catalog import Layer
+from bench.models.layers import ImageKey, ModelKey, cached_layers, layers_of, rest_of
+from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
+from bench.spec.run import DataSpec, ModelSpec, ResizedCrop, RunSpec, Topology, names
+
+# The cost of each is added up.
+MOST_PRUNINGS = 1_000_000
+# Names in a message.
+MOST_NAMES = 12
+
+
+def find_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
+    """Return the keys and a message of the first thing about a spec that cannot be trained, None if all is well."""
+    facts = find_data_set(spec.data.name, spec.data.variant)
+    pool = facts.train_images + facts.validation_images
+    if spec.data.train_images + spec.data.validation_images > pool:
+        return ("data", "train_images"), (
+            f"{spec.data.train_images} images to train and {spec.data.validation_images} to validate are more than "
+            f"the {pool} training images of {spec.data.name}"
+        )
+    if spec.data.test_images > facts.test_images:
+        found, allowed = spec.data.test_images, facts.test_images
+        return ("data", "test_images"), f"found {found}; {spec.data.name} has {allowed} test images"
+    try:
+        layers_of(spec.model, spec.data)
+    except ValueError as error:
+        return ("model",), str(error)
+    if isinstance(spec.augmentation, ResizedCrop):
+        if spec.validation_augmented:
+            return ("semantics", "validation_augmented"), f"found true; allowed for {spec.data.name}: false"
+    elif spec.augmentation.padding >= facts.image_size:
+        padding, size = spec.augmentation.padding, facts.image_size
+        return ("augmentation", "padding"), f"found {padding}; allowed: less than {size}, the size of an image"
+    return _topology_problem(spec) or _rewiring_problem(spec)
+
+
+def _topology_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
+    if spec.topology is None:
+        return None
+    model, topology = spec.model, spec.topology
+    problem = _dense_problem(model, spec.data, topology)
+    if problem is not None:
+        return ("topology", "dense"), problem
+    if topology.distribution == "global":
+        return None
+    empty = _empty_layer(ModelKey.of(model), ImageKey.of(spec.data), topology)
+    if empty is None:
+        return None
+    sparsity = 1 - Decimal(str(spec.topology.density))
+    return ("sparsity",), (
+        f"a sparsity of {sparsity} leaves none of the {empty.size} weights of {empty.name}; allowed: one that leaves "
+        "every layer a weight"
+    )
+
+
+def _dense_problem(model: ModelSpec, data: DataSpec, topology: Topology) -> str | None:
+    """Return what is wrong with what a topology leaves dense: a name of nothing, nothing left, or too little."""
+    layers = [layer.name for layer in layers_of(model, data)]
+    others = rest_of(model, data).parameters
+    known = [*layers, *(other.name for other in others)]
+    for pattern in topology.dense:
+        if not any(names(pattern, name) for name in known):
+            modules = dict.fromkeys(name.rpartition(".")[0] for name in known if "." in name)
+            nearest = ", ".join(get_close_matches(pattern, [*known, *modules], n=5, cutoff=0))
+            found = f"{pattern!r} is no weight of two or more dimensions, and no module, of {model.name}"
+            return f"{found}; nearest: {nearest}"
+    if left := [other for other in others if topology.masks(other.name)]:
+        named = ", ".join(f'"{other.name}"' for other in left[:MOST_NAMES])
+        more = f", and {len(left) - MOST_NAMES} more" if len(left) > MOST_NAMES else ""
+        return (
+            f"{left[0].name} of {model.name} cannot be masked: it {left[0].why}. Say that it stays dense: "
+            f'topology: {{dense: [{named}]}}{more}; patterns such as "encoder.*" are allowed'
+        )
+    if not any(map(topology.masks, layers)):
+        return f"all weights of {model.name} are left dense; a sparse cell needs one that is masked"
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _empty_layer(model: ModelKey, images: ImageKey, topology: Topology) -> Layer | None:
+    """Return the first layer of a network that would start without a weight, None if every layer has some."""
+    layers = [layer for layer in cached_layers(model, images) if topology.masks(layer.name)]
+    shapes = {layer.name: layer.shape for layer in layers}
+    counts = exact_counts(shapes, DISTRIBUTIONS[topology.distribution](shapes, topology.density))
+    return next((layer for layer in layers if not counts[layer.name]), None)
+
+
+def _rewiring_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
+    step, updates, longest = 0, 0, 0
+    for phase in spec.phases:
+        end = step + phase.epochs * spec.steps_per_epoch
+        if phase.rewire is not None:
+            updates += end // phase.rewire.every - step // phase.rewire.every
+            longest = max(longest, phase.rewire.every)
+        if phase.pruning is not None:
+            span = (phase.pruning.end - phase.pruning.begin) * spec.steps_per_epoch
+            if span // phase.pruning.every > MOST_PRUNINGS:
+                return ("recipe",), (
+                    f"an update every {phase.pruning.every} of {span:,} steps of pruning; at most {MOST_PRUNINGS:,} "
+                    "updates are allowed"
+                )
+            if phase.pruning.every > span:
+                return ("recipe",), (
+                    f"an update every {phase.pruning.every} steps, but pruning lasts {span}, so all of it would happen "
+                    f"at once; at most {span} is allowed"
+                )
+        step = end
+    if longest and not updates:
+        return ("recipe",), (
+            f"dT = {longest} steps, but the run has {step} ({spec.epochs} epochs of {spec.steps_per_epoch}), "
+            f"so the topology would never change; at most {step} is allowed"
+        )
+    return None
