@@ -20,6 +20,7 @@ from bench.store.logits import StoredLogits, ticket_checksums
 from bench.store.store import Store
 from slurm import __main__ as command_line
 from slurm.records import SubmissionFolder, submissions
+from tests.data.streamed.photographs import write_imagenet
 from tests.slurm.cluster import Cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("installed", "cluster")]
@@ -357,6 +358,32 @@ def test_two_processes_train_one_run_to_the_same_numbers(work: Work, cluster: Cl
     ours, theirs = (StoredLogits.of_run(folder).logits("test")[0] for folder in (alone, together))
     np.testing.assert_allclose(ours, theirs, atol=1e-2)
     assert same > 0.999
+
+
+def test_two_processes_on_streamed_images_requeued_within_an_epoch_cost_no_bit(work: Work, cluster: Cluster) -> None:
+    """And the processes that decode for them end with them."""
+    write_imagenet(work.folder / "images")
+    data = {"name": "imagenet", "image_size": 32, "train_images": 100, "validation_images": 20, "test_images": 12}
+    steps = {"exploration_epochs": 8, "refinement_epochs": 8, "update_every": 4}
+    edst = {"name": "EDST", "method": "edst", "members": 2, "sparsity": 0.8, "recipe": steps}
+    work.write({**edst, "data": data, "batch_size": 10}, site={"processes": 2, "cpus": 1})
+    options = ("--data", str(work.folder / "images"), "--checkpoint-seconds", "0")
+    work.submit(*options)
+    cluster.wait(lambda: bool(work.checkpoints()), 90, "a checkpoint")
+    (task,) = work.tasks(cluster)
+    cluster.run("scontrol", "requeue", task)
+    cluster.wait(done(work), 240, "done")
+    (run,) = work.status()
+    first, second, *_ = work.sessions(run["id"])
+    assert (first["processes"], second["processes"]) == (2, 2)
+    assert second["resumed_from"]["step"] > 0 or second["resumed_from"]["epoch"] > 1
+    cluster.wait(lambda: set(work.tasks(cluster).values()) == {"COMPLETED"}, 60, "completed")
+    interrupted = results(work.store)
+    work.store = work.folder / "whole"
+    work.submit(*options)
+    cluster.wait(done(work), 240, "done without interruption")
+    assert len(work.sessions(run["id"])) == 1
+    assert results(work.store) == interrupted
 
 
 def test_what_sbatch_refuses_is_one_clear_line(work: Work) -> None:

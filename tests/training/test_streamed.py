@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 import bench.__main__
-from bench.data.sets.imagenet import IMAGENET
-from tests.data.streamed.photographs import write_classes
+from tests.data.streamed.photographs import write_imagenet
 
 ROOT = Path(__file__).resolve().parents[2]
 GRID = """
@@ -35,10 +34,7 @@ cells:
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("photographs")
-    for part, images in (("train", 40), ("val", 4)):
-        write_classes(root / part, classes=3, images=images, seed=images)
-        for number, folder in enumerate(sorted((root / part).iterdir())):
-            folder.rename(folder.with_name(IMAGENET.class_names[5 * number]))
+    write_imagenet(root)
     return root
 
 
