@@ -16,6 +16,7 @@ from bench.data.sets.cifar_c import CIFAR10_C, CIFAR100_C
 from bench.data.sets.digits import DIGITS
 from bench.data.sets.imagenet import IMAGENET
 from bench.data.sets.imagenet_c import IMAGENET_C
+from bench.data.sets.imagenet_parts import IMAGENET100, IMAGENETTE, IMAGEWOOF, TINY_IMAGENET
 from bench.data.sets.mnist import MNIST
 from bench.data.sets.noise import GAUSSIAN, UNIFORM
 from bench.data.sets.svhn import SVHN
@@ -24,7 +25,9 @@ from bench.errors import UserError, did_you_mean
 from bench.spec.run import DataSpec, ImageFacts
 
 # In the order in which `bench data` shows them.
-DATASETS: dict[str, DataSet] = {data.name: data for data in (DIGITS, CIFAR10, CIFAR100, IMAGENET)}
+DATASETS: dict[str, DataSet] = {
+    data.name: data for data in (DIGITS, CIFAR10, CIFAR100, IMAGENET, IMAGENET100, IMAGENETTE, IMAGEWOOF, TINY_IMAGENET)
+}
 RELEASES: dict[str, ReleasedCorruptions] = {release.name: release for release in (CIFAR10_C, CIFAR100_C, IMAGENET_C)}
 OOD: dict[str, OodImages] = {images.name: images for images in (SVHN, MNIST, GAUSSIAN, UNIFORM)}
 SHOWN: dict[str, Shown] = {shown.name: shown for shown in (CIFAR10_C, CIFAR100_C, SVHN, MNIST, IMAGENET_C)}

@@ -6,7 +6,7 @@ flat part, or a flat tar, needs labels by file name.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +28,8 @@ THREADS = 16
 # As many names are listed in a message.
 NAMED = 5
 
+# A folder of a class that holds its images in a folder of their own: Tiny ImageNet.
+NESTED = "images"
 # What a folder around the images of a flat tar may be called.
 PARTS = ("train", "val", "valid", "test")
 # Returns the label of each file name of a flat part, None if nothing says it.
@@ -51,6 +53,13 @@ class Part:
         return LabelledImages(
             self.files.as_array(), np.array([number[name] for name in self.classes], np.int64)[self.labels]
         )
+
+    def of_classes(self, classes: Collection[str]) -> "Part":
+        """Return the files of some classes."""
+        kept = [name for name in self.classes if name in classes]
+        number = {name: label for label, name in enumerate(kept)}
+        labels = np.array([number.get(name, -1) for name in self.classes], np.int64)[self.labels]
+        return Part(self.files[labels >= 0], labels[labels >= 0], tuple(kept))
 
     def paths(self) -> set[str]:
         """Return <class>/<name> of all files."""
@@ -147,6 +156,8 @@ def _in_folder(where: Path) -> tuple[dict[str, list[Entry]], list[Entry]]:
     with os.scandir(where) as entries:
         found = sorted((entry.name, entry.is_dir()) for entry in entries if entry.name[0] != ".")
     folders = [name for name, is_folder in found if is_folder]
+    if folders == [NESTED]:  # val/images/ of Tiny ImageNet
+        return {}, _in_class(where)
     with ThreadPoolExecutor(THREADS) as pool:
         by_class = dict(zip(folders, pool.map(lambda name: _in_class(where / name), folders), strict=True))
     return by_class, [(name, -1, -1) for name, is_folder in found if not is_folder and _is_image(name)]
@@ -154,9 +165,13 @@ def _in_folder(where: Path) -> tuple[dict[str, list[Entry]], list[Entry]]:
 
 def _in_class(folder: Path) -> list[Entry]:
     try:
-        return [(name, -1, -1) for name in os.listdir(folder) if _is_image(name)]  # noqa: PTH208 (names alone)
+        names = os.listdir(folder)  # noqa: PTH208 (names alone)
+        found = [(name, -1, -1) for name in names if _is_image(name)]
+        if not found and NESTED in names:
+            return [(f"{NESTED}/{name}", -1, -1) for name in os.listdir(folder / NESTED) if _is_image(name)]  # noqa: PTH208
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}") from None
+    return found
 
 
 def _in_tar(where: Path) -> tuple[dict[str, list[Entry]], list[Entry]]:
@@ -183,9 +198,10 @@ def _labelled(where: Path, flat: Sequence[Entry], label_of: Mapping[str, str] | 
         )
     by_class: dict[str, list[Entry]] = {}
     for entry in flat:
-        if entry[0] not in label_of:
+        name = entry[0].rpartition("/")[2]
+        if name not in label_of:
             raise UserError(f"{where / entry[0]}: no label is given for it")
-        by_class.setdefault(label_of[entry[0]], []).append(entry)
+        by_class.setdefault(label_of[name], []).append(entry)
     return by_class
 
 

@@ -1,6 +1,7 @@
 """Data sets whose images are decoded from their files while networks train: where they are, and which they are."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,10 @@ from bench.data.rows import Row
 from bench.data.streamed.files import ImageFiles
 from bench.data.streamed.index import Part, find_part, index_part
 from bench.errors import UserError
+from bench.spec.run import ResizedCrop
 from bench.spec.seeds import derived_seed
+
+log = logging.getLogger(__name__)
 
 # As many images are decoded at once where all are.
 BATCH = 256
@@ -37,7 +41,11 @@ class FileSource:
     around        folders, relative to a location, that the parts may lie in
     flat_labels   what finds labels of a test part that is not by class, given the part's place and the folder of both
     official      numbers of images to train on and to test on, of images with published names
+    some_classes  whether the parts hold other classes too, which are left out
+    side          of images that all have it, in pixels; None: of any size
     by_hand       how to get them
+
+    Images that are cropped at random (ResizedCrop) stay in their files; others are decoded when they are read.
     """
 
     names: tuple[str, ...]
@@ -46,6 +54,8 @@ class FileSource:
     around: tuple[str, ...] = ()
     flat_labels: Callable[[Path, Path], dict[str, str] | None] = lambda *_: None
     official: tuple[int, int] | None = None
+    some_classes: bool = False
+    side: int | None = None
     by_hand: str = ""
 
     @property
@@ -54,14 +64,23 @@ class FileSource:
         return "official, by their number and names"
 
     def read(self, data: DataSet, folder: Path, *, download: bool, progress: bool) -> Parts:  # noqa: ARG002
-        """Return files to train on, in a fixed order, and images to test on, decoded as they are read."""
+        """Return images to train on, in a fixed order, files or decoded, and to test on, decoded as they are read."""
         (train, where), (test, test_where) = self._parts(data, folder)
-        order = training_order(data.name, len(train.labels))
-        to_train, to_test = train.labelled(data.class_names, where), test.labelled(data.class_names, test_where)
-        shuffled = test_order(data.name, len(test.labels))
-        tests = shown(to_test.images[shuffled], data.image_size)
+        classes = data.class_names or train.classes
+        if len(classes) != data.classes:
+            raise UserError(f"{where}: found {len(classes)} classes; {data.name} has {data.classes}")
+        if missing := set(classes) - set(train.classes):
+            log.warning("%s: no image of %d of the %d classes", where, len(missing), len(classes))
+        order, shuffled = training_order(data.name, len(train.labels)), test_order(data.name, len(test.labels))
+        to_train, to_test = train.labelled(classes, where), test.labelled(classes, test_where)
+        files, tests = to_train.images[order], self._shown(to_test.images[shuffled], data)
+        if not isinstance(data.augmentation, ResizedCrop):
+            files = whole(self._shown(files, data), f"decoding {where}", progress=progress)
         version = self._version(train, test)
-        return Parts(to_train.images[order], to_train.labels[order], tests, to_test.labels[shuffled], version)
+        return Parts(files, to_train.labels[order], tests, to_test.labels[shuffled], version)
+
+    def _shown(self, files: Array, data: DataSet) -> Array:
+        return shown(files, data.image_size) if self.side is None else exact(files, self.side, data.image_size)
 
     def version(self, data: DataSet, folder: Path) -> str:
         """Return "official", or a fingerprint of the names of other images."""
@@ -93,15 +112,17 @@ class FileSource:
         """Return what there is to train on and to test on, with its place; UserError with what was found instead."""
         root, train, test = self._places(data, folder)
         cache = default_root() / "cache"
-        return (
-            (index_part(train, cache), train),
-            (index_part(test, cache, lambda where: self.flat_labels(where, root)), test),
-        )
+        parts = index_part(train, cache), index_part(test, cache, lambda where: self.flat_labels(where, root))
+        if self.some_classes:
+            parts = parts[0].of_classes(data.class_names), parts[1].of_classes(data.class_names)
+        return (parts[0], train), (parts[1], test)
 
     def _places(self, data: DataSet, folder: Path) -> tuple[Path, Path, Path]:
-        roots = [folder / self.names[0], folder]
+        roots = [*(folder / name for name in self.names), folder]
         roots += [root / around for root in roots for around in self.around]
-        inside = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+        # In a data folder the only folder may be of another data set.
+        looked_into = folder.is_dir() and folder.resolve() != default_root().resolve()
+        inside = [path for path in folder.iterdir() if path.is_dir()] if looked_into else []
         roots += inside[: len(inside) == 1]
         expected = (
             f"{self.train[0]}/<class>/<image> and {self.test[0]}/<class>/<image>, or tars: "
@@ -187,11 +208,15 @@ def _lazy(images: Array, size: int, one: Callable[[bytes], Array]) -> Array:
 
 def decoded(images: LabelledImages, size: int, what: str, *, progress: bool) -> LabelledImages:
     """Return image files as evaluation sees them, all in memory; UserError that names an unusable one."""
-    lazy = shown(images.images, size)
-    pixels = np.empty((len(images.labels), size, size, 3), np.uint8)
+    return LabelledImages(whole(shown(images.images, size), what, progress=progress), images.labels)
+
+
+def whole(lazy: Array, what: str, *, progress: bool) -> Array:
+    """Return all of LazyImages in memory; UserError that names an unusable one."""
+    pixels = np.empty(lazy.shape, np.uint8)
     for start in tracked(range(0, len(pixels), BATCH), what, progress=progress):
         pixels[start : start + BATCH] = lazy[start : start + BATCH]
-    return LabelledImages(pixels, images.labels)
+    return pixels
 
 
 def _problems(files: ImageFiles, what: str) -> list[str]:
