@@ -6,7 +6,6 @@ zip of it. Folders sorted by class are put in a fixed pseudo-random order, since
 """
 
 import hashlib
-import io
 import os
 import zipfile
 import zlib
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.data.dataset import Array, fixed_order
+from bench.data.lazy import file_bytes, rgb
 from bench.data.progress import tracked
 from bench.data.record import DataSet, Parts
 from bench.errors import UserError
@@ -104,7 +104,7 @@ class ImageTree:
         """Return 12 hex digits of the SHA-256 over (path, CRC-32, size) of all image files."""
         digest = hashlib.sha256()
         for file in self.files:
-            digest.update(f"{file.path}\0{file.crc:08x}\0{file.size}\n".encode())
+            digest.update(f"{file.path}\0{file.crc:08x}\0{file.size}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()[:12]
 
     @property
@@ -141,9 +141,9 @@ def open_images(location: Path, layout: Layout = SUBSTITUTE) -> Iterator[ImageTr
     if location.is_dir():
         root = _required_root(location, layout)
         members = _placed(location, walk(root, layout), layout, [path.name for path in _inside(root)])
-        checked = ((path, member, (root / member).read_bytes()) for path, member in members.items())
+        checked = ((path, member, _read(location, root / member)) for path, member in members.items())
         files = tuple(ImageFile(path, member, zlib.crc32(data), len(data)) for path, member, data in checked)
-        yield ImageTree(location, files, lambda file: (root / file.member).read_bytes())
+        yield ImageTree(location, files, lambda file: file_bytes(root / file.member))
         return
     with _open_zip(location) as archive:
         members = _placed(location, archive.namelist(), layout)
@@ -157,11 +157,26 @@ def listing(location: Path, layout: Layout) -> str:
     if location.is_dir():
         root = _required_root(location, layout)
         files = sorted(member for member in walk(root, layout) if _is_image(member))
-        states = [(member, (root / member).stat()) for member in files]
+        states = [(member, _state(location, root / member)) for member in files]
     else:
-        states = [(location.name, location.stat())]
+        states = [(location.name, _state(location, location))]
     text = "".join(f"{name}\0{state.st_size}\0{state.st_mtime_ns}\n" for name, state in states)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def _state(location: Path, path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError:
+        _read(location, path)  # says what is wrong, in the same words
+        raise
+
+
+def _read(location: Path, path: Path) -> bytes:
+    try:
+        return file_bytes(path)
+    except ValueError as error:
+        raise UserError(f"{location}: not all images are usable: {path} {error}; fetch it, or remove it") from None
 
 
 def class_folders(tree: ImageTree) -> tuple[str, ...]:
@@ -241,20 +256,14 @@ def unusable(tree: ImageTree, problems: Sequence[str]) -> UserError:
 
 def _pixels(tree: ImageTree, file: ImageFile, side: int) -> Array:
     """Return one image as uint8 [side, side, 3]; ValueError that completes the sentence "<file> ..."."""
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(tree.read(file))) as image:
-            size = image.size
-            pixels = (
-                np.asarray(image if image.mode == "RGB" else image.convert("RGB")) if size == (side, side) else None
-            )
-    # zipfile, zlib and the decoders of Pillow raise what they like at damaged bytes.
-    except Exception as error:
+        data = tree.read(file)
+    except Exception as error:  # zipfile and zlib raise what they like at damaged bytes
         raise ValueError(f"cannot be decoded ({error})") from None
-    if pixels is None:
-        raise ValueError(f"is {size[0]}x{size[1]} pixels, not {side}x{side}")
-    return pixels
+    image = rgb(data)
+    if image.size != (side, side):
+        raise ValueError(f"is {image.width}x{image.height} pixels, not {side}x{side}")
+    return np.asarray(image)
 
 
 @contextmanager

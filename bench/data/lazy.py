@@ -1,8 +1,12 @@
 """Images for evaluation: what reads them says which they are, and what is too large to hold is made slice by slice."""
 
+import errno
 import io
+import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -49,12 +53,43 @@ class LazyImages:
         return cast(Array, self)
 
 
+def regular_bytes(path: str | Path) -> bytes:
+    """Return what is in a regular file; OSError for whatever else lies there, without waiting for a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "a folder, pipe or device, no file")
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            return stream.read()
+    finally:
+        os.close(descriptor)
+
+
+def file_bytes(path: str | Path) -> bytes:
+    """Return what is in a file; ValueError that completes the sentence "<file> ..."."""
+    try:
+        return regular_bytes(path)
+    except OSError as error:
+        lost = "; a link to what is not here (DVC, git-annex)?" if Path(path).is_symlink() else ""
+        raise ValueError(f"cannot be read ({error.strerror}{lost})") from None
+
+
 def rgb(data: bytes) -> "Image":
-    """Decode the bytes of an image file to three channels; ValueError, whatever the decoder raises."""
+    """Decode the bytes of an image file to three channels of 8 bits, as a viewer shows them but for transparency.
+
+    16 bits are scaled, the first of several frames is taken, and what is transparent keeps its colour. ValueError,
+    whatever the decoder raises, and for 32 bits, whose white nothing says.
+    """
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data)) as image:
+            if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+                levels = np.asarray(image).astype(np.uint32)
+                # 65,535 is white; rounded as libpng does.
+                return Image.fromarray(((levels * 255 + 32_895) >> 16).astype(np.uint8)).convert("RGB")
+            if image.mode in ("I", "F"):
+                raise ValueError(f"mode {image.mode}: 32 bits a channel; save it with 8 or 16")
             return image.convert("RGB")
     # The decoders of Pillow raise what they like at damaged bytes.
     except Exception as error:

@@ -16,7 +16,7 @@ import numpy as np
 
 from bench.data.dataset import Array
 from bench.data.folders import IMAGE_SUFFIXES
-from bench.data.lazy import EvaluationImages, LazyImages, rgb, square
+from bench.data.lazy import EvaluationImages, LazyImages, file_bytes, rgb, square
 from bench.data.record import DataSet
 from bench.errors import UserError
 
@@ -69,7 +69,7 @@ def open_folder(folder: Path, size: int, images: int | None) -> EvaluationImages
     digest = hashlib.sha256()
     for path in used:
         data = _bytes(folder / path)
-        digest.update(f"{path}\0{zlib.crc32(data):08x}\0{len(data)}\n".encode())
+        digest.update(f"{path}\0{zlib.crc32(data):08x}\0{len(data)}\n".encode(errors="surrogateescape"))
 
     def make(index: int) -> "Image":
         try:
@@ -109,9 +109,9 @@ def no_labels(count: int) -> Array:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        return file_bytes(path)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _made_singly(count: int, size: int, make: Callable[[int], "Image"]) -> Array:

@@ -248,7 +248,7 @@ def test_a_plan_names_the_folder(tmp_path: Path) -> None:
         ("{folder: BIRDS, image_size: 16, mean: [1, 2]}", "data.mean: found a list; allowed: a list of three numbers"),
         ("{folder: BIRDS, image_size: 16, std: [0.1, 0.1, 0]}", "data.std: found a list; allowed: numbers above 0"),
         ("{folder: BIRDSS, image_size: 16}", "data.folder: "),
-        ("{name: cifar10, image_size: 64}", "image_size is for an image folder"),
+        ("{name: cifar10, image_size: 64}", "the images of cifar10 have 32 pixels a side"),
         ("{train_images: 5}", "no data set; give a name, or the path of an image folder"),
         ("{folder: BIRDS, image_size: 16, train_images: 31}", "more than the 30 training images of birds"),
         ("{folder: BIRDS, image_size: 16, test_images: 13}", "birds has 12 test images"),

@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from bench.data.dataset import Array
+from bench.data.lazy import regular_bytes
 from bench.errors import UserError
 
 BLOCK = 512
@@ -73,10 +74,7 @@ class ImageFiles:
             if len(data) < self.sizes[index]:
                 raise ValueError("cannot be read (the tar ends within it)")
             return data
-        # Opened without waiting: a pipe in a file's place would keep a reader for ever.
-        descriptor = os.open(self.path(index), os.O_RDONLY | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as stream:
-            return stream.read()
+        return regular_bytes(self.path(index))
 
     def _tar(self, holder: int) -> int:
         if holder not in self._opened:
