@@ -23,6 +23,9 @@ LATEX = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
+    "'": r"\textquotesingle{}",
     "±": r"$\pm$",
     "<": r"$<$",
     ">": r"$>$",
@@ -38,11 +41,12 @@ def to_markdown(table: Table, context: Context) -> str:
     """Return a pipe table under a heading, with context and notes around it."""
 
     def line(cells: tuple[str, ...]) -> str:
-        return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+        return "| " + " | ".join(map(markdown_text, cells)) + " |"
 
     alignment = "|" + "|".join(":--" if text else "--:" for text in _text_columns(table)) + "|"
     lines = [line(table.head), alignment, *map(line, table.rows)]
-    return "\n\n".join([f"# {table.title}", context.sentence, "\n".join(lines), *table.notes]) + "\n"
+    title, sentence, *notes = map(markdown_text, (table.title, context.sentence, *table.notes))
+    return "\n\n".join([f"# {title}", sentence, "\n".join(lines), *notes]) + "\n"
 
 
 def to_latex(table: Table, context: Context) -> str:
@@ -110,6 +114,11 @@ def _latex_column(table: Table, index: int) -> str:
     """Return the kind of a column of words: long ones are broken into lines."""
     longest = max((len(row[index]) for row in table.rows), default=0)
     return r"p{0.22\linewidth}" if longest > LONG else "l"
+
+
+def markdown_text(text: str) -> str:
+    """Return a text that Markdown shows as it is."""
+    return re.sub(r"[\\`*_\[\]<>&|~$]", r"\\\g<0>", text)
 
 
 def _latex(text: str) -> str:

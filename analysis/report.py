@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.context import Context
-from analysis.formats import WRITERS, to_html, write_table
+from analysis.formats import WRITERS, markdown_text, to_html, write_table
 from analysis.loading import Loaded
 from analysis.overview import main_table
 from analysis.page import page
@@ -38,10 +38,11 @@ def write_figures(loaded: Loaded, folder: Path) -> list[FigureEntry]:
     """Draw every figure as PNG and PDF with the context at its foot, and the captions beside; return what was drawn."""
     sentence = loaded.results.context.sentence
     drawn = []
-    captions = [f"# Figures\n\n{sentence}\n"]
+    captions = [f"# Figures\n\n{markdown_text(sentence)}\n"]
     for entry in loaded.figures():
         save(with_foot(entry.draw(), sentence), folder, entry.name)
-        captions.append(f"## {entry.name}: {entry.title}\n\n{entry.caption}\n")
+        title, caption = markdown_text(entry.title), markdown_text(entry.caption)
+        captions.append(f"## {markdown_text(entry.name)}: {title}\n\n{caption}\n")
         drawn.append(entry)
     write_text(folder / "captions.md", "\n".join(captions))
     return drawn

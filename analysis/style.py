@@ -5,6 +5,7 @@ alone.
 """
 
 import textwrap
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ from bench.store.files import atomic_path
 
 P = ParamSpec("P")
 
+Color = tuple[float, float, float]
+
+# How much nearer to black or white the colour of a method becomes when its markers run out.
+SHADES = (0.0, -0.5, 0.5, -0.75)
 # Width of a page's text in inches; heights follow from what is drawn.
 WIDTH = 7.2
 FOOT_SIZE = 6.5
@@ -41,6 +46,8 @@ RC: dict[Any, Any] = {
     "grid.linewidth": 0.5,
     "figure.constrained_layout.use": True,
     "pdf.fonttype": 42,
+    # A dollar in a name is a dollar. Logarithmic axes need a formatter that writes no mathematics.
+    "text.parse_math": False,
 }
 
 
@@ -48,7 +55,7 @@ RC: dict[Any, Any] = {
 class Look:
     """Colour and marker of a cell."""
 
-    color: tuple[float, float, float]
+    color: Color
     marker: str
 
 
@@ -64,16 +71,28 @@ def styled(function: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def looks(cells: pd.DataFrame) -> dict[str, Look]:
-    """Return the look of each cell, from columns cell and method; no two are the same up to 120 cells."""
+    """Return the look of each cell, from columns cell and method; no two are the same up to 48 cells of a method.
+
+    The markers go round, past those that another cell of the colour has; then the colour becomes darker or lighter.
+    """
     methods = list(dict.fromkeys(cells["method"]))
     palette = sns.color_palette("colorblind", 10)
     found: dict[str, Look] = {}
+    taken: set[Look] = set()
     for index, (cell, method) in enumerate(zip(cells["cell"], cells["method"], strict=True)):
         color = palette[methods.index(method) % len(palette)]
-        # The markers go round, past those that another cell of this colour has.
-        free = (Look(color, MARKERS[(index + skip) % len(MARKERS)]) for skip in range(len(MARKERS)))
-        found[str(cell)] = next((look for look in free if look not in found.values()), Look(color, MARKERS[0]))
+        markers = [MARKERS[(index + skip) % len(MARKERS)] for skip in range(len(MARKERS))]
+        free = (Look(_shade(color, amount), marker) for amount in SHADES for marker in markers)
+        found[str(cell)] = next((look for look in free if look not in taken), Look(color, markers[0]))
+        taken.add(found[str(cell)])
     return found
+
+
+def _shade(color: Color, amount: float) -> Color:
+    """Return a colour nearer to black (amount below 0) or to white."""
+    end = 0.0 if amount < 0 else 1.0
+    red, green, blue = (part + abs(amount) * (end - part) for part in color)
+    return red, green, blue
 
 
 def wrapped(name: str, width: int = 22) -> str:
@@ -134,5 +153,8 @@ def rows_of(items: Sequence[str], columns: int) -> int:
 
 @contextmanager
 def _style() -> Iterator[None]:
-    with mpl.rc_context(), sns.axes_style("whitegrid"), sns.plotting_context("paper"), mpl.rc_context(RC):
+    grid, sizes = sns.axes_style("whitegrid"), sns.plotting_context("paper")
+    with warnings.catch_warnings(), mpl.rc_context(), grid, sizes, mpl.rc_context(RC):
+        # A letter that no font has is drawn as a box; said once for each of a figure's texts, it helps nobody.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         yield

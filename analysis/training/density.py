@@ -2,10 +2,13 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from analysis.style import GREY, WIDTH, looks, styled, thin, wrapped
 
 Layers = tuple[str, ...]
+# Panels of networks of less density have a logarithmic axis.
+SPARSE = 0.05
 
 
 @styled
@@ -22,6 +25,12 @@ def density_by_layer(cells: pd.DataFrame, densities: pd.DataFrame) -> Figure:
     chosen = looks(cells)
     drawn = zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels.items(), strict=True)
     for axes, ((layers, sparsity), names) in drawn:
+        axis = {"ylim": (0, 1.06), "ylabel": "Density (share of\nweights not masked)"}
+        least = 0.0
+        if 1 - sparsity < SPARSE:  # on a linear axis all markers would lie on its end
+            seen = densities.loc[(densities["sparsity"] == sparsity) & (densities["density"] > 0), "density"]
+            least = float(seen.min()) / 2 if len(seen) else (1 - sparsity) / 2
+            axis = {"yscale": "log", "ylim": (least, 1.3), "ylabel": "Density (log scale,\nat the bottom: none)"}
         for index, name in enumerate(names):
             tickets = densities[(densities["trajectory"] == name) & (densities["sparsity"] == sparsity)]
             look = chosen[tickets["cell"].iloc[0]]
@@ -30,18 +39,22 @@ def density_by_layer(cells: pd.DataFrame, densities: pd.DataFrame) -> Figure:
             shift = (index - (len(names) - 1) / 2) * min(0.22, 0.7 / len(names))
             axes.errorbar(
                 [position + shift for position in range(len(layers))],
-                layer["mean"],
+                layer["mean"].clip(lower=least),
                 # The mean of equal values may lie outside them by rounding.
                 yerr=((layer["mean"] - layer["min"]).clip(0), (layer["max"] - layer["mean"]).clip(0)),
                 fmt=look.marker,
                 color=look.color,
                 markersize=4,
                 elinewidth=0.8,
+                clip_on=False,
                 label=wrapped(name, 30),
             )
         axes.axhline(1 - sparsity, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), label="global density")
         title = f"Sparsity {sparsity:g}" + (f", network of {len(layers)} layers" if len(networks) > 1 else "")
-        axes.set(ylim=(0, 1.06), ylabel="Density (share of\nweights not masked)", title=title)
+        axes.set(title=title, **axis)
+        if least:
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
         thin(axes)
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
         axes.set_xticks(range(len(layers)), [name.removesuffix(".weight") for name in layers], rotation=90)

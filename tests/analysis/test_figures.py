@@ -2,6 +2,7 @@
 
 import matplotlib as mpl
 import pandas as pd
+import pytest
 from matplotlib.colors import to_rgb
 
 from analysis.accuracy.figures import scores_by_cell
@@ -99,3 +100,11 @@ def test_long_names_are_wrapped(loaded):
 def test_colours_are_distinguishable_by_luminance_or_marker(loaded):
     chosen = list(looks(loaded.results.cells).values())
     assert len({(to_rgb(look.color), look.marker) for look in chosen}) == len(chosen)
+
+
+@pytest.mark.parametrize("count", [13, 25, 48])
+def test_many_cells_of_a_method_look_different(count):
+    cells = pd.DataFrame({"cell": [f"cell {number}" for number in range(count)], "method": "dst"})
+    chosen = list(looks(cells).values())
+    assert len({(to_rgb(look.color), look.marker) for look in chosen}) == count
+    assert len({look.marker for look in chosen[:12]}) == 12
