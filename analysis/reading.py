@@ -23,7 +23,8 @@ from bench.store.logits import Ensemble, StoredLogits, ensemble_logits
 from bench.store.probe import decode
 from bench.store.records import EpochRecord, TicketRecord
 from bench.store.run_folder import Array
-from bench.store.store import Store, samples_file
+from bench.store.samples import read_samples
+from bench.store.store import Store
 
 SetKind = TypeVar("SetKind", bound=TicketSet)
 
@@ -213,13 +214,7 @@ class StoreView:
 
     def samples(self, dataset: str, family: str) -> dict[str, Array] | None:
         """Return the tensors that show a test image under each corruption; None if they are absent or damaged."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        try:
-            return load_file(samples_file(self._store, dataset, family))
-        except (SafetensorError, OSError):
-            return None
+        return read_samples(self._store, dataset, family)
 
 
 def tidy(rows: Sequence[Mapping[str, Any]], columns: str) -> pd.DataFrame:

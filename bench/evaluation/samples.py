@@ -1,7 +1,6 @@
 """One test image under every corruption that a grid asks for, kept in the store for the report to show."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -10,10 +9,8 @@ from bench.errors import UserError
 from bench.evaluation.open import EvaluationSets
 from bench.evaluation.sets import CorruptedSet, TicketSet
 from bench.spec.run import DataSpec
-from bench.store.files import atomic_path
-from bench.store.store import Store, samples_file
-
-SEVERITIES = "severities"
+from bench.store.samples import SEVERITIES, read_samples, samples_file, write_samples_file
+from bench.store.store import Store
 
 
 def missing_samples(
@@ -44,7 +41,8 @@ def write_samples(
                 continue
             tensors[type] = np.concatenate([test.images[:1], *shown])
         if tensors:
-            _write(samples_file(store, data.name, family), {**tensors, SEVERITIES: np.array(severities)})
+            file = samples_file(store, data.name, family)
+            write_samples_file(file, {**tensors, SEVERITIES: np.array(severities)})
 
 
 def _families(sets: Sequence[TicketSet]) -> dict[str, list[CorruptedSet]]:
@@ -55,23 +53,12 @@ def _families(sets: Sequence[TicketSet]) -> dict[str, list[CorruptedSet]]:
     return families
 
 
-def _write(file: Path, tensors: dict[str, Array]) -> None:
-    from safetensors.numpy import save_file
-
-    with atomic_path(file) as temporary:
-        save_file(tensors, temporary)
-
-
 def _lack_samples(store: Store, data: DataSpec, sets: Sequence[TicketSet]) -> bool:
-    from safetensors import SafetensorError, safe_open
-
     for family, members in _families(sets).items():
-        try:
-            with safe_open(samples_file(store, data.name, family), framework="np") as file:
-                stored = set(file.keys())
-                severities = set(file.get_tensor(SEVERITIES).tolist()) if SEVERITIES in stored else set()
-        except (SafetensorError, OSError):
+        stored = read_samples(store, data.name, family) or {}
+        severities = set(stored[SEVERITIES].tolist()) if SEVERITIES in stored else set()
+        if not {asked.type for asked in members} <= stored.keys():
             return True
-        if not ({asked.type for asked in members} <= stored and {asked.severity for asked in members} <= severities):
+        if not {asked.severity for asked in members} <= severities:
             return True
     return False

@@ -119,8 +119,3 @@ class Store:
                 speed = result.images_per_second
                 measured.append(Throughput(model, execution, result.device, result.device_name, speed))
         return measured
-
-
-def samples_file(store: Store, dataset: str, family: str) -> Path:
-    """Return where one image of a data set under each corruption of a family is kept (bench.evaluation.samples)."""
-    return store.root / "samples" / dataset / f"{family}.safetensors"

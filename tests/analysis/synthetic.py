@@ -16,7 +16,8 @@ from bench.spec.run import MASK_PREFIX, McDropout, RunSpec
 from bench.store.files import atomic_path
 from bench.store.logits import StoredLogits, ensemble_logits
 from bench.store.probe import encode
-from bench.store.store import Store, samples_file
+from bench.store.samples import samples_file
+from bench.store.store import Store
 from tests.store.runs import result_facts
 
 CLASSES = 10

@@ -13,7 +13,7 @@ from analysis.corruption.table import LOCAL_NOTE, scores_table, types_table
 from analysis.reading import StoreView
 from analysis.report import all_tables
 from bench.store.logits import RECORDS
-from bench.store.store import samples_file
+from bench.store.samples import samples_file
 from tests.analysis.lookup import column, mean_and_half_width
 from tests.analysis.stores import cell_of, make, of, truncate
 

@@ -13,7 +13,8 @@ from bench.evaluation.open import EvaluationSets
 from bench.evaluation.samples import write_samples
 from bench.evaluation.sets import LOCAL, CorruptedSet, OodSet, TicketSet
 from bench.spec.run import DataSpec
-from bench.store.store import Store, samples_file
+from bench.store.samples import samples_file
+from bench.store.store import Store
 from tests.evaluation.stored import random_images
 from tests.training.runs import DATA
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import bench.__main__
+from tests.work.test_repair import flipped
 
 GRID = """
 replicates: 1
@@ -24,6 +25,7 @@ evaluations:
   fgsm: {budgets: [8], images: 32}
 """
 DAMAGE: dict[str, Callable[[Path], object]] = {
+    "flipped": lambda path: path.write_bytes(flipped(path.read_bytes())),
     "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "deep": lambda path: path.write_text("[" * 100_000 + "]" * 100_000),
     "digits": lambda path: path.write_text('{"schema_version": ' + "9" * 5_000 + "}"),

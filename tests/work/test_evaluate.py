@@ -19,7 +19,8 @@ from bench.spec.run import RunSpec
 from bench.store.lock import LockLostError, RunLock
 from bench.store.logits import StoredLogits, ensemble_logits
 from bench.store.records import Failure
-from bench.store.store import Store, samples_file
+from bench.store.samples import samples_file
+from bench.store.store import Store
 from bench.work import evaluate as module
 from bench.work import worker
 from bench.work.signals import EXIT_INTERRUPTED

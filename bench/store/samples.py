@@ -1,0 +1,50 @@
+"""samples/<data set>/<family>.safetensors: what a test image becomes under each corruption of a family.
+
+A tensor a type, uint8 [1 + severities, H, W, 3], the clean image first; "severities" lists the others. The header holds
+the SHA-256 of the tensors; files of earlier versions have none, and are read.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench.store.files import atomic_path
+from bench.store.run_folder import Array
+from bench.store.store import Store
+
+SEVERITIES = "severities"
+CHECKSUM = "sha256"
+
+
+def samples_file(store: Store, dataset: str, family: str) -> Path:
+    """Return where the samples of a data set and a family are kept."""
+    return store.root / "samples" / dataset / f"{family}.safetensors"
+
+
+def write_samples_file(file: Path, tensors: Mapping[str, Array]) -> None:
+    """Write samples with their checksum."""
+    from safetensors.numpy import save_file
+
+    with atomic_path(file) as temporary:
+        save_file(dict(tensors), temporary, metadata={CHECKSUM: _checksum(tensors)})
+
+
+def read_samples(store: Store, dataset: str, family: str) -> dict[str, Array] | None:
+    """Return the tensors of a file of samples, None if there is none, or it is not as it was written."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(samples_file(store, dataset, family), framework="np") as file:
+            recorded = (file.metadata() or {}).get(CHECKSUM)
+            tensors: dict[str, Array] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError):
+        return None
+    return tensors if recorded in (None, _checksum(tensors)) else None
+
+
+def _checksum(tensors: Mapping[str, Array]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}\0{tensor.dtype}\0{list(tensor.shape)}\n".encode())
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()
