@@ -24,7 +24,7 @@ from bench.store.store import Store
 
 CELLS = (
     "cell method members sparsity replicates replicates_done runs dataset variant train_flops_ratio "
-    "inference_flops_ratio parameters_ratio flops_assumed flops_uncounted"
+    "inference_flops_ratio parameters_ratio flops_assumed flops_uncounted warnings"
 )
 
 
@@ -75,7 +75,7 @@ def load(grid_path: Path, store_path: Path, scale: str, more_topics: Sequence[st
     finished = finished_replicates(view)
     loaded = tuple((topic, topic.load(view)) for topic in topics)
     scores = [topic.scores(numbers) for topic, numbers in loaded if topic.scores]
-    cells = cells_of(plan, finished)
+    cells = cells_of(view, finished)
     folder = published_folder(grid_path)
     table = read_published(folder)
     # What was published belongs to a cell at the scale of the paper, not to its smaller version at another scale.
@@ -102,10 +102,14 @@ def finished_replicates(view: StoreView) -> pd.DataFrame:
     return tidy(rows, "cell replicate members")
 
 
-def cells_of(plan: Plan, finished: pd.DataFrame) -> pd.DataFrame:
-    """Return what the plan knows of each cell, and how many of its replicates are finished."""
+def cells_of(view: StoreView, finished: pd.DataFrame) -> pd.DataFrame:
+    """Return what the plan knows of each cell, how many of its replicates are finished, and what their runs warn of."""
     done = finished["cell"].value_counts()
-    return tidy([_cell_row(cell, int(done.get(cell.name, 0))) for cell in plan.cells], CELLS)
+    rows = [
+        {**_cell_row(cell, int(done.get(cell.name, 0))), "warnings": "; ".join(view.warnings(cell))}
+        for cell in view.plan.cells
+    ]
+    return tidy(rows, CELLS)
 
 
 def _merged(replicates: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:

@@ -46,6 +46,7 @@ def main_table(results: Results) -> Table:
     if assumed := list(cells.loc[cells["flops_assumed"], "cell"]):
         notes.append(ASSUMED_FLOPS.format(", ".join(assumed)))
     notes += [f"{line[:1].upper()}{line[1:]}." for line in dict.fromkeys(cells["flops_uncounted"]) if line]
+    notes += [f"{row['cell']}: {row['warnings']}." for row in cells.to_dict("records") if row["warnings"]]
     numbers = table.numbers.copy()
     numbers["runs"] = cells["runs"]
     numbers["flops_assumed"] = cells["flops_assumed"]

@@ -129,6 +129,16 @@ class StoreView:
                 if all(self._runs[run].status in ("done", "damaged") for run in runs):
                     yield Replicate(cell, number, self)
 
+    def warnings(self, cell: CellPlan) -> list[str]:
+        """Return what the finished runs of a cell say besides their numbers, as "run 0123abcd: no weight ..."."""
+        found = []
+        for run in dict.fromkeys(run for number in range(cell.replicates) for run in cell.all_runs(number)):
+            if self._runs[run].status == "done":
+                with self.noting():
+                    warnings = self._store.run(run).result().warnings
+                    found += [f"run {run[:8]}: {'; '.join(warnings)}"] if warnings else []
+        return found
+
     def sets(self, replicate: Replicate, kind: type[SetKind]) -> Iterator[SetKind]:
         """Yield the sets of a kind that the plan asks for and that every run of a replicate was evaluated on."""
         asked = [found for found in self._runs[replicate.runs[0]].evaluations if isinstance(found, kind)]

@@ -42,6 +42,7 @@ class RunStatus:
     host: str | None
     sets: int
     sets_asked: int
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def _run_status(run: RunWork, view: StoreView) -> RunStatus:
         host,
         sets,
         len(run.evaluations),
+        view.warnings(run.spec),
     )
 
 
@@ -140,6 +142,8 @@ def print_overview(found: Overview, console: "Console", *, everything: bool) -> 
         console.print(table)
         if len(shown) > MOST_RUNS and not everything:
             console.print(f"... and {len(shown) - MOST_RUNS:,} more; --all shows them", style="dim")
+    for run in [run for run in found.runs if run.warnings][: None if everything else MOST_RUNS]:
+        console.print(f"{run.cell} {run.id[:8]}: {'; '.join(run.warnings)}")
     left_over = any(run.state != "done" or run.sets < run.sets_asked for run in found.runs)
     if left_over and not found.workers and found.complaint is None:
         console.print("Work is left and no worker is queued or running: `submit` again (--retry if runs failed).")

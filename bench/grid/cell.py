@@ -79,6 +79,8 @@ def resolve(entry: CellEntry, locate: Locate) -> Cell:
     problem = find_problem(spec)
     if problem is not None:
         keys, message = problem
+        if keys[0] == "recipe" and keys[-1] not in entry.recipe:  # a method of the user's own calls it otherwise
+            keys = ("recipe",)
         raise UserError(f"{locate(*keys)}: {message}")
     return Cell(
         name=entry.name,

@@ -8,6 +8,8 @@ from bench.data.catalog import find_data_set
 from bench.models.catalog import Layer
 from bench.models.layers import ImageKey, ModelKey, cached_layers, layers_of, rest_of
 from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
+from bench.sparsity.schedule import drop_fraction
+from bench.spec.phases import Phase
 from bench.spec.run import DataSpec, ModelSpec, ResizedCrop, RunSpec, Topology, names
 
 # The cost of each is added up.
@@ -38,7 +40,10 @@ def find_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
     elif spec.augmentation.padding >= facts.image_size:
         padding, size = spec.augmentation.padding, facts.image_size
         return ("augmentation", "padding"), f"found {padding}; allowed: less than {size}, the size of an image"
-    return _topology_problem(spec) or _rewiring_problem(spec)
+    problem = _topology_problem(spec)
+    for run in (spec,) if spec.parent is None else (spec.parent, spec):
+        problem = problem or _rewiring_problem(run) or _stillness_problem(run)
+    return problem
 
 
 def _topology_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
@@ -48,12 +53,15 @@ def _topology_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
     problem = _dense_problem(model, spec.data, topology)
     if problem is not None:
         return ("topology", "dense"), problem
+    sparsity = 1 - Decimal(str(topology.density))
+    masked = sum(layer.size for layer in layers_of(model, spec.data) if topology.masks(layer.name))
+    if round(topology.density * masked) == masked:
+        return ("sparsity",), f"a sparsity of {sparsity} leaves all {masked:,} weights active; allowed: a higher one"
     if topology.distribution == "global":
         return None
     empty = _empty_layer(ModelKey.of(model), ImageKey.of(spec.data), topology)
     if empty is None:
         return None
-    sparsity = 1 - Decimal(str(spec.topology.density))
     return ("sparsity",), (
         f"a sparsity of {sparsity} leaves none of the {empty.size} weights of {empty.name}; allowed: one that leaves "
         "every layer a weight"
@@ -94,10 +102,13 @@ def _empty_layer(model: ModelKey, images: ImageKey, topology: Topology) -> Layer
 
 def _rewiring_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
     step, updates, longest = 0, 0, 0
+    last = spec.epochs * spec.steps_per_epoch
     for phase in spec.phases:
         end = step + phase.epochs * spec.steps_per_epoch
         if phase.rewire is not None:
-            updates += end // phase.rewire.every - step // phase.rewire.every
+            first = (step // phase.rewire.every + 1) * phase.rewire.every  # of a schedule, it drops most
+            if first <= end and drop_fraction(phase.rewire.drop_fraction, phase.rewire.schedule, first, last) > 0:
+                updates += 1
             longest = max(longest, phase.rewire.every)
         if phase.pruning is not None:
             span = (phase.pruning.end - phase.pruning.begin) * spec.steps_per_epoch
@@ -113,8 +124,37 @@ def _rewiring_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
                 )
         step = end
     if longest and not updates:
+        cosine = any(phase.rewire is not None and phase.rewire.schedule == "cosine" for phase in spec.phases)
+        at_the_end = " (at the last step a cosine schedule drops nothing)" if cosine else ""
         return ("recipe",), (
             f"dT = {longest} steps, but the run has {step} ({spec.epochs} epochs of {spec.steps_per_epoch}), "
-            f"so the topology would never change; at most {step} is allowed"
+            f"so the topology would never change{at_the_end}; at most {max(1, step - cosine)} is allowed"
         )
     return None
+
+
+def _stillness_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
+    """Return which phase moves no weight; one of rate 0 is meant to, in a run that starts from a parent's weights."""
+    steps = 0
+    for phase in spec.phases:
+        length = phase.epochs * spec.steps_per_epoch
+        if phase.lr.highest and not _moves(phase, spec.steps_per_epoch, range(steps, steps + length)):
+            found = f"found {phase.rewire.every}: " if phase.rewire else ""
+            return ("recipe", "update_every"), (
+                f"{found}topology updates take the place of all optimiser steps of phase {phase.name!r}, so no weight "
+                "would move; allowed: updates further apart, or semantics: {update_step: after_optimizer}"
+            )
+        steps += length
+    if spec.parent is None and not any(phase.lr.highest for phase in spec.phases):
+        return ("recipe",), "a learning rate of 0 in all phases, so no weight would move; allowed: a rate above 0"
+    return None
+
+
+def _moves(phase: Phase, steps_per_epoch: int, steps: range) -> bool:
+    rewire = phase.rewire
+    if rewire is None or rewire.update_step == "after_optimizer":
+        return True
+    return rewire.every > 1 and any(
+        phase.lr.at(step, steps_per_epoch, phase.epochs) > 0 and (steps.start + step + 1) % rewire.every
+        for step in range(len(steps))
+    )

@@ -35,6 +35,11 @@ class LearningRate(Record):
             raise ValueError(f"{self.warmup_epochs} epochs of warm-up end after the first change of the rate")
         return self
 
+    @property
+    def highest(self) -> float:
+        """The largest rate of the schedule."""
+        return max(self.values)
+
     def at(self, step: int, steps_per_epoch: int, epochs: int) -> float:  # noqa: ARG002, as of every schedule
         """Return the rate of 0-based step `step` of a phase."""
         epoch = step // steps_per_epoch
@@ -53,6 +58,11 @@ class Ramp(Record):
     start: float = Field(ge=0)
     end: float = Field(ge=0)
     shape: Literal["cosine", "linear"]
+
+    @property
+    def highest(self) -> float:
+        """The largest rate of the schedule."""
+        return max(self.start, self.end)
 
     def at(self, step: int, steps_per_epoch: int, epochs: int) -> float:
         """Return the rate of 0-based step `step` of a phase."""

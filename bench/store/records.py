@@ -60,6 +60,7 @@ class Result(Record):
 
     Schema 1 also listed logits/test and logits/validation among the files. They count as evaluation records.
 
+    warnings   those of all epochs
     checksum   of this record (checksum_of), so that an altered number is found; None: written before there was one
     """
 
@@ -82,6 +83,7 @@ class Result(Record):
     device: str
     device_name: str
     files: dict[str, StoredFile] = Field(min_length=1)
+    warnings: tuple[str, ...] = ()
     checksum: str | None = None
 
 
@@ -100,6 +102,8 @@ class EpochRecord(Record):
     """A line of history.jsonl: one epoch (1-based). Losses are in nats, accuracies and densities shares of 1.
 
     `predictions` are probe predictions: class probabilities on the first validation images (bench.store.probe).
+
+    warnings   what the epoch showed for the first time: the run is at chance, its weights never moved, a layer is empty
     """
 
     schema_version: Literal[1] = 1
@@ -115,6 +119,7 @@ class EpochRecord(Record):
     seconds: float
     images_per_second: float
     updates: tuple[UpdateRecord, ...]
+    warnings: tuple[str, ...] = ()
 
 
 class GitState(Record):

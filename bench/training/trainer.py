@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.data.augment import DeviceImages, TrainingImages
+from bench.data.catalog import facts_of
+from bench.errors import UserError
 from bench.models.arithmetic import forward_function, prepare
 from bench.models.build import build_model
 from bench.models.members import MultiMember
@@ -27,8 +29,9 @@ from bench.training.masking import Masking
 from bench.training.optimizer import Sgd
 from bench.training.position import Position
 from bench.training.ranks import ALONE, BatchShare, Ranks
+from bench.training.remarks import UNMOVED, at_chance, check_connected, unmoved, without_weight
 from bench.training.sync_norm import check_ghosts, synchronise
-from bench.training.weights import ParentWeights, Ticket, WeightWriter, average
+from bench.training.weights import ParentLostError, ParentWeights, Ticket, WeightWriter, average
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +71,8 @@ class Trainer:
         self._train_images, self._validation_images = train, validation
         self._writer, self._parent = writer, parent
         self._ranks = ranks
-        self._guessing = math.log(classes)
+        self._classes, self._guessing = classes, math.log(classes)
+        self._image_size = facts_of(spec.data).image_size
         model = build_model(spec.model, classes, spec.seed)
         self.model = prepare(model, spec.execution, device, deterministic=deterministic)
         if ranks.size > 1:
@@ -151,7 +155,7 @@ class Trainer:
                     between_steps()
         train_loss = self._mean_loss(len(images))  # waits for the device, so that the clock is right
         trained = time.perf_counter() - started
-        line = {
+        line: dict[str, Any] = {
             "epoch": self.at.epoch + 1,
             "phase": self.phase.name,
             "lr": rate,
@@ -163,6 +167,8 @@ class Trainer:
             "images_per_second": (len(images) - first * spec.batch_size) / trained,
             "updates": self.at.updates,
         }
+        if warnings := self._warnings(line):
+            line["warnings"] = warnings
         self._end_epoch(line)
         return line
 
@@ -221,6 +227,22 @@ class Trainer:
             probe = predict(self.model, self.forward, images, first=probe.shape[1])
         predictions = encode(probe.softmax(dim=-1).mean(dim=0).cpu().numpy())
         return {"validation_loss": loss, "validation_accuracy": accuracy, "predictions": predictions}
+
+    def _warnings(self, line: Mapping[str, Any]) -> list[str]:
+        """Return what the history has to say of the run after an epoch, beside its numbers, each thing once."""
+        sparse = self.masking.sparse
+        empty = without_weight(sparse.nonzeros()) if sparse is not None else None
+        found = [at_chance(self.spec, [*self.at.history, line], self._guessing), empty]
+        if self.at.epoch + 1 == self.spec.epochs and any(phase.lr.highest for phase in self.spec.phases):
+            initial = self.initial_weights()
+            found.append(UNMOVED if initial is not None and unmoved(self.model, initial) else None)
+        said = {warning for earlier in self.at.history for warning in earlier.get("warnings", ())}
+        new = [warning for warning in found if warning is not None and warning not in said]
+        if empty in new:
+            check_connected(self.model, self._image_size, str(empty))
+        for warning in new if self._ranks.first else ():
+            log.warning("epoch %d: %s", self.at.epoch + 1, warning)
+        return new
 
     # -- between epochs and phases -------------------------------------------------------------------------------------
 
@@ -292,28 +314,44 @@ class Trainer:
                     self.at.updates.append(self.masking.densify(self.at.steps))
                 case _:
                     assert_never(action)
+        sparse = self.masking.sparse
+        if sparse is not None and (empty := without_weight(sparse.nonzeros())) is not None:
+            check_connected(self.model, self._image_size, empty)
+
+    def initial_weights(self) -> Mapping[str, Tensor] | None:
+        """Return the weights that the run began with, on any device; None if its parent's cannot be read any more."""
+        inherits = [action for action in self.spec.phases[0].on_start if isinstance(action, Inherit)]
+        if not inherits:
+            return build_model(self.spec.model, self._classes, self.spec.seed).state_dict()
+        try:
+            return self._parent_weights(inherits[-1])
+        except (ParentLostError, UserError):
+            return None
 
     @torch.no_grad()
     def _initialise_from_parent(self, action: Inherit) -> None:
         """Load weights and buffers of the parent; the masks stay as they are."""
+        tensors = self._parent_weights(action)
+        self.at.inherited = self._parent.checksums() if self._parent else {}
+        self.model.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(MASK_PREFIX)})
+        if self.masking.sparse is not None:
+            self.masking.sparse.apply()
+
+    def _parent_weights(self, action: Inherit) -> Ticket:
         if self._parent is None:
             raise ValueError("a run without a parent has no weights to start from")
-        self.at.inherited = self._parent.checksums()
         match action.weights:
             case "ticket":
-                tensors = self._parent.tickets()[-1]
+                return self._parent.tickets()[-1]
             case "kept":
-                tensors = self._parent.rewind_checkpoints()[0]
+                return self._parent.rewind_checkpoints()[0]
             case "average":
                 tickets = self._parent.tickets()
                 if self._ranks.first and self.spec.parent is not None and len(tickets) < self.spec.parent.tickets:
                     log.warning("the parent left %d of %d tickets to average", len(tickets), self.spec.parent.tickets)
-                tensors = average(tickets)
+                return average(tickets)
             case _:
                 assert_never(action.weights)
-        self.model.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(MASK_PREFIX)})
-        if self.masking.sparse is not None:
-            self.masking.sparse.apply()
 
     def _explores_next(self) -> bool:
         """Whether this step is the last before a phase that starts with a topology change."""

@@ -11,6 +11,10 @@ from bench.spec.run import MASK_PREFIX
 Ticket = dict[str, Tensor]
 
 
+class ParentLostError(Exception):
+    """The weights of the parent cannot be read."""
+
+
 class WeightWriter(Protocol):
     """Where a run's weights go; both return a checksum, and may be called again with the same after a resume."""
 

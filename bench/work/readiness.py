@@ -71,6 +71,16 @@ class StoreView:
             self._runs[run_id] = self._look(spec)
         return self._runs[run_id]
 
+    def warnings(self, spec: RunSpec) -> tuple[str, ...]:
+        """Return what the result of a run that is done, or its history so far, says besides numbers."""
+        folder = self.store.run(spec.run_id)
+        try:
+            if self.run(spec).state == "done":
+                return folder.result().warnings
+            return tuple(warning for line in folder.history() for warning in line.warnings)
+        except UserError:  # said elsewhere, as damage
+            return ()
+
     def evaluation(self, spec: RunSpec, asked: TicketSet) -> Readiness:
         """Return whether a run may be evaluated on a set."""
         if (unready := self._needs([spec])) is not None:

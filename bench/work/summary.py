@@ -21,6 +21,8 @@ def summarise(work: Work, store: Store) -> int:
         if readiness.state in EXPLAINED:
             hint = "" if readiness.state == "blocked" else "; --retry tries again"
             log.error("%s %s: %s: %s%s", run.cell, run.id[:8], readiness.state, readiness.reason, hint)
+        if readiness.state == "done" and (warnings := view.warnings(run.spec)):
+            log.warning("%s %s: %s", run.cell, run.id[:8], "; ".join(warnings))
     counts = Counter(readiness.state for _, readiness in runs)
     log.info("%d runs: %s", len(runs), ", ".join(f"{count} {state}" for state, count in counts.items()))
     sets = [view.may_start(item) for item in work.items() if not isinstance(item, TrainRun)]

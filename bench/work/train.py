@@ -6,11 +6,13 @@ rank 0 alone holds the lock and writes to the store, and tells the others what i
 
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from safetensors.numpy import load_file
 
 from bench.data.augment import NONE, DeviceImages, TrainingImages
 from bench.data.catalog import facts_of
@@ -28,8 +30,10 @@ from bench.store.run_folder import Array, RunFolder
 from bench.training.checkpoint import load_checkpoint, save_checkpoint
 from bench.training.ranks import Ranks
 from bench.training.trainer import Trainer
+from bench.training.weights import ParentLostError
 from bench.work import provenance
 from bench.work.attempts import begin_attempt, forget_attempts
+from bench.work.claims import check_density
 from bench.work.context import Context
 from bench.work.items import RunWork
 from bench.work.progress import RunProgress
@@ -39,7 +43,7 @@ from bench.work.signals import InterruptedRunError
 log = logging.getLogger(__name__)
 
 
-class BlockedRunError(Exception):
+class BlockedRunError(ParentLostError):
     """The run waits for its parent, or its parent's weights cannot be read; the message says which and why."""
 
 
@@ -73,6 +77,8 @@ def train_run(run: RunWork, context: Context, title: str) -> None:
         except InterruptedRunError:
             ranks.from_first(lambda: forget_attempts(folder.path, "train"))
             raise
+        initial = trainer.initial_weights() if trainer.masking.sparse else None
+        ranks.from_first(lambda: _check(trainer, folder, initial))
         ranks.from_first(lambda: _finish(trainer, folder, context, lock, sessions))
 
 
@@ -200,6 +206,16 @@ def _train(trainer: Trainer, folder: RunFolder, context: Context, lock: RunLock,
             folder.write_history(trainer.at.history)  # whole, whatever a process that lost its lock appended
 
 
+def _check(trainer: Trainer, folder: RunFolder, initial: Mapping[str, torch.Tensor] | None) -> None:
+    """Count the weights of the tickets as they are on disk; DensityError if they are not as sparse as is said."""
+    if trainer.spec.topology is None:
+        return
+    zeros = None if initial is None else {name: int((value == 0).sum()) for name, value in initial.items()}
+    for record in trainer.at.tickets:
+        ticket = load_file(folder.tensor_file("tickets", record["index"]))
+        check_density(ticket, trainer.spec, record, trainer.at.history, zeros)
+
+
 def _finish(trainer: Trainer, folder: RunFolder, context: Context, lock: RunLock, sessions: list[Session]) -> None:
     """Write the result, which says that the run is done."""
     at, spec = trainer.at, trainer.spec
@@ -231,6 +247,7 @@ def _finish(trainer: Trainer, folder: RunFolder, context: Context, lock: RunLock
         processes=context.ranks.size,
         device=context.device.type,
         device_name=provenance.device_name(context.device),
+        warnings=tuple(warning for line in at.history for warning in line.get("warnings", ())),
     )
     forget_attempts(folder.path)
 

@@ -116,7 +116,7 @@ def test_a_method_may_be_a_function_elsewhere(tmp_path: Path, monkeypatch: pytes
 @given(
     members=st.lists(st.integers(1, 9), min_size=1, max_size=4, unique=True),
     sparsities=st.lists(st.sampled_from([0.5, 0.8, 0.9, 0.95]), min_size=1, max_size=4, unique=True),
-    every=st.lists(st.integers(1, 40), min_size=1, max_size=3, unique=True),
+    every=st.lists(st.integers(2, 40), min_size=1, max_size=3, unique=True),
 )
 def test_axes_make_each_product_once_the_last_axis_fastest(
     tmp_path_factory: pytest.TempPathFactory, members: list[int], sparsities: list[float], every: list[int]

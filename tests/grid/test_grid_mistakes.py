@@ -119,7 +119,7 @@ def mistake(cell: str, *words: str) -> object:
         mistake("sparsity: 0", "cells[0].sparsity: found 0", "dst trains a sparse network", "above 0"),
         mistake("members: 101", "cells[0].members: found 101", "at most 100"),
         mistake("recipe: {epochs: 2}", "cells[0].recipe.epochs: found 2; allowed: at least 3"),
-        mistake("recipe: {update_every: 81}", "cells[0].recipe: dT = 81 steps", "has 80", "at most 80 is allowed"),
+        mistake("recipe: {update_every: 81}", "cells[0].recipe: dT = 81 steps", "has 80", "at most 79 is allowed"),
         mistake("optimizer: {momentum: 0.8}, optimizer.momentum: 0.9", "optimizer.momentum: given twice"),
         # what YAML makes of it
         mistake("optimizer: {learning_rate: 1e-3}", "learning_rate: line 2", "1e-3 as text", "0.001 or 1.0e-3"),
@@ -227,8 +227,11 @@ def test_edst_that_does_not_divide_on_an_axis(tmp_path: Path) -> None:
     assert message.startswith("axes.recipe.epochs[1]: 451 less 150 epochs")
 
 
-def test_dt_may_be_as_long_as_the_run(tmp_path: Path) -> None:
-    assert load_text(tmp_path, BASE + "cells: [{name: a, recipe: {update_every: 80}}]").cells
+def test_dt_may_be_as_long_as_the_run_if_its_one_update_drops_something(tmp_path: Path) -> None:
+    cell = "cells: [{name: a, recipe: {update_every: 80}, semantics: {drop_schedule: %s}}]"
+    assert load_text(tmp_path, BASE + cell % "constant").cells
+    assert "at the last step a cosine schedule drops nothing" in message_of(tmp_path, BASE + cell % "cosine")
+    assert load_text(tmp_path, BASE + "cells: [{name: a, recipe: {update_every: 79}}]").cells
 
 
 def test_several_mistakes_of_a_cell_are_one_short_list(tmp_path: Path) -> None:
