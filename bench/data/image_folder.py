@@ -116,9 +116,7 @@ def open_image_folder(
     """
     if not path.exists():
         raise UserError(f"{path}: no such folder, nor a zip")
-    name = re.sub(r"[^a-z0-9]+", "_", path.resolve().stem.lower()).strip("_") if name is None else name
-    if not NAME.fullmatch(name):
-        raise UserError(f"{path}: {name!r} cannot be its name; give `name:`, of lower-case letters, digits and _")
+    name = folder_name(path, name)
     index = _index(path, root)
     tests = [part for part in OWN.tests if part in index.counts]
     if {"val", "valid"} <= index.counts.keys():
@@ -142,20 +140,28 @@ def open_image_folder(
     return data if mean and std else _measured(data, path, index, root, mean, std)
 
 
+def folder_name(path: Path, name: str | None) -> str:
+    """Return what runs and tables call a folder: the name given, else its own; UserError if that cannot be one."""
+    name = re.sub(r"[^a-z0-9]+", "_", path.resolve().stem.lower()).strip("_") if name is None else name
+    if not NAME.fullmatch(name):
+        raise UserError(f"{path}: {name!r} cannot be its name; give `name:`, of lower-case letters, digits and _")
+    return name
+
+
 def _measured(
     data: DataSet, path: Path, index: FolderIndex, root: Path, mean: Channels | None, std: Channels | None
 ) -> DataSet:
     """Return the record with the mean and standard deviation of train/, to four decimals, where none is given."""
     if data.image_size not in index.measured:
         images = data.read(root, progress=True).train_images[: index.counts[TRAIN]]
-        found = _mean_and_std(images)
+        found = mean_and_std(images)
         index = index.model_copy(update={"measured": {**index.measured, data.image_size: found}})
         _keep(_index_path(path, root), index)
     measured = index.measured[data.image_size]
     return replace(data, mean=mean or measured[0], std=std or measured[1])
 
 
-def _mean_and_std(images: Array) -> tuple[Channels, Channels]:
+def mean_and_std(images: Array) -> tuple[Channels, Channels]:
     """Return mean and standard deviation of each channel, of images in [0, 1], from exact counts of the levels."""
     counts = np.stack([np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(3)])
     levels, total = np.arange(256) / 255, counts[0].sum()

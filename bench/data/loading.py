@@ -11,7 +11,8 @@ from bench.data.dataset import Dataset, Split, cut
 from bench.data.image_folder import FolderSource, open_image_folder
 from bench.data.sources import describe, is_streamed, load, takes_location
 from bench.data.streamed.files import ImageFiles
-from bench.data.streamed.source import decoded
+from bench.data.streamed.folder import open_file_folder
+from bench.data.streamed.source import FILES, FileSource, decoded
 from bench.errors import UserError
 from bench.spec.run import DataSpec
 from bench.store.store import DataRecord, Store
@@ -90,16 +91,19 @@ def _folder_of(spec: DataSpec) -> Path | None:
         source = find_data_set(spec.name, spec.variant).source
     except UserError:
         return None
+    if isinstance(source, FileSource):
+        return source.where
     return source.path if isinstance(source, FolderSource) else None
 
 
 def _open_again(spec: DataSpec, path: Path) -> Path:
     facts = spec.facts
     assert facts is not None
-    data = open_image_folder(
-        path, facts.image_size, root=default_root(), name=spec.name, mean=facts.mean, std=facts.std
-    )
-    remember_folder(data)
+    name, size, mean, std = spec.name, facts.image_size, facts.mean, facts.std
+    if spec.variant.startswith(FILES):
+        remember_folder(open_file_folder(path, size, name=name, mean=mean, std=std))
+    else:
+        remember_folder(open_image_folder(path, size, root=default_root(), name=name, mean=mean, std=std))
     return path
 
 

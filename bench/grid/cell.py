@@ -17,6 +17,7 @@ from bench.data.cache import default_root
 from bench.data.catalog import DATASETS, find_data_set, remember_folder, resized
 from bench.data.image_folder import open_image_folder
 from bench.data.record import DataSet
+from bench.data.streamed.folder import open_file_folder
 from bench.errors import UserError, did_you_mean
 from bench.grid.entry import CellEntry, DataChoice, OptimizerChoice, SemanticsChoice, TopologyChoice
 from bench.grid.messages import Locate, shown, validated
@@ -163,6 +164,8 @@ def _data_set(choice: DataChoice, locate: Locate) -> DataSet:
 def _folder(choice: DataChoice) -> DataSet:
     path = Path(str(choice.folder)).expanduser()
     size = choice.image_size or 0
+    if choice.storage == "streamed":
+        return open_file_folder(path, size, name=choice.name, mean=choice.mean, std=choice.std)
     return open_image_folder(path, size, root=default_root(), name=choice.name, mean=choice.mean, std=choice.std)
 
 

@@ -35,11 +35,13 @@ class DataChoice(Record):
     """Which images: a data set by name, a user's own as package.module:name, or an image folder.
 
     What is left out is as the record of the data set says (bench.data.record). Of an image folder, `name` is what runs
-    and tables call it, the name of the folder unless given, and mean and std are measured unless given.
+    and tables call it, the name of the folder unless given, and mean and std are measured unless given. Images that are
+    streamed stay in their files and are cropped at random; resident ones are held in memory.
     """
 
     name: Name | None = None
     folder: str | None = None
+    storage: Literal["resident", "streamed"] | None = None
     image_size: int | None = Field(default=None, ge=8, le=10_000)
     mean: Mean | None = None
     std: Std | None = None
@@ -52,7 +54,7 @@ class DataChoice(Record):
         if self.folder is None:
             if self.name is None:
                 raise ValueError("no data set; give a name, or the path of an image folder as folder")
-            for key in ("mean", "std"):
+            for key in ("mean", "std", "storage"):
                 if getattr(self, key) is not None:
                     raise ValueError(
                         f"{key} is for an image folder (folder: PATH); the record of {self.name} has its own"

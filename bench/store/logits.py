@@ -106,14 +106,15 @@ class StoredLogits:
     def write(self, name: str, logits: Array, labels: Array, *, half: bool = True, **facts: Any) -> None:
         """Write a set, then its record with these `facts`; only while holding the folder's lock.
 
-        half   store logits of many classes in half precision
+        half   store logits of many classes in half precision, where that holds them
 
         ValueError for what is no set of logits. Logits that are not finite are stored, counted and said.
         """
         from safetensors.numpy import save_file
 
         file = self._file(name)
-        kind = np.float16 if half and logits.shape[-1] > MOST_FLOAT32 else np.float32
+        fits = half and logits.shape[-1] > MOST_FLOAT32 and not np.any(np.abs(logits) > np.finfo(np.float16).max)
+        kind = np.float16 if fits else np.float32
         tensors = {"logits": np.ascontiguousarray(logits, kind), "labels": labels}
         if problem := _problem(tensors):
             raise ValueError(f"{file}: {problem}")

@@ -117,7 +117,7 @@ def test_a_folder_is_read_and_decoded_once(tmp_path: Path, root: Path, monkeypat
     folder = write_birds(tmp_path / "birds", train=4, test=2)
     first = opened(folder, root)
     monkeypatch.setattr(module, "open_images", None)
-    monkeypatch.setattr(module, "_mean_and_std", None)
+    monkeypatch.setattr(module, "mean_and_std", None)
     again = opened(folder, root)
     assert (again, len(again.read(root).train_images)) == (first, 12)
 

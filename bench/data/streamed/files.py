@@ -97,6 +97,13 @@ class ImageFiles:
         return cls(holders, *(arrays[name] for name in ("holder", "names", "offsets", "sizes")))
 
 
+def joined(first: ImageFiles, second: ImageFiles) -> ImageFiles:
+    """Return the files of both, one after the other."""
+    shifted = second.holder + np.int32(len(first.holders))
+    arrays = zip(first._arrays(), (shifted, *second._arrays()[1:]), strict=True)
+    return ImageFiles((*first.holders, *second.holders), *(np.concatenate(pair) for pair in arrays))
+
+
 # Name, offset and size of a file: -1 and -1 where it is a file of its own.
 Entry = tuple[str, int, int]
 

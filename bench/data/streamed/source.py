@@ -18,7 +18,7 @@ from bench.data.lazy import LazyImages
 from bench.data.progress import tracked
 from bench.data.record import DataSet, Parts
 from bench.data.rows import Row
-from bench.data.streamed.files import ImageFiles
+from bench.data.streamed.files import ImageFiles, joined
 from bench.data.streamed.index import Part, find_part, index_part
 from bench.errors import UserError
 from bench.spec.run import ResizedCrop
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 BATCH = 256
 # As many files are named in a message.
 NAMED = 5
+# How the variant of images begins that are known by the names of their files.
+FILES = "files"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class FileSource:
     some_classes  whether the parts hold other classes too, which are left out
     side          of images that all have it, in pixels; None: of any size
     by_hand       how to get them
+    validation    what a part that validates may be called; without one the last images to train on do
+    where         the place of the parts, of images that lie in no data folder
 
     Images that are cropped at random (ResizedCrop) stay in their files; others are decoded when they are read.
     """
@@ -57,6 +61,8 @@ class FileSource:
     some_classes: bool = False
     side: int | None = None
     by_hand: str = ""
+    validation: tuple[str, ...] = ()
+    where: Path | None = None
 
     @property
     def origin(self) -> str:
@@ -65,7 +71,7 @@ class FileSource:
 
     def read(self, data: DataSet, folder: Path, *, download: bool, progress: bool) -> Parts:  # noqa: ARG002
         """Return images to train on, in a fixed order, files or decoded, and to test on, decoded as they are read."""
-        (train, where), (test, test_where) = self._parts(data, folder)
+        (train, where), (test, test_where) = self.parts(data, folder)
         classes = data.class_names or train.classes
         if len(classes) != data.classes:
             raise UserError(f"{where}: found {len(classes)} classes; {data.name} has {data.classes}")
@@ -73,42 +79,55 @@ class FileSource:
             log.warning("%s: no image of %d of the %d classes", where, len(missing), len(classes))
         order, shuffled = training_order(data.name, len(train.labels)), test_order(data.name, len(test.labels))
         to_train, to_test = train.labelled(classes, where), test.labelled(classes, test_where)
-        files, tests = to_train.images[order], self._shown(to_test.images[shuffled], data)
+        files, labels = cast("ImageFiles", to_train.images[order]), to_train.labels[order]
+        tests = self._shown(to_test.images[shuffled], data)
+        if (validation := self.held_out(where)) is not None:
+            held_out = validation.labelled(classes, where.parent)
+            files = joined(files, cast("ImageFiles", held_out.images))
+            labels = np.concatenate([labels, held_out.labels])
+        images = files.as_array()
         if not isinstance(data.augmentation, ResizedCrop):
-            files = whole(self._shown(files, data), f"decoding {where}", progress=progress)
-        version = self._version(train, test)
-        return Parts(files, to_train.labels[order], tests, to_test.labels[shuffled], version)
+            images = whole(self._shown(images, data), f"decoding {where}", progress=progress)
+        version = self.version_of(train, test)
+        if self.where is not None and version != data.version:
+            raise UserError(f"{self.where}: its images are {version}, no longer {data.version}: plan again")
+        return Parts(images, labels, tests, to_test.labels[shuffled], version)
+
+    def held_out(self, train: Path) -> Part | None:
+        """Return the part that validates, beside the one to train on; None if there is none."""
+        where = find_part(train.parent, self.validation)
+        return None if where is None else index_part(where, default_root() / "cache")
 
     def _shown(self, files: Array, data: DataSet) -> Array:
         return shown(files, data.image_size) if self.side is None else exact(files, self.side, data.image_size)
 
     def version(self, data: DataSet, folder: Path) -> str:
         """Return "official", or a fingerprint of the names of other images."""
-        (train, _), (test, _) = self._parts(data, folder)
-        return self._version(train, test)
+        (train, _), (test, _) = self.parts(data, folder)
+        return self.version_of(train, test)
 
     def listed(self, data: DataSet, folder: Path) -> Row:
         """Return what names of files say."""
         try:
-            (train, where), (test, _) = self._parts(data, folder)
+            (train, where), (test, _) = self.parts(data, folder)
         except UserError as error:
             there = any((folder / name).exists() for name in self.names)
             return Row(data.name, data.version, "damaged" if there else "absent", folder, None, str(error))
         images = len(train.labels) + len(test.labels)
-        return Row(data.name, self._version(train, test), "ready", where.parent, images, "")
+        return Row(data.name, self.version_of(train, test), "ready", where.parent, images, "")
 
     def verified(self, data: DataSet, folder: Path) -> Row:
         """Return the row after decoding every image."""
         row = self.listed(data, folder)
         if row.state != "ready":
             return row
-        for part, where in self._parts(data, folder):
+        for part, where in self.parts(data, folder):
             problems = _problems(part.files, f"decoding {where}")
             if problems:
                 return Row(row.name, row.variant, "damaged", row.where, row.images, "; ".join(problems))
         return Row(row.name, row.variant, "intact", row.where, row.images, "every image can be decoded")
 
-    def _parts(self, data: DataSet, folder: Path) -> tuple[tuple[Part, Path], tuple[Part, Path]]:
+    def parts(self, data: DataSet, folder: Path) -> tuple[tuple[Part, Path], tuple[Part, Path]]:
         """Return what there is to train on and to test on, with its place; UserError with what was found instead."""
         root, train, test = self._places(data, folder)
         cache = default_root() / "cache"
@@ -118,6 +137,7 @@ class FileSource:
         return (parts[0], train), (parts[1], test)
 
     def _places(self, data: DataSet, folder: Path) -> tuple[Path, Path, Path]:
+        folder = self.where or folder
         roots = [*(folder / name for name in self.names), folder]
         roots += [root / around for root in roots for around in self.around]
         # In a data folder the only folder may be of another data set.
@@ -142,11 +162,12 @@ class FileSource:
             f"{expected}{by_hand}"
         )
 
-    def _version(self, train: Part, test: Part) -> str:
+    def version_of(self, train: Part, test: Part) -> str:
+        """Return "official", or a fingerprint of the names of other images."""
         if self.official == (len(train.labels), len(test.labels)):
             return "official"
         both = hashlib.sha256(f"{train.fingerprint} {test.fingerprint}".encode()).hexdigest()
-        return f"images-{both[:12]}"
+        return f"{'images' if self.where is None else FILES}-{both[:12]}"
 
 
 def test_order(name: str, count: int) -> Array:

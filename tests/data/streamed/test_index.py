@@ -126,7 +126,7 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
 def parts_of(location: Path) -> tuple[dict[bytes, str], dict[bytes, str]]:
     """Return the class of each image to train on, and to test on, by its bytes."""
     assert isinstance(SOURCE, FileSource)
-    found = SOURCE._parts(IMAGENET, location)
+    found = SOURCE.parts(IMAGENET, location)
     return tuple(
         {part.files.read(place): part.classes[label] for place, label in enumerate(part.labels)} for part, _ in found
     )  # type: ignore[return-value]

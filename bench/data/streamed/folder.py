@@ -1,0 +1,69 @@
+"""A user's folder of images that stay in their files: `data: {folder: PATH, image_size: 224, storage: streamed}`."""
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from bench.data.cache import default_root
+from bench.data.folders import TRAIN, training_order
+from bench.data.image_folder import Channels, folder_name, mean_and_std
+from bench.data.record import DataSet
+from bench.data.streamed.index import Part
+from bench.data.streamed.source import FileSource, shown, whole
+from bench.errors import UserError
+from bench.spec.run import ResizedCrop
+from bench.store.files import read_json, write_json
+
+# So many images, at most, are measured; of those to train on one of so many validates, unless a part does.
+MEASURED, VALIDATION = 2_000, 10
+
+
+def open_file_folder(
+    path: Path, size: int, *, name: str | None = None, mean: Channels | None = None, std: Channels | None = None
+) -> DataSet:
+    """Return the record of a folder of images that stay in their files, at an image size.
+
+    Parts and classes are as of bench.data.image_folder, or in tars. Which images they are is known by their names. Mean
+    and standard deviation, unless given, are measured on the first images to train on. UserError for an unusable
+    layout.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such folder")
+    name = folder_name(path, name)
+    source = FileSource((), (TRAIN,), ("test", "val", "valid"), validation=("val", "valid"), where=path.resolve())
+    data = DataSet(
+        name, 1, 1, 1, 1, mean or (0.0, 0.0, 0.0), std or (1.0, 1.0, 1.0), ResizedCrop(), source, image_size=size
+    )
+    (train, where), (test, test_where) = source.parts(data, path)
+    if test_where.name.removesuffix(".tar") != "test":
+        source = replace(source, validation=())
+    held_out = source.held_out(where)
+    validation = max(1, len(train.labels) // VALIDATION) if held_out is None else len(held_out.labels)
+    data = replace(
+        data,
+        classes=len(train.classes),
+        train_images=len(train.labels) - (validation if held_out is None else 0),
+        validation_images=validation,
+        test_images=len(test.labels),
+        source=source,
+        class_names=train.classes,
+        version=source.version_of(train, test),
+    )
+    if mean and std:
+        return data
+    measured = _measured(data, train, default_root() / "cache")
+    return replace(data, mean=mean or measured[0], std=std or measured[1])
+
+
+def _measured(data: DataSet, train: Part, cache: Path) -> tuple[Channels, Channels]:
+    """Return mean and standard deviation of the first MEASURED images to train on, as kept, else as measured now."""
+    kept = cache / f"measured-{train.fingerprint}-{data.image_size}px.json"
+    with suppress(UserError, ValueError, TypeError, KeyError):
+        (a, b, c), (d, e, f) = read_json(kept)
+        return (float(a), float(b), float(c)), (float(d), float(e), float(f))
+    order = training_order(data.name, len(train.labels))[:MEASURED]
+    images = whole(shown(train.files[order].as_array(), data.image_size), f"measuring {data.name}", progress=True)
+    found = mean_and_std(images)
+    with suppress(OSError):
+        write_json(kept, found)
+    return found
