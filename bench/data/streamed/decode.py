@@ -24,7 +24,7 @@ def decode(data: bytes) -> Array:
                 return pixels
         except ValueError:  # Pillow says better what is wrong
             pass
-    return np.asarray(rgb(data))
+    return np.array(rgb(data))  # a copy, which may be written to, as torch wants it
 
 
 def resized(pixels: Array, window: Window, size: tuple[int, int]) -> Tensor:
