@@ -4,11 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import assert_never
 
-import torch
 from torch import nn
 
 from bench.models.batch_ensemble import build_batch_ensemble
 from bench.models.catalog import find_network
+from bench.models.draws import seeded_generators
 from bench.models.dropout import build_mc_dropout
 from bench.models.mimo import build_mimo
 from bench.models.plugin import import_factory
@@ -27,8 +27,7 @@ def build_model(spec: ModelSpec, classes: int, seed: int) -> nn.Module:
     if ensemble is not None and ensemble.kind not in network.ensembles:
         raise ValueError(f"{spec.name} cannot be {ensemble.kind}; allowed: {', '.join(network.ensembles)}")
     factory = partial(_build, network.factory, spec.arguments)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(seed, "weights"))
+    with seeded_generators(derived_seed(seed, "weights")):
         match ensemble:
             case None:
                 return factory(classes=classes)

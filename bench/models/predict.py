@@ -7,6 +7,7 @@ from torch.nn import functional
 from bench.data.augment import DeviceImages, EpochDraws
 from bench.data.dataset import at_once
 from bench.models.arithmetic import Forward
+from bench.models.draws import seeded_generators
 from bench.models.members import MultiMember
 from bench.spec.seeds import derived_seed
 
@@ -45,11 +46,13 @@ def predict(
 def member_logits(model: nn.Module, forward: Forward, batch: Tensor, seed: int | None) -> Tensor:
     """Return float32 logits [members, B, classes] of a batch; differentiable. The model is in evaluation mode.
 
-    seed   of a network that draws its members; None takes its one deterministic prediction
+    seed   of a network that draws its members, and of whatever else one draws; None takes the deterministic prediction
+           of the first, and draws as of seed 0
     """
-    if isinstance(model, MultiMember):
-        return model.member_logits(forward, batch, seed).float()
-    return forward(batch).float().unsqueeze(0)
+    with seeded_generators(seed or 0, batch.device):
+        if isinstance(model, MultiMember):
+            return model.member_logits(forward, batch, seed).float()
+        return forward(batch).float().unsqueeze(0)
 
 
 def ensemble_scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+from bench.models.draws import seeded_generators
 from bench.models.tables import Layer, Rest, Unmaskable
 from bench.sparsity.network import maskable_weights
 
@@ -50,7 +51,7 @@ def trace_network(
     positions. With `classes`, ValueError unless a pass returns [1, classes], and for lazy modules; TypeError if build()
     makes no module.
     """
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with seeded_generators(0), torch.device("meta"):
         model = build()
         if not isinstance(model, nn.Module):
             raise TypeError(f"the factory returned {type(model).__name__}, not a torch.nn.Module")

@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, assert_never
 
 import torch
@@ -19,6 +20,8 @@ from bench.data.catalog import facts_of
 from bench.errors import UserError
 from bench.models.arithmetic import forward_function, prepare
 from bench.models.build import build_model
+from bench.models.catalog import NETWORKS
+from bench.models.draws import seed_generators, seeded_generators
 from bench.models.members import MultiMember
 from bench.models.predict import ensemble_scores, predict
 from bench.spec.phases import Densify, GlobalExploration, Inherit, Phase, Prune
@@ -73,6 +76,7 @@ class Trainer:
         self._ranks = ranks
         self._classes, self._guessing = classes, math.log(classes)
         self._image_size = facts_of(spec.data).image_size
+        self._may_draw = spec.model.name not in NETWORKS
         model = build_model(spec.model, classes, spec.seed)
         self.model = prepare(model, spec.execution, device, deterministic=deterministic)
         if ranks.size > 1:
@@ -146,7 +150,9 @@ class Trainer:
         rate = 0.0
         self.model.train()
         parts = [self._share(step).part for step in range(first, spec.steps_per_epoch)]
-        with images.epoch(parts, spec.stream, "train", self.at.epoch) as batches:
+        # Each step of a network of the user's own seeds them, and the caller's own draws go on as if there were none.
+        generators = seeded_generators(0, self.device) if self._may_draw else nullcontext()
+        with generators, images.epoch(parts, spec.stream, "train", self.at.epoch) as batches:
             for batch, labels in batches:
                 rate = self.phase.lr.at(self._phase_step(), spec.steps_per_epoch, self.phase.epochs)
                 self._optimizer.set_rate(rate)
@@ -173,6 +179,9 @@ class Trainer:
         return line
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
+        if self._may_draw:
+            draws = derived_seed(self.spec.stream, "forward", self.at.steps, *self._ranks.own_draws)
+            seed_generators(draws, self.device)
         self._optimizer.torch.zero_grad(set_to_none=True)
         share, smoothing = self._share(self.at.step), self.spec.optimizer.label_smoothing
         if isinstance(self.model, MultiMember):

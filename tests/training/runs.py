@@ -125,6 +125,7 @@ SPECS: dict[str, Callable[[], RunSpec]] = {
         model=WRN_10_1.model_copy(update={"ensemble": Mimo(members=2, batch_repetitions=2, input_repetition=0.5)}),
     ),
     "batch ensemble": lambda: dense_spec(model=WRN_10_1.model_copy(update={"ensemble": BatchEnsemble(members=2)})),
+    "own network that draws": lambda: edst_spec(model=ModelSpec(name="tests.models.networks:Drawing")),
     "rewinding": lambda: child_spec(lottery_rewinding(SETTING, epochs=3)),
 }
 

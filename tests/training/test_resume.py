@@ -61,6 +61,7 @@ def finish(store: Path, name: str) -> dict[str, Any]:
         pytest.param("mc dropout", "step:6", id="dropout"),
         pytest.param("mimo snapshots", "step:6", id="second cycle of several inputs an image"),
         pytest.param("batch ensemble", "step:5", id="weights of two learning rates"),
+        pytest.param("own network that draws", "step:6", id="draws from every global generator"),
         pytest.param("rewinding", "step:3", id="early step of the parent, and then of the child"),
         pytest.param("edst standard", "write:11", id="half a checkpoint"),
         pytest.param("edst released", "rename:25", id="between two files"),
