@@ -19,7 +19,7 @@ from bench.models.catalog import inputs_per_image, passes_per_image
 from bench.models.layers import ImageKey, ModelKey, cached_layers, cached_rest
 from bench.sparsity.distribution import DISTRIBUTIONS
 from bench.spec.phases import Densify, GlobalExploration, GradualPruning, Inherit, Prune
-from bench.spec.run import DataSpec, ModelSpec, RunSpec, Topology
+from bench.spec.run import DataSpec, ModelSpec, ResizedCrop, RunSpec, Topology
 from bench.store.store import Throughput
 
 PASSES_A_STEP = 3
@@ -27,6 +27,8 @@ PASSES_A_STEP = 3
 # as if their share of the FLOPs were this times their share of the weights, which is what the 1.75 dense runs of LTR at
 # S=0.8 amount to (protocol: 1 + 3 x 0.25).
 GLOBAL_FLOPS = 1.25
+# Of an original file of ImageNet, 115 KB, with its crop: measured on an AMD EPYC core (Zen 5); others take up to twice.
+DECODE_SECONDS = 0.002
 # Round numbers to plan with until the store has measured its own: one data-centre GPU, two server cores.
 ASSUMED_TFLOPS = {"cuda": 20.0, "cpu": 0.1}
 
@@ -69,6 +71,13 @@ def dense_training_flops(spec: RunSpec, epochs: float) -> float:
 def reference_flops(model: ModelSpec, data: DataSpec, epochs: float) -> float:
     """Return the FLOPs of `epochs` epochs of the plain, dense, single network behind a model."""
     return PASSES_A_STEP * _forward_flops(ModelKey.plain(model), ImageKey.of(data), None) * data.train_images * epochs
+
+
+def decoding_hours(spec: RunSpec) -> float:
+    """Return the hours that one core decodes for a run; 0 where images are in memory."""
+    if not isinstance(spec.augmentation, ResizedCrop):
+        return 0.0
+    return spec.epochs * spec.data.train_images * DECODE_SECONDS / 3600
 
 
 def _dense_epochs(spec: RunSpec, topology: Topology) -> float:

@@ -4,9 +4,10 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from bench.plan.cost import GLOBAL_FLOPS
+from bench.plan.cost import GLOBAL_FLOPS, decoding_hours
 from bench.plan.evaluations import evaluation_bytes, evaluation_hours
 from bench.plan.near_misses import NearMisses
 from bench.plan.records import CellPlan, Plan, RunPlan
@@ -189,6 +190,11 @@ def _totals(plan: Plan) -> Iterator[str]:
         yield f"left: about {amount}"
     for basis in dict.fromkeys(run.hours_basis for run in plan.runs):
         yield f"  time {basis}"
+    decoding = {run.id: hours for run in left if (hours := decoding_hours(run.spec))}
+    if decoding:
+        cores = sum(decoding.values())
+        keep_up = max(ceil(decoding[run.id] / run.hours) for run in left if run.id in decoding)
+        yield f"  decoding takes about {cores:,.1f} core-hours; {keep_up} decoders keep up with the fastest run"
     if plan.sets:
         kinds = ", ".join(f"{count} of {family}" for family, count in _evaluations(plan).items())
         yield f"{plan.sets:,} evaluation sets ({kinds}; by run, attacks by ensemble): {plan.sets_left:,} left"

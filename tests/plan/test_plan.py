@@ -490,3 +490,17 @@ def test_a_run_without_validation_images_is_evaluated_on_none(tmp_path: Path) ->
         """
     plan = make_plan(load_text(tmp_path, text), "paper", None)
     assert [[asked.name for asked in run.evaluations] for run in plan.runs] == [["test"], ["test", "validation"]]
+
+
+def test_a_plan_of_images_in_files_prices_decoding() -> None:
+    plan = make_plan(load_grid(PAPER_CONFIGS / "imagenet.yaml"), "paper", None)
+    stream = io.StringIO()
+    print_plan(plan, Console(file=stream, width=200))
+    line = next(line for line in stream.getvalue().splitlines() if "core-hours" in line)
+    # dense twice, EDST M=2 and M=4, DST twice, three more of the ensemble; MIMO and BatchEnsemble train on all images
+    images = (150 + 90 + 170 + 310 + 2 * 150 + 3 * 150) * 1_271_167 + (150 + 135) * 1_281_167
+    hours = images * 0.002 / 3600
+    assert f"about {hours:,.1f} core-hours" in line
+    stream = io.StringIO()
+    print_plan(make_plan(load_grid(PAPER_CONFIGS / "cifar10.yaml"), "paper", None), Console(file=stream, width=200))
+    assert "core-hours" not in stream.getvalue()
