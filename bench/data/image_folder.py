@@ -83,7 +83,7 @@ class FolderSource:
             with open_images(self.path, OWN) as tree:
                 if (found := _variant(tree.fingerprint, self.size)) != data.version:
                     raise UserError(f"{self.path}: its images are {found}, no longer {data.version}: plan again")
-                return Dataset(data.name, data.version, data.class_names, *_decoded(data, tree, progress=progress)[:4])
+                return Dataset(data.name, data.version, data.class_names, *_decoded(data, tree, progress=progress))
 
         read = cached(folder, data.name, data.version, f"images of {self.path} are decoded", decode)
         return Parts(read.train_images, read.train_labels, read.test_images, read.test_labels)

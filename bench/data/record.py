@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,14 +23,12 @@ class Parts(NamedTuple):
     """Images uint8 [N, S, S, 3] and labels int64 [N]: to train on, of which the last ones validate, and to test on.
 
     train_images   may be ImageFiles (bench.data.streamed), which nobody decodes until a batch is due
-    version        which images they are, where that is known only when they are read
     """
 
     train_images: Array
     train_labels: Array
     test_images: Array
     test_labels: Array
-    version: str | None = None
 
 
 class Source(Protocol):
@@ -54,6 +52,14 @@ class Source(Protocol):
 
     def verified(self, data: "DataSet", folder: Path) -> Row:
         """Return the row after checking every byte."""
+
+
+@runtime_checkable
+class VersionedSource(Protocol):
+    """A Source that knows which images it has only by looking."""
+
+    def version(self, data: "DataSet", folder: Path) -> str:
+        """Return "official", or a fingerprint of other images."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +109,12 @@ class DataSet:
         if self.source is None:
             raise unreadable(self.name)
         parts = self.source.read(self, folder, download=download, progress=progress)
-        for part, images, labels in (("train", *parts[:2]), ("test", *parts[2:4])):
+        for part, images, labels in (("train", *parts[:2]), ("test", *parts[2:])):
             if problem := self._problem(images, labels):
                 raise UserError(f"data: {self.name}: its {part}_images are {problem}")
         classes = self.class_names or tuple(map(str, range(self.classes)))
-        return Dataset(self.name, parts.version or self.version, classes, *parts[:4])
+        version = self.source.version(self, folder) if isinstance(self.source, VersionedSource) else self.version
+        return Dataset(self.name, version, classes, *parts)
 
     def _problem(self, images: Array, labels: Array) -> str | None:
         shape = (len(labels), self.image_size, self.image_size, 3)

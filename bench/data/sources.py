@@ -38,7 +38,7 @@ def load(name: str, location: Path | None, *, root: Path, progress: bool, size: 
 
         def decode() -> Dataset:
             classes, parts = decode_substitute(data, tree, progress=progress)
-            return Dataset(name, tree.variant, classes, *parts[:4])
+            return Dataset(name, tree.variant, classes, *parts)
 
         return cached(root, name, tree.variant, f"images of {images} are decoded", decode)
 

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from bench.models.catalog import NETWORKS
 from bench.models.draws import seed_generators, seeded_generators
 from bench.models.members import MultiMember
 from bench.models.predict import ensemble_scores, predict
-from bench.spec.phases import Densify, GlobalExploration, Inherit, Phase, Prune
+from bench.spec.phases import Densify, GlobalExploration, Inherit, Phase, Prune, parent_weights
 from bench.spec.run import MASK_PREFIX, RunSpec
 from bench.spec.seeds import derived_seed
 from bench.store.probe import encode, probe_images
@@ -329,7 +329,7 @@ class Trainer:
 
     def initial_weights(self) -> Mapping[str, Tensor] | None:
         """Return the weights that the run began with, on any device; None if its parent's cannot be read any more."""
-        inherits = [action for action in self.spec.phases[0].on_start if isinstance(action, Inherit)]
+        inherits = [kind for action in self.spec.phases[0].on_start if (kind := parent_weights(action)) is not None]
         if not inherits:
             return build_model(self.spec.model, self._classes, self.spec.seed).state_dict()
         try:
@@ -340,16 +340,16 @@ class Trainer:
     @torch.no_grad()
     def _initialise_from_parent(self, action: Inherit) -> None:
         """Load weights and buffers of the parent; the masks stay as they are."""
-        tensors = self._parent_weights(action)
+        tensors = self._parent_weights(action.weights)
         self.at.inherited = self._parent.checksums() if self._parent else {}
         self.model.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(MASK_PREFIX)})
         if self.masking.sparse is not None:
             self.masking.sparse.apply()
 
-    def _parent_weights(self, action: Inherit) -> Ticket:
+    def _parent_weights(self, kind: Literal["ticket", "kept", "average"]) -> Ticket:
         if self._parent is None:
             raise ValueError("a run without a parent has no weights to start from")
-        match action.weights:
+        match kind:
             case "ticket":
                 return self._parent.tickets()[-1]
             case "kept":
@@ -360,7 +360,7 @@ class Trainer:
                     log.warning("the parent left %d of %d tickets to average", len(tickets), self.spec.parent.tickets)
                 return average(tickets)
             case _:
-                assert_never(action.weights)
+                assert_never(kind)
 
     def _explores_next(self) -> bool:
         """Whether this step is the last before a phase that starts with a topology change."""

@@ -16,10 +16,10 @@ import torch
 
 from bench.data.augment import DeviceImages
 from bench.data.catalog import DATASETS
-from bench.data.dataset import LabelledImages
+from bench.data.dataset import LabelledImages, at_once
 from bench.data.stream import StreamedImages
 from bench.evaluation.networks import load_networks, normaliser
-from bench.evaluation.predict import BATCH, predict_all
+from bench.evaluation.predict import predict_all
 from bench.spec.run import DataSpec, Execution, ModelSpec, RunSpec
 from bench.store.logits import StoredLogits
 from tests.benchmarks.test_step_speed import fast_bf16
@@ -54,7 +54,8 @@ def test_evaluation_of_a_ticket(precision: str, benchmark: Any, tmp_path: Path) 
     file = tmp_path / "corrupted.npy"
     np.save(file, random.integers(256, size=(SETS * IMAGES, 32, 32, 3), dtype=np.uint8))
     images = DeviceImages(LabelledImages(np.load(file), labels), FACTS.mean, FACTS.std)
-    in_memory = [images.plain(start, start + BATCH) for start in range(0, IMAGES, BATCH)]
+    size = at_once(images.side)
+    in_memory = [images.plain(start, start + size) for start in range(0, IMAGES, size)]
     bare: list[float] = []
     ours: list[float] = []
 

@@ -88,10 +88,9 @@ class FileSource:
         images = files.as_array()
         if not isinstance(data.augmentation, ResizedCrop):
             images = whole(self._shown(images, data), f"decoding {where}", progress=progress)
-        version = self.version_of(train, test)
-        if self.where is not None and version != data.version:
+        if self.where is not None and (version := self.version_of(train, test)) != data.version:
             raise UserError(f"{self.where}: its images are {version}, no longer {data.version}: plan again")
-        return Parts(images, labels, tests, to_test.labels[shuffled], version)
+        return Parts(images, labels, tests, to_test.labels[shuffled])
 
     def held_out(self, train: Path) -> Part | None:
         """Return the part that validates, beside the one to train on; None if there is none."""
