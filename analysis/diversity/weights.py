@@ -26,7 +26,7 @@ def load_overlap(view: StoreView) -> pd.DataFrame:
         if replicate.cell.members > 1:
             with view.noting():
                 layers = [layer.name for layer in layers_of(replicate.cell.model, replicate.cell.data)]
-                rows += _pairs(view, replicate, layers)
+                rows += _pairs(view, replicate, layers) if layers else []
     return tidy(rows, OVERLAP)
 
 

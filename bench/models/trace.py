@@ -48,8 +48,8 @@ def trace_network(
     """Return the convolutions and linear layers of build(), in parameter order, and what else it has and computes.
 
     input_shape is that of one input, without the batch. A layer that runs several times in a pass counts all its
-    positions. With `classes`, ValueError unless a pass returns [1, classes], and for lazy modules; TypeError if build()
-    makes no module.
+    positions. ValueError for lazy modules, where no operation has known FLOPs, and, with `classes`, unless a pass
+    returns [1, classes]; TypeError if build() makes no module.
     """
     with seeded_generators(0), torch.device("meta"):
         model = build()
@@ -65,6 +65,8 @@ def trace_network(
             logits = model.eval()(torch.empty(1, *input_shape))
     if classes is not None and logits.shape != (1, classes):
         raise ValueError(f"it returns {tuple(logits.shape)} for one image, not (1, {classes})")
+    if not products.total:
+        raise ValueError("torch's counter knows the FLOPs of none of its operations, so nothing of it can be priced")
     problems = _problems(parameters, weights, products)
     layers = tuple(
         Layer(name, tuple(weight.shape), _whole(products.flops[name], 2 * weight.numel()))

@@ -1,13 +1,15 @@
 """What a history says of a run besides numbers: it learns nothing, its weights never moved, a layer has no weight."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bench.data.catalog import facts_of
 from bench.models.predict import member_logits
+from bench.sparsity.network import SparseWeights
 from bench.spec.run import RunSpec
 
 # A mean training loss of this share of that of guessing, or more, is chance.
@@ -19,6 +21,30 @@ UNMOVED = "no weight differs from its initial value"
 
 class CutOffError(Exception):
     """No path is left from the images to the output of a network."""
+
+
+def remarks(
+    spec: RunSpec,
+    history: Sequence[Mapping[str, Any]],
+    model: nn.Module,
+    sparse: SparseWeights | None,
+    guessing: float,
+    initial: Callable[[], Mapping[str, Tensor] | None],
+) -> list[str]:
+    """Return what the last of the epochs in the history shows for the first time; CutOffError as check_layers.
+
+    guessing is the loss, in nats, of a uniform prediction; initial returns the weights of the start, if they are known.
+    """
+    empty = without_weight(sparse.nonzeros()) if sparse is not None else None
+    found = [at_chance(spec, history, guessing), empty]
+    if len(history) == spec.epochs and any(phase.lr.highest for phase in spec.phases):
+        began = initial()
+        found.append(UNMOVED if began is not None and unmoved(model, began) else None)
+    said = {remark for line in history for remark in line.get("warnings", ())}
+    new = [remark for remark in found if remark is not None and remark not in said]
+    if empty in new:
+        check_layers(model, sparse, spec)
+    return new
 
 
 def at_chance(spec: RunSpec, history: Sequence[Mapping[str, Any]], guessing: float) -> str | None:
@@ -48,19 +74,23 @@ def unmoved(model: nn.Module, initial: Mapping[str, Tensor]) -> bool:
     )
 
 
-def check_connected(model: nn.Module, image_size: int, empty: str) -> None:
-    """Raise CutOffError if the output no longer depends on the images: its gradient by them is zero, exactly.
+def check_layers(model: nn.Module, sparse: SparseWeights | None, spec: RunSpec) -> None:
+    """Raise CutOffError if layers are without a weight and the output no longer depends on the images.
 
-    That of a layer without a weight is, and so it is of all before it; a residual branch may be empty. `empty` says
-    which layers are, for the message.
+    Its gradient by them is zero then, exactly; a residual branch may be empty.
     """
-    device = next(model.parameters()).device
+    empty = without_weight(sparse.nonzeros()) if sparse is not None else None
+    if empty is not None and not connected(model, facts_of(spec.data).image_size):
+        raise CutOffError(f"{empty}, and its output no longer depends on its images; lower the sparsity")
+
+
+def connected(model: nn.Module, image_size: int) -> bool:
+    """Return whether the output has a gradient by the images; the mode of the model stays."""
+    device, mode = next(model.parameters()).device, model.training
     images = torch.randn(8, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     images = images.to(device).requires_grad_()
-    mode = model.training
     logits = member_logits(model.eval(), model, images, None)
     model.train(mode)
-    # Not their sum: a last batch norm, or a softmax, may hold that constant.
+    # Not of their sum: a last batch norm, or a softmax, may hold that constant.
     (gradient,) = torch.autograd.grad(logits.square().sum(), images, allow_unused=True)
-    if gradient is None or not gradient.any():
-        raise CutOffError(f"{empty}, and its output no longer depends on its images; lower the sparsity")
+    return gradient is not None and bool(gradient.any())

@@ -9,22 +9,20 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from bench.data.augment import DeviceImages, TrainingImages
-from bench.data.catalog import facts_of
-from bench.errors import UserError
 from bench.models.arithmetic import forward_function, prepare
 from bench.models.build import build_model
 from bench.models.catalog import NETWORKS
 from bench.models.draws import seed_generators, seeded_generators
 from bench.models.members import MultiMember
 from bench.models.predict import ensemble_scores, predict
-from bench.spec.phases import Densify, GlobalExploration, Inherit, Phase, Prune, parent_weights
+from bench.spec.phases import Densify, GlobalExploration, Inherit, Phase, Prune
 from bench.spec.run import MASK_PREFIX, RunSpec
 from bench.spec.seeds import derived_seed
 from bench.store.probe import encode, probe_images
@@ -32,9 +30,9 @@ from bench.training.masking import Masking
 from bench.training.optimizer import Sgd
 from bench.training.position import Position
 from bench.training.ranks import ALONE, BatchShare, Ranks
-from bench.training.remarks import UNMOVED, at_chance, check_connected, unmoved, without_weight
+from bench.training.remarks import check_layers, remarks
 from bench.training.sync_norm import check_ghosts, synchronise
-from bench.training.weights import ParentLostError, ParentWeights, Ticket, WeightWriter, average
+from bench.training.weights import ParentWeights, Ticket, WeightWriter, inherited, initial_weights
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +73,6 @@ class Trainer:
         self._writer, self._parent = writer, parent
         self._ranks = ranks
         self._classes, self._guessing = classes, math.log(classes)
-        self._image_size = facts_of(spec.data).image_size
         self._may_draw = spec.model.name not in NETWORKS
         model = build_model(spec.model, classes, spec.seed)
         self.model = prepare(model, spec.execution, device, deterministic=deterministic)
@@ -173,8 +170,11 @@ class Trainer:
             "images_per_second": (len(images) - first * spec.batch_size) / trained,
             "updates": self.at.updates,
         }
-        if warnings := self._warnings(line):
-            line["warnings"] = warnings
+        history = [*self.at.history, line]
+        if found := remarks(spec, history, self.model, self.masking.sparse, self._guessing, self.initial_weights):
+            line["warnings"] = found
+            for remark in found if self._ranks.first else ():
+                log.warning("epoch %d: %s", self.at.epoch + 1, remark)
         self._end_epoch(line)
         return line
 
@@ -236,22 +236,6 @@ class Trainer:
             probe = predict(self.model, self.forward, images, first=probe.shape[1])
         predictions = encode(probe.softmax(dim=-1).mean(dim=0).cpu().numpy())
         return {"validation_loss": loss, "validation_accuracy": accuracy, "predictions": predictions}
-
-    def _warnings(self, line: Mapping[str, Any]) -> list[str]:
-        """Return what the history has to say of the run after an epoch, beside its numbers, each thing once."""
-        sparse = self.masking.sparse
-        empty = without_weight(sparse.nonzeros()) if sparse is not None else None
-        found = [at_chance(self.spec, [*self.at.history, line], self._guessing), empty]
-        if self.at.epoch + 1 == self.spec.epochs and any(phase.lr.highest for phase in self.spec.phases):
-            initial = self.initial_weights()
-            found.append(UNMOVED if initial is not None and unmoved(self.model, initial) else None)
-        said = {warning for earlier in self.at.history for warning in earlier.get("warnings", ())}
-        new = [warning for warning in found if warning is not None and warning not in said]
-        if empty in new:
-            check_connected(self.model, self._image_size, str(empty))
-        for warning in new if self._ranks.first else ():
-            log.warning("epoch %d: %s", self.at.epoch + 1, warning)
-        return new
 
     # -- between epochs and phases -------------------------------------------------------------------------------------
 
@@ -323,44 +307,23 @@ class Trainer:
                     self.at.updates.append(self.masking.densify(self.at.steps))
                 case _:
                     assert_never(action)
-        sparse = self.masking.sparse
-        if sparse is not None and (empty := without_weight(sparse.nonzeros())) is not None:
-            check_connected(self.model, self._image_size, empty)
+        check_layers(self.model, self.masking.sparse, self.spec)
 
     def initial_weights(self) -> Mapping[str, Tensor] | None:
         """Return the weights that the run began with, on any device; None if its parent's cannot be read any more."""
-        inherits = [kind for action in self.spec.phases[0].on_start if (kind := parent_weights(action)) is not None]
-        if not inherits:
-            return build_model(self.spec.model, self._classes, self.spec.seed).state_dict()
-        try:
-            return self._parent_weights(inherits[-1])
-        except (ParentLostError, UserError):
-            return None
+        return initial_weights(self.spec, self._classes, self._parent)
 
     @torch.no_grad()
     def _initialise_from_parent(self, action: Inherit) -> None:
         """Load weights and buffers of the parent; the masks stay as they are."""
-        tensors = self._parent_weights(action.weights)
-        self.at.inherited = self._parent.checksums() if self._parent else {}
+        if self._parent is None or self.spec.parent is None:
+            raise ValueError("a run without a parent has no weights to start from")
+        tickets = self.spec.parent.tickets if self._ranks.first else 0
+        tensors = inherited(self._parent, action.weights, tickets)
+        self.at.inherited = self._parent.checksums()
         self.model.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(MASK_PREFIX)})
         if self.masking.sparse is not None:
             self.masking.sparse.apply()
-
-    def _parent_weights(self, kind: Literal["ticket", "kept", "average"]) -> Ticket:
-        if self._parent is None:
-            raise ValueError("a run without a parent has no weights to start from")
-        match kind:
-            case "ticket":
-                return self._parent.tickets()[-1]
-            case "kept":
-                return self._parent.rewind_checkpoints()[0]
-            case "average":
-                tickets = self._parent.tickets()
-                if self._ranks.first and self.spec.parent is not None and len(tickets) < self.spec.parent.tickets:
-                    log.warning("the parent left %d of %d tickets to average", len(tickets), self.spec.parent.tickets)
-                return average(tickets)
-            case _:
-                assert_never(kind)
 
     def _explores_next(self) -> bool:
         """Whether this step is the last before a phase that starts with a topology change."""

@@ -1,12 +1,18 @@
 """Weights that enter and leave a run: what it may take from its parent, and where its tickets go."""
 
+import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, assert_never
 
 import torch
 from torch import Tensor
 
-from bench.spec.run import MASK_PREFIX
+from bench.errors import UserError
+from bench.models.build import build_model
+from bench.spec.phases import parent_weights
+from bench.spec.run import MASK_PREFIX, RunSpec
+
+log = logging.getLogger(__name__)
 
 Ticket = dict[str, Tensor]
 
@@ -36,6 +42,33 @@ class ParentWeights(Protocol):
 
     def checksums(self) -> dict[str, str]:
         """Return the checksum of each of its files of weights."""
+
+
+def initial_weights(spec: RunSpec, classes: int, parent: ParentWeights | None) -> Ticket | None:
+    """Return the weights a run begins with: of its seed, or of its parent; None if the parent's cannot be read."""
+    inherits = [kind for action in spec.phases[0].on_start if (kind := parent_weights(action)) is not None]
+    if parent is None or not inherits:
+        return dict(build_model(spec.model, classes, spec.seed).state_dict())
+    try:
+        return inherited(parent, inherits[-1], 0)
+    except (ParentLostError, UserError):
+        return None
+
+
+def inherited(parent: ParentWeights, which: Literal["ticket", "kept", "average"], expected: int) -> Ticket:
+    """Return the weights that an Inherit action takes; a warning if fewer than the `expected` tickets are averaged."""
+    match which:
+        case "ticket":
+            return parent.tickets()[-1]
+        case "kept":
+            return parent.rewind_checkpoints()[0]
+        case "average":
+            tickets = parent.tickets()
+            if len(tickets) < expected:
+                log.warning("the parent left %d of %d tickets to average", len(tickets), expected)
+            return average(tickets)
+        case _:
+            assert_never(which)
 
 
 def average(tickets: Sequence[Mapping[str, Tensor]]) -> Ticket:

@@ -1,19 +1,35 @@
 """The density of a ticket, counted from its weights when its run ends, against what its masks and the grid claim."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from bench.models.layers import layers_of
 from bench.spec.run import MASK_PREFIX, RunSpec
 from bench.store.run_folder import Array
 
 # An active weight is zero by chance once in a great while; more than this share of them is no chance.
 ZERO_BY_CHANCE = 1e-3
+# Names in a message.
+MOST_NAMES = 12
 
 
 class DensityError(Exception):
     """A ticket is not as sparse as is said of it."""
+
+
+def check_layers(spec: RunSpec, masked: Iterable[str]) -> None:
+    """Raise DensityError if a network as it was built masks other weights than its plan and its cost know."""
+    topology = spec.topology
+    if topology is None:
+        return
+    planned = {layer.name for layer in layers_of(spec.model, spec.data) if topology.masks(layer.name)}
+    if differing := sorted(planned ^ set(masked)):
+        raise DensityError(
+            f"{spec.model.name} was built with other weights than the plan found: {', '.join(differing[:MOST_NAMES])} "
+            "is in one of them alone; a factory must return the same layers each time"
+        )
 
 
 def check_density(

@@ -33,7 +33,7 @@ from bench.training.trainer import Trainer
 from bench.training.weights import ParentLostError
 from bench.work import provenance
 from bench.work.attempts import begin_attempt, forget_attempts
-from bench.work.claims import check_density
+from bench.work.claims import check_density, check_layers
 from bench.work.context import Context
 from bench.work.items import RunWork
 from bench.work.progress import RunProgress
@@ -65,6 +65,7 @@ def train_run(run: RunWork, context: Context, title: str) -> None:
             return  # another process did it in the meantime
         state, sessions = begun
         trainer = _trainer(run.spec, split, folder, context, lock, held, resumes=state is not None)
+        check_layers(run.spec, trainer.masking.sparse.masks if trainer.masking.sparse else ())
         if state is not None:
             trainer.load_state_dict(state)
         if ranks.first:

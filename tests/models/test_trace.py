@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.models.trace import trace_network
@@ -80,3 +80,19 @@ def test_what_the_counter_does_not_see_is_named() -> None:
 def test_a_lazy_module_is_refused() -> None:
     with warnings.catch_warnings(action="ignore"), pytest.raises(ValueError, match=r"0\.weight has no shape before"):
         trace_network(partial(networks.lazy, 10), (3, 32, 32), 10)
+
+
+class Uncounted(nn.Module):
+    """Classifies without a product that torch's counter knows."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.mean((2, 3)).unsqueeze(2) * self.weight).sum(dim=1)
+
+
+def test_a_network_without_a_product_is_refused() -> None:
+    with pytest.raises(ValueError, match="knows the FLOPs of none of its operations"):
+        trace_network(partial(Uncounted, 10), (3, 32, 32), 10)

@@ -32,6 +32,20 @@ class Centred(nn.Module):
         return self.head(self.stem(x).relu().mean((2, 3)))
 
 
+class Fickle(nn.Module):
+    """Has another layer where it is really built than where it is traced."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        if not self.stem.weight.is_meta:
+            self.more = nn.Conv2d(8, 8, 1)
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.stem(x).relu().mean((2, 3)))
+
+
 def static_spec(network: str, *dense: str, **changes: Any) -> RunSpec:
     spec = run_spec(step_decay(SETTING, epochs=3), density=0.2, model=ModelSpec(name=network), **changes)
     return spec.model_copy(update={"topology": Topology(density=0.2, dense=dense)})
@@ -51,6 +65,18 @@ def test_a_network_that_changes_its_weights_fails_and_its_files_stay(tmp_path: P
         f"ticket 0: {nonzero} of 296 weights with a mask are not zero, a density of {nonzero / 296:.4f}; {inactive} of "
         "those are inactive: the network itself changed its weights"
     )
+
+
+def test_a_network_that_is_not_the_one_that_was_planned_fails_before_it_trains(tmp_path: Path) -> None:
+    store, spec = Store(tmp_path), static_spec("tests.work.test_claims:Fickle")
+    assert do([spec], store) == 1
+    folder = store.run(spec.run_id)
+    error = folder.error()
+    assert error is not None
+    assert error.message.startswith(
+        "tests.work.test_claims:Fickle was built with other weights than the plan found: more."
+    )
+    assert folder.history() == []
 
 
 TRANSFORMER = ("*.in_proj_weight", "class_token", "encoder.pos_embedding")
