@@ -1,16 +1,17 @@
 """What about a spec cannot be trained: found when the grid is read, so that a plan holds no such run."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import lru_cache
 
 from bench.data.catalog import find_data_set
-from bench.models.catalog import Layer
-from bench.models.layers import ImageKey, ModelKey, cached_layers, layers_of, rest_of
+from bench.models.layers import ImageKey, ModelKey, cached_layers, cached_rest, layers_of
+from bench.models.tables import Layer, Unmaskable
 from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
 from bench.sparsity.schedule import drop_fraction
 from bench.spec.phases import Phase
-from bench.spec.run import DataSpec, ModelSpec, ResizedCrop, RunSpec, Topology, names
+from bench.spec.run import ResizedCrop, RunSpec, Topology, names
 
 # The cost of each is added up.
 MOST_PRUNINGS = 1_000_000
@@ -40,26 +41,29 @@ def find_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
     elif spec.augmentation.padding >= facts.image_size:
         padding, size = spec.augmentation.padding, facts.image_size
         return ("augmentation", "padding"), f"found {padding}; allowed: less than {size}, the size of an image"
-    problem = _topology_problem(spec)
+    problem = None
+    if spec.topology is not None:
+        problem = _topology_problem(ModelKey.of(spec.model), ImageKey.of(spec.data), spec.topology)
     for run in (spec,) if spec.parent is None else (spec.parent, spec):
         problem = problem or _rewiring_problem(run) or _stillness_problem(run)
     return problem
 
 
-def _topology_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
-    if spec.topology is None:
-        return None
-    model, topology = spec.model, spec.topology
-    problem = _dense_problem(model, spec.data, topology)
+@lru_cache(maxsize=4096)  # the cells of a grid share a few
+def _topology_problem(model: ModelKey, images: ImageKey, topology: Topology) -> tuple[tuple[str, ...], str] | None:
+    layers = cached_layers(model, images)
+    problem = _dense_problem(model.name, layers, cached_rest(model, images).parameters, topology)
     if problem is not None:
         return ("topology", "dense"), problem
-    sparsity = 1 - Decimal(str(topology.density))
-    masked = sum(layer.size for layer in layers_of(model, spec.data) if topology.masks(layer.name))
-    if round(topology.density * masked) == masked:
-        return ("sparsity",), f"a sparsity of {sparsity} leaves all {masked:,} weights active; allowed: a higher one"
+    masked = [layer for layer in layers if topology.masks(layer.name)]
+    weights, sparsity = sum(layer.size for layer in masked), 1 - Decimal(str(topology.density))
+    if round(topology.density * weights) == weights:
+        return ("sparsity",), f"a sparsity of {sparsity} leaves all {weights:,} weights active; allowed: a higher one"
     if topology.distribution == "global":
         return None
-    empty = _empty_layer(ModelKey.of(model), ImageKey.of(spec.data), topology)
+    shapes = {layer.name: layer.shape for layer in masked}
+    counts = exact_counts(shapes, DISTRIBUTIONS[topology.distribution](shapes, topology.density))
+    empty = next((layer for layer in masked if not counts[layer.name]), None)
     if empty is None:
         return None
     return ("sparsity",), (
@@ -68,36 +72,24 @@ def _topology_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
     )
 
 
-def _dense_problem(model: ModelSpec, data: DataSpec, topology: Topology) -> str | None:
+def _dense_problem(model: str, layers: Sequence[Layer], others: Sequence[Unmaskable], topology: Topology) -> str | None:
     """Return what is wrong with what a topology leaves dense: a name of nothing, nothing left, or too little."""
-    layers = [layer.name for layer in layers_of(model, data)]
-    others = rest_of(model, data).parameters
-    known = [*layers, *(other.name for other in others)]
+    known = [parameter.name for parameter in (*layers, *others)]
     for pattern in topology.dense:
         if not any(names(pattern, name) for name in known):
             modules = dict.fromkeys(name.rpartition(".")[0] for name in known if "." in name)
             nearest = ", ".join(get_close_matches(pattern, [*known, *modules], n=5, cutoff=0))
-            found = f"{pattern!r} is no weight of two or more dimensions, and no module, of {model.name}"
-            return f"{found}; nearest: {nearest}"
+            return f"{pattern!r} is no weight of two or more dimensions, and no module, of {model}; nearest: {nearest}"
     if left := [other for other in others if topology.masks(other.name)]:
         named = ", ".join(f'"{other.name}"' for other in left[:MOST_NAMES])
         more = f", and {len(left) - MOST_NAMES} more" if len(left) > MOST_NAMES else ""
         return (
-            f"{left[0].name} of {model.name} cannot be masked: it {left[0].why}. Say that it stays dense: "
+            f"{left[0].name} of {model} cannot be masked: it {left[0].why}. Say that it stays dense: "
             f'topology: {{dense: [{named}]}}{more}; patterns such as "encoder.*" are allowed'
         )
-    if not any(map(topology.masks, layers)):
-        return f"all weights of {model.name} are left dense; a sparse cell needs one that is masked"
+    if not any(topology.masks(layer.name) for layer in layers):
+        return f"all weights of {model} are left dense; a sparse cell needs one that is masked"
     return None
-
-
-@lru_cache(maxsize=4096)
-def _empty_layer(model: ModelKey, images: ImageKey, topology: Topology) -> Layer | None:
-    """Return the first layer of a network that would start without a weight, None if every layer has some."""
-    layers = [layer for layer in cached_layers(model, images) if topology.masks(layer.name)]
-    shapes = {layer.name: layer.shape for layer in layers}
-    counts = exact_counts(shapes, DISTRIBUTIONS[topology.distribution](shapes, topology.density))
-    return next((layer for layer in layers if not counts[layer.name]), None)
 
 
 def _rewiring_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:

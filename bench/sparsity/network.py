@@ -131,14 +131,17 @@ class SparseWeights:
 def maskable_weights(model: nn.Module, topology: Topology | None = None) -> dict[str, nn.Parameter]:
     """Return the weights of all convolutions and linear layers by parameter name, in the model's order.
 
-    A weight that several layers share is there once, as among the model's parameters. Not there: what a topology leaves
-    dense, and weights that are computed from other parameters (weight norm, parametrisations).
+    A weight that several layers share is there once, by the first of them. Not there: what a topology leaves dense,
+    what a module of another kind has first, and weights that are computed from other parameters (weight norm).
     """
     weights: dict[str, nn.Parameter] = {}
-    for name, module in model.named_modules():
-        weight = module._parameters.get("weight") if isinstance(module, WEIGHTED) else None
-        if weight is not None and not any(weight is other for other in weights.values()):
-            weights[f"{name}.weight" if name else "weight"] = weight
+    seen: set[int] = set()
+    for prefix, module in model.named_modules():
+        for key, parameter in module._parameters.items():
+            if parameter is not None and id(parameter) not in seen:
+                seen.add(id(parameter))
+                if key == "weight" and isinstance(module, WEIGHTED):
+                    weights[f"{prefix}.{key}" if prefix else key] = parameter
     return {name: weight for name, weight in weights.items() if topology is None or topology.masks(name)}
 
 

@@ -33,6 +33,7 @@ UNMASKABLE: dict[Callable[[int], nn.Module], dict[str, str]] = {
     networks.standardised: {"0.weight": COMPUTED},
     networks.unused: {"0.spare.weight": COMPUTED},
     networks.frozen: {"0.weight": "is frozen"},
+    networks.Tied: {"token.weight": NO_LAYER},
     networks.with_gaps: {"0.weight": MEMORY},
     networks.one_memory: {"1.weight": MEMORY, "2.weight": MEMORY},
 }
