@@ -504,3 +504,12 @@ def test_a_plan_of_images_in_files_prices_decoding() -> None:
     stream = io.StringIO()
     print_plan(make_plan(load_grid(PAPER_CONFIGS / "cifar10.yaml"), "paper", None), Console(file=stream, width=200))
     assert "core-hours" not in stream.getvalue()
+
+
+def test_what_the_flops_of_a_network_leave_out_is_said(tmp_path: Path) -> None:
+    cell = "cells: [{name: a, method: dense, data: digits, model: {name: 'tests.models.networks:Bare'}}]"
+    plan, stream = make_plan(load_text(tmp_path, cell), "paper", None), io.StringIO()
+    print_plan(plan, Console(file=stream, width=200))
+    uncounted = ["pair.weight", "token.weight", "aten._trilinear"]
+    assert f"the FLOPs of tests.models.networks:Bare do not count {', '.join(uncounted)}\n" in stream.getvalue()
+    assert json.loads(to_json(plan))["cells"][0]["flops_uncounted"] == uncounted

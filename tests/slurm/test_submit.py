@@ -18,6 +18,7 @@ from slurm.records import submissions
 from slurm.submit import workers_wanted
 from tests.slurm.fakes import FakeSlurm
 from tests.slurm.place import GRID, RUNS, Place
+from tests.store.runs import epoch
 from tests.training.runs import do
 
 
@@ -205,6 +206,20 @@ def test_status_is_the_store_and_the_queue(place: Place, slurm: FakeSlurm) -> No
     document: dict[str, Any] = json.loads(text)
     assert [run["state"] for run in document["runs"]].count("blocked") == 1
     assert {worker["state"] for worker in document["workers"]} == {"RUNNING", "PENDING"}
+
+
+def test_status_tells_what_a_run_warns_of(place: Place, slurm: FakeSlurm) -> None:
+    place.submit()
+    assert slurm.queue()
+    warnings = ["at chance for 2 epochs: a training loss of 2.335, and guessing has 2.303"]
+    first = place.ids()[0]
+    place.store.run(first).path.mkdir(parents=True)
+    place.store.run(first).append_history(epoch(1) | {"warnings": warnings})
+    _, out = place.on_store("status")
+    assert f" {first[:8]}: {warnings[0]}" in " ".join(out.split())
+    _, text = place.on_store("status", "--json")
+    found = {run["id"]: run["warnings"] for run in json.loads(text)["runs"]}
+    assert (found[first], set(map(len, found.values()))) == (warnings, {0, 1})
 
 
 def test_status_without_an_answer_of_slurm_still_tells_of_the_store(place: Place, slurm: FakeSlurm) -> None:
