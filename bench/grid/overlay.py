@@ -196,4 +196,6 @@ def _part(key: str, value: Any) -> str:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(_text, value))
     return value if isinstance(value, str) else shown(value)

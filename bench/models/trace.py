@@ -1,4 +1,4 @@
-"""The layer table of any module, from one forward pass on the meta device: no memory, no arithmetic.
+"""The layer table of any module, from one forward pass on the meta device, without memory or arithmetic if that can be.
 
 For networks that have no table of their own (plug-ins), and the reference that the tests hold the other tables to.
 FLOPs are those of torch's own counter. A weight is a layer's, and can be masked, if the products that the counter knows
@@ -51,7 +51,16 @@ def trace_network(
     positions. ValueError for lazy modules, where no operation has known FLOPs, and, with `classes`, unless a pass
     returns [1, classes]; TypeError if build() makes no module.
     """
-    with seeded_generators(0), torch.device("meta"):
+    try:
+        return _trace(build, input_shape, classes, "meta")
+    except (NotImplementedError, RuntimeError):  # it looks at values, which there are none of on that device
+        return _trace(build, input_shape, classes, "cpu")
+
+
+def _trace(
+    build: Callable[[], nn.Module], input_shape: tuple[int, ...], classes: int | None, device: str
+) -> tuple[tuple[Layer, ...], Rest]:
+    with seeded_generators(0), torch.device(device):
         model = build()
         if not isinstance(model, nn.Module):
             raise TypeError(f"the factory returned {type(model).__name__}, not a torch.nn.Module")
@@ -62,7 +71,7 @@ def trace_network(
         products = _Products(parameters, weights)
         # Batch norm refuses a single value a channel while it trains.
         with _Operations() as others, FlopCounterMode(display=False, custom_mapping=products.formulas()):
-            logits = model.eval()(torch.empty(1, *input_shape))
+            logits = model.eval()(torch.zeros(1, *input_shape))
     if classes is not None and logits.shape != (1, classes):
         raise ValueError(f"it returns {tuple(logits.shape)} for one image, not (1, {classes})")
     if not products.total:

@@ -89,3 +89,10 @@ def test_a_grid_without_the_key_names_the_runs_that_it_named_before(tmp_path: Pa
     plain, empty = (cell(tmp_path, "wide_resnet", topology).spec for topology in ("{}", "{dense: []}"))
     assert plain.run_id == empty.run_id
     assert '"topology":{"density":0.2,"distribution":"erk","sampling":"exact"}' in canonical_json(plain)
+
+
+def test_it_can_be_an_axis(tmp_path: Path) -> None:
+    base = "base: {data: digits, method: static, sparsity: 0.8, model: {depth: 10, width: 1}}"
+    cells = load_text(tmp_path, f"{base}\naxes: {{topology.dense: [[], [fc], [conv1, fc]]}}").cells
+    assert [cell.name for cell in cells] == ["static dense=", "static dense=fc", "static dense=conv1,fc"]
+    assert len({cell.spec.run_id for cell in cells}) == 3

@@ -39,6 +39,11 @@ def old_spectral_norm(classes: int) -> nn.Module:
     return with_head(nn.utils.spectral_norm(nn.Conv2d(3, 8, 3)), classes=classes)
 
 
+def orthogonal(classes: int) -> nn.Module:
+    """Return a network that cannot be built without values."""
+    return with_head(nn.utils.parametrizations.orthogonal(nn.Conv2d(3, 8, 3)), classes=classes)
+
+
 def transposed(classes: int) -> nn.Module:
     return with_head(nn.Conv2d(3, 8, 3, 2), nn.ConvTranspose2d(8, 8, 3), classes=classes)
 

@@ -27,6 +27,7 @@ UNMASKABLE: dict[Callable[[int], nn.Module], dict[str, str]] = {
     networks.old_weight_norm: {"0.weight_g": NO_LAYER, "0.weight_v": NO_LAYER},
     networks.spectral_norm: {"0.parametrizations.weight.original": NO_LAYER},
     networks.old_spectral_norm: {"0.weight_orig": NO_LAYER},
+    networks.orthogonal: {"0.parametrizations.weight.original": NO_LAYER},
     networks.transposed: {"1.weight": NO_LAYER},
     networks.gru: {"rows.weight_ih_l0": NO_LAYER, "rows.weight_hh_l0": NO_LAYER},
     networks.Bare: dict.fromkeys(["matrix", "flat", "pair.weight", "token.weight"], NO_LAYER),
