@@ -131,7 +131,7 @@ def _stillness_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
     for phase in spec.phases:
         length = phase.epochs * spec.steps_per_epoch
         if phase.lr.highest and not _moves(phase, spec.steps_per_epoch, range(steps, steps + length)):
-            found = f"found {phase.rewire.every}: " if phase.rewire else ""
+            found = f"dT = {phase.rewire.every}: " if phase.rewire else ""
             return ("recipe", "update_every"), (
                 f"{found}topology updates take the place of all optimiser steps of phase {phase.name!r}, so no weight "
                 "would move; allowed: updates further apart, or semantics: {update_step: after_optimizer}"

@@ -10,7 +10,7 @@ from bench.spec.phases import LearningRate, Phase, Ramp, Rewire, TicketPolicy
 from tests.grid_text import load_text
 
 BASE = "base: {data: {name: digits, train_images: 320}, batch_size: 32, model: {depth: 10, width: 1}}\n"
-ALL = "cells[0].recipe.update_every: found 1: topology updates take the place of all optimiser steps of phase"
+ALL = "cells[0].recipe.update_every: dT = 1: topology updates take the place of all optimiser steps of phase"
 
 
 def phases(*rates: float, rewire: Rewire | None = None, last: Rewire | None = None) -> tuple[Phase, ...]:
@@ -49,7 +49,7 @@ def own(name: str) -> str:
         ("method: edst, sparsity: 0.8, recipe: {tickets: 1, update_every: 1}", f"{ALL} 'explore'"),
         ("method: superposed_edst, sparsity: 0.8, recipe: {update_every: 1}", f"{ALL} 'explore'"),
         ("method: snapshot_dst, sparsity: 0.8, recipe: {update_every: 1}", f"{ALL} 'cycle 1'"),
-        (f"{own('explores_only')}, sparsity: 0.8", "cells[0].recipe: found 1: topology updates take the place of all"),
+        (f"{own('explores_only')}, sparsity: 0.8", "cells[0].recipe: dT = 1: topology updates take the place of all"),
         (own("standing"), "cells[0].recipe: a learning rate of 0 in all phases, so no weight would move"),
         (own("ramp_of_nothing"), "cells[0].recipe: a learning rate of 0 in all phases"),
         (
