@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -75,22 +76,38 @@ def unmoved(model: nn.Module, initial: Mapping[str, Tensor]) -> bool:
 
 
 def check_layers(model: nn.Module, sparse: SparseWeights | None, spec: RunSpec) -> None:
-    """Raise CutOffError if layers are without a weight and the output no longer depends on the images.
+    """Raise CutOffError if layers are without a weight and none is left through which images reach the output.
 
-    Its gradient by them is zero then, exactly; a residual branch may be empty.
+    A residual branch may be empty.
     """
     empty = without_weight(sparse.nonzeros()) if sparse is not None else None
-    if empty is not None and not connected(model, facts_of(spec.data).image_size):
+    if sparse is not None and empty is not None and not connected(model, sparse.masks, facts_of(spec.data).image_size):
         raise CutOffError(f"{empty}, and its output no longer depends on its images; lower the sparsity")
 
 
-def connected(model: nn.Module, image_size: int) -> bool:
-    """Return whether the output has a gradient by the images; the mode of the model stays."""
+def connected(model: nn.Module, masks: Mapping[str, Tensor], image_size: int) -> bool:
+    """Return whether the output can depend on the images: its gradient by them is exactly zero if it cannot.
+
+    Weights are as they are, or drawn where the masks have them: one that is zero now may learn. The mode of
+    the model stays.
+    """
     device, mode = next(model.parameters()).device, model.training
-    images = torch.randn(8, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
-    images = images.to(device).requires_grad_()
-    logits = member_logits(model.eval(), model, images, None)
-    model.train(mode)
-    # Not of their sum: a last batch norm, or a softmax, may hold that constant.
-    (gradient,) = torch.autograd.grad(logits.square().sum(), images, allow_unused=True)
-    return gradient is not None and bool(gradient.any())
+    draws = torch.Generator().manual_seed(0)
+    drawn = {name: (torch.randn(mask.shape, generator=draws) * mask.cpu()).to(device) for name, mask in masks.items()}
+    model.eval()
+    try:
+        for weights in ({}, drawn):
+            images = torch.randn(8, 3, image_size, image_size, generator=draws).to(device).requires_grad_()
+            logits = member_logits(model, partial(_with_weights, model, weights), images, None)
+            somewhere = torch.randn(logits.shape, generator=draws).to(device)
+            (gradient,) = torch.autograd.grad((logits * somewhere).sum(), images, allow_unused=True)
+            if gradient is not None and gradient.any():
+                return True
+    finally:
+        model.train(mode)
+    return False
+
+
+def _with_weights(model: nn.Module, weights: dict[str, Tensor], images: Tensor) -> Tensor:
+    logits: Tensor = torch.func.functional_call(model, weights, (images,))
+    return logits

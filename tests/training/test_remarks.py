@@ -11,6 +11,7 @@ from torch import nn
 from bench.models.wide_resnet import WideResNet
 from bench.recipes import RecipeWithParent, Setting
 from bench.recipes.pruning import lottery_rewinding, prune_finetune
+from bench.sparsity.network import SparseWeights, full_masks
 from bench.spec.phases import GradualPruning, LearningRate, Phase, Prune, TicketPolicy
 from bench.spec.run import ModelSpec, RunSpec
 from bench.store.store import Store
@@ -110,14 +111,21 @@ def test_a_network_that_is_cut_in_two_fails_with_the_reason(tmp_path: Path, grad
 
 def test_only_a_layer_on_every_path_cuts_a_network_off() -> None:
     network = WideResNet(10, 1, 10)
-    with torch.no_grad():
-        network.block1[0].conv1.weight.zero_()
+    masks = full_masks(network)
+
+    def empty(name: str) -> None:
+        masks[name].zero_()
+        SparseWeights(network, masks)
+
     network.train()
-    assert connected(network, 32)
+    empty("block1.0.conv1.weight")
+    assert connected(network, masks, 32)
     assert network.training
     with torch.no_grad():
-        network.conv1.weight.zero_()
-    assert not connected(network, 32)
+        network.fc.weight.zero_()  # as some begin
+    assert connected(network, masks, 32)
+    empty("conv1.weight")
+    assert not connected(network, masks, 32)
 
 
 def test_layers_without_a_weight_are_listed() -> None:
