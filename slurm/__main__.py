@@ -153,11 +153,12 @@ def logs(
     ] = None,
 ) -> None:
     """Print the logs of the workers that trained a run, oldest first; they hold other runs too."""
+    from bench.store.files import regular_bytes
     from slurm.logs import logs_of
 
     for path in logs_of(store, run):
         print(f"{path}:", file=sys.stderr, flush=True)
-        text = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        text = regular_bytes(path).decode(errors="replace").splitlines()
         print("\n".join(text[-lines:] if lines else text), flush=True)
 
 

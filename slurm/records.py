@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 from bench.data.loading import record_folders
 from bench.errors import UserError
 from bench.spec.record import Record
-from bench.store.files import write_text
+from bench.store.files import regular_bytes, write_text
 from bench.store.store import Store
 from bench.work.items import Work
 
@@ -130,9 +130,11 @@ def writing(path: Path) -> Iterator[None]:
 
 def _read(model: type[M], path: Path) -> M:
     try:
-        return model.model_validate_json(path.read_bytes())
+        return model.model_validate_json(regular_bytes(path))
     except FileNotFoundError:
         raise UserError(f"{path}: gone, though a submission wrote it; restore it, or delete its folder") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
     except ValidationError as error:
         reason = error.errors()[0]
         at = ".".join(map(str, reason["loc"]))

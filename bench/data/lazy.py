@@ -1,9 +1,6 @@
 """Images for evaluation: what reads them says which they are, and what is too large to hold is made slice by slice."""
 
-import errno
 import io
-import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from bench.data.dataset import Array, LabelledImages
+from bench.store.files import regular_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,18 +49,6 @@ class LazyImages:
     def as_array(self) -> Array:
         """Return self, typed as the array it stands for."""
         return cast(Array, self)
-
-
-def regular_bytes(path: str | Path) -> bytes:
-    """Return what is in a regular file; OSError for whatever else lies there, without waiting for a pipe."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "a folder, pipe or device, no file")
-        with os.fdopen(descriptor, "rb", closefd=False) as stream:
-            return stream.read()
-    finally:
-        os.close(descriptor)
 
 
 def file_bytes(path: str | Path) -> bytes:

@@ -18,6 +18,7 @@ import yaml
 
 from bench.plan.records import Plan
 from bench.spec.run import RunSpec
+from bench.store.files import regular_bytes
 from bench.store.store import Store
 
 # Runs of a grid that are not trained yet.
@@ -179,7 +180,7 @@ def _stored_runs(store: Store, asked: set[str]) -> tuple[list[_Runs], list[str]]
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return regular_bytes(path).decode()
     except (OSError, UnicodeDecodeError):
         return ""
 

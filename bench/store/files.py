@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,10 +53,22 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def regular_bytes(path: str | Path) -> bytes:
+    """Return what is in a regular file; OSError for whatever else lies there, without waiting for a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "a folder, pipe or device, no file")
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            return stream.read()
+    finally:
+        os.close(descriptor)
+
+
 def read_json(path: Path) -> Any:
     """Return a JSON document; UserError that names the file if it is none, or cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(regular_bytes(path).decode())
     except (ValueError, RecursionError) as error:  # ValueError: neither UTF-8 nor JSON, or a number of 5,000 digits
         raise UserError(f"{path}: not a complete JSON document ({error}); the file was truncated or altered") from None
     except OSError as error:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from bench.errors import UserError
+from bench.store.files import regular_bytes
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +200,7 @@ def _written(path: Path) -> object:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(regular_bytes(path).decode())
     except ValueError:  # neither UTF-8 nor JSON
         return {}
     except OSError as error:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench.errors import UserError
 from bench.spec.run import MASK_PREFIX, RunSpec
-from bench.store.files import atomic_path, discard, read_json, sha256_of, write_json, write_text
+from bench.store.files import atomic_path, discard, read_json, regular_bytes, sha256_of, write_json, write_text
 from bench.store.lock import is_live
 from bench.store.records import (
     EpochRecord,
@@ -150,7 +150,7 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            return path.read_text(encoding="utf-8")
+            return regular_bytes(path).decode()
         except UnicodeDecodeError:
             raise UserError(f"{path}: not UTF-8 text; it was altered") from None
         except OSError as error:

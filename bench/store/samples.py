@@ -33,8 +33,11 @@ def read_samples(store: Store, dataset: str, family: str) -> dict[str, Array] | 
     """Return the tensors of a file of samples, None if there is none, or it is not as it was written."""
     from safetensors import SafetensorError, safe_open
 
+    path = samples_file(store, dataset, family)
     try:
-        with safe_open(samples_file(store, dataset, family), framework="np") as file:
+        if not path.is_file():  # a pipe would keep its reader for ever
+            return None
+        with safe_open(path, framework="np") as file:
             recorded = (file.metadata() or {}).get(CHECKSUM)
             tensors: dict[str, Array] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError):

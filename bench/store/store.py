@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from bench.errors import UserError
 from bench.spec.run import RunSpec
-from bench.store.files import read_json, write_json
+from bench.store.files import read_json, regular_bytes, write_json
 from bench.store.records import parsed
 from bench.store.run_folder import RunFolder, Status
 
@@ -86,7 +86,7 @@ class Store:
         records = {}
         for path in sorted(self.root.glob("runs/*/spec.yaml")):
             try:
-                data = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]
+                data = yaml.safe_load(regular_bytes(path).decode())["data"]
                 records[str(data["name"])] = DataRecord(str(data["variant"]), None, "")
             except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):  # another run says the same
                 continue

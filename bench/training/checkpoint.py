@@ -44,6 +44,8 @@ def load_checkpoint(path: Path, device: torch.device, run: str) -> dict[str, Any
 
 
 def _damage(path: Path) -> str | None:
+    if not path.is_file():
+        return "a folder or a pipe in its place"
     try:
         with zipfile.ZipFile(path) as archive:
             record = archive.testzip()

@@ -296,7 +296,7 @@ class TestTakeover:
             raise OSError(number, os.strerror(number))
 
         foreign_lock(path)
-        monkeypatch.setattr(Path, "read_text", gone)
+        monkeypatch.setattr("bench.store.lock.regular_bytes", gone)
         assert not is_live(path)
 
 

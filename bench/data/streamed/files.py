@@ -13,8 +13,8 @@ from typing import Any, cast
 import numpy as np
 
 from bench.data.dataset import Array
-from bench.data.lazy import regular_bytes
 from bench.errors import UserError
+from bench.store.files import regular_bytes
 
 BLOCK = 512
 # A file server that is away for a moment answers with these.
