@@ -18,7 +18,7 @@ from bench.store.files import atomic_path
 log = logging.getLogger(__name__)
 
 # Raised when decoding or order change meaning, so that files of the old meaning are not read.
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 

@@ -11,6 +11,7 @@ from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 
+from bench.data.files import regular
 from bench.data.progress import on_terminal
 from bench.errors import UserError
 from bench.store.files import TEMPORARY
@@ -30,6 +31,8 @@ def fetch(name: str, url: str, path: Path, md5: str, *, megabytes: int, by_hand:
     """
     from torchvision.datasets.utils import download_url
 
+    if path.is_symlink():
+        regular(path)  # the user's link to nowhere is named, and not replaced
     log.info("downloading %s to %s", url, path)
     quiet = nullcontext() if on_terminal(progress) else redirect_stderr(io.StringIO())
     doing = f"downloading {url} to {path}"

@@ -2,13 +2,12 @@
 
 train/<class>/* trains. test/, val/ or valid/ tests. Where there is test/ and val/ (or valid/), val/ validates; else the
 last tenth of the training images does, after they were put in a fixed pseudo-random order. Classes are the names of the
-folders, sorted. Any image becomes three channels; its shorter side is resized to the image size, bilinearly, and the
-middle is cut out. Normalisation, unless given, is measured once on train/, and kept with the decoded images.
+folders, sorted. An image is decoded (bench.data.decode), its shorter side is resized to the image size, bilinearly, and
+the middle is cut out. Normalisation, unless given, is measured once on train/, and kept with the decoded images.
 """
 
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -19,21 +18,18 @@ from pydantic import Field
 
 from bench.data.cache import CACHE_VERSION, cache_path, cached
 from bench.data.dataset import Array, Dataset
+from bench.data.decode import square
+from bench.data.files import named
 from bench.data.folders import (
-    NAMED,
-    OWN,
-    TRAIN,
-    ImageFile,
     ImageTree,
     class_folders,
+    decoded,
     labels_of,
     listing,
     open_images,
     training_order,
-    unusable,
 )
-from bench.data.lazy import rgb, square
-from bench.data.progress import tracked
+from bench.data.layout import OWN, TRAIN
 from bench.data.record import DataSet, Parts
 from bench.data.rows import Row
 from bench.errors import UserError
@@ -46,8 +42,6 @@ VALIDATION = 10
 # The random crop moves an image by up to one of so many of its pixels: 4 of 32, as for CIFAR.
 CROP = 8
 NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
-# As many images are decoded at once.
-BATCH = 64
 
 Channels = tuple[float, float, float]
 
@@ -114,8 +108,9 @@ def open_image_folder(
 
     UserError, with what was found, for a layout or an image that cannot be used.
     """
-    if not path.exists():
-        raise UserError(f"{path}: no such folder, nor a zip")
+    with named(path):
+        if not path.exists():
+            raise UserError(f"{path}: no such folder, nor a zip")
     name = folder_name(path, name)
     index = _index(path, root)
     tests = [part for part in OWN.tests if part in index.counts]
@@ -181,39 +176,8 @@ def _decoded(data: DataSet, tree: ImageTree, *, progress: bool) -> Parts:
     train, test = np.flatnonzero(parts == TRAIN), np.flatnonzero(parts == tests[0])
     train = train[training_order(data.name, len(train))]
     train = np.concatenate([train, *(np.flatnonzero(parts == part) for part in tests[1:])])
-    images = _squares(tree, data.image_size, progress=progress)
+    images = decoded(tree, data.image_size, square, progress=progress)
     return Parts(images[train], labels[train], images[test], labels[test])
-
-
-def _squares(tree: ImageTree, size: int, *, progress: bool) -> Array:
-    images = np.empty((len(tree.files), size, size, 3), dtype=np.uint8)
-
-    def decode(index: int) -> str | None:
-        try:
-            images[index] = np.asarray(square(rgb(_bytes(tree, tree.files[index])), size))
-        except ValueError as error:
-            return f"{tree.files[index].path} {error}"
-        return None
-
-    problems: list[str] = []
-    starts = range(0, len(images), BATCH)
-    # Pillow lets go of the interpreter while it decodes.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in tracked(starts, f"decoding {tree.location.name}", progress=progress):
-            found = pool.map(decode, range(start, min(start + BATCH, len(images))))
-            problems += [problem for problem in found if problem]
-            if len(problems) >= NAMED:
-                break
-    if problems:
-        raise unusable(tree, problems[:NAMED])
-    return images
-
-
-def _bytes(tree: ImageTree, file: ImageFile) -> bytes:
-    try:
-        return tree.read(file)
-    except Exception as error:  # zipfile and zlib raise what they like at damaged bytes
-        raise ValueError(f"cannot be read ({error})") from None
 
 
 def _variant(fingerprint: str, size: int) -> str:
@@ -242,7 +206,7 @@ def _index(path: Path, root: Path) -> FolderIndex:
 
 
 def _index_path(path: Path, root: Path) -> Path:
-    name = sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    name = sha256(os.fsencode(path.resolve())).hexdigest()[:16]
     return cache_path(root, "folder", name).with_suffix(".json")
 
 

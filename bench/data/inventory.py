@@ -9,7 +9,9 @@ from safetensors import SafetensorError, safe_open
 
 from bench.data.cache import DamagedCacheError, cache_path, cached_files, read_cache
 from bench.data.catalog import DATASETS, SHOWN, find_data_set
-from bench.data.folders import classes_of, decode_exact, open_images
+from bench.data.decode import exact
+from bench.data.files import named
+from bench.data.folders import classes_of, decoded, open_images
 from bench.data.record import DataSet, Source
 from bench.data.rows import Row
 from bench.data.sources import find_images, load, takes_location
@@ -20,9 +22,10 @@ __all__ = ["Row", "inventory", "prepare", "verify"]
 
 def inventory(root: Path) -> list[Row]:
     """Return what is in a data folder, and how to get what is not; fast, since no content is read."""
-    own = [source.listed(data, root) for data, source in _readable(None)]
-    evaluation = [row for shown in SHOWN.values() if (row := shown.listed(root))]
-    return [*own, *evaluation, *map(_listed_cache, cached_files(root))]
+    with named(root):
+        own = [source.listed(data, root) for data, source in _readable(None)]
+        evaluation = [row for shown in SHOWN.values() if (row := shown.listed(root))]
+        return [*own, *evaluation, *map(_listed_cache, cached_files(root))]
 
 
 def verify(name: str | None, root: Path, location: Path | None) -> list[Row]:
@@ -97,7 +100,7 @@ def _verified_images(data: DataSet, location: Path) -> Row:
     try:
         with open_images(location) as tree:
             classes_of(data, tree)
-            decode_exact(tree, data.image_size, progress=True)
+            decoded(tree, data.image_size, exact, progress=True)
             return Row(data.name, tree.variant, "intact", location, len(tree.files), "")
     except UserError as error:
         return Row(data.name, "unknown", "damaged", location, None, str(error))

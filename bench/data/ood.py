@@ -5,7 +5,6 @@ folder of the user's own is read here.
 """
 
 import hashlib
-import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.data.dataset import Array
-from bench.data.folders import IMAGE_SUFFIXES
-from bench.data.lazy import EvaluationImages, LazyImages, file_bytes, rgb, square
+from bench.data.decode import rgb, square
+from bench.data.files import IMAGE_SUFFIXES, image_files, named, read_file, shown
+from bench.data.lazy import EvaluationImages, LazyImages
 from bench.data.record import DataSet
 from bench.errors import UserError
 
@@ -54,28 +54,23 @@ def open_folder(folder: Path, size: int, images: int | None) -> EvaluationImages
     The source is a digest of path, CRC-32 and size of those that are used. UserError if it is no folder, holds no image
     or too few; when a slice is read, for a file that cannot be decoded.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; expected one with images below it")
-    found = sorted(
-        (Path(where) / file).relative_to(folder).as_posix()
-        for where, _, files in os.walk(folder, followlinks=True)
-        for file in files
-        if file.lower().endswith(IMAGE_SUFFIXES)
-    )
-    paths = [path for path in found if not any(name.startswith(".") for name in path.split("/"))]
+    with named(folder):
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; expected one with images below it")
+    paths = sorted(image_files(folder))
     if not paths:
         raise UserError(f"{folder}: no images below it; allowed: {', '.join(IMAGE_SUFFIXES)}")
     used = paths[: number_of_images(str(folder), images, len(paths))]
     digest = hashlib.sha256()
     for path in used:
-        data = _bytes(folder / path)
-        digest.update(f"{path}\0{zlib.crc32(data):08x}\0{len(data)}\n".encode(errors="surrogateescape"))
+        data = read_file(folder / path)
+        digest.update(f"{path}\0{zlib.crc32(data):08x}\0{len(data)}\n".encode())
 
     def make(index: int) -> "Image":
         try:
-            return square(rgb(_bytes(folder / used[index])), size)
+            return square(rgb(read_file(folder / used[index])), size)
         except ValueError as error:
-            raise UserError(f"{folder / used[index]}: {error}") from None
+            raise UserError(f"{shown(folder / used[index])}: {error}") from None
 
     lazy = _made_singly(len(used), size, make)
     return EvaluationImages(lazy, no_labels(len(used)), f"images-{digest.hexdigest()[:12]}")
@@ -105,13 +100,6 @@ def number_of_images(name: str, images: int | None, available: int) -> int:
 def no_labels(count: int) -> Array:
     """Return the label -1 as often as there are images."""
     return np.full(count, -1, dtype=np.int64)
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return file_bytes(path)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from None
 
 
 def _made_singly(count: int, size: int, make: Callable[[int], "Image"]) -> Array:

@@ -7,6 +7,7 @@ from pathlib import Path
 from bench.data.alone import alone
 from bench.data.dataset import Array
 from bench.data.download import fetch, md5_of
+from bench.data.files import named
 from bench.data.lazy import OFFICIAL, EvaluationImages
 from bench.data.ood import first_images
 from bench.data.rows import Row
@@ -39,13 +40,16 @@ class PublishedFile:
         """Return the images at their size; UserError if the file is missing, or not of the published MD5."""
         path = root / self.path
         if not path.is_file():
-            raise UserError(f"{self.name}: no file {path.resolve()}; {self._prepare}. {self._by_hand(root)}")
-        if (md5 := md5_of(path)) != self.md5:
             raise UserError(
-                f"{path}: its MD5 is {md5}, not the published {self.md5}: altered or damaged; delete it, then "
-                f"{self._prepare} again. {self._by_hand(root)}"
+                f"{self.name}: no file {root.resolve() / self.path}; {self._prepare}. {self._by_hand(root)}"
             )
-        return self.decode(path)
+        with named(path):
+            if (md5 := md5_of(path)) != self.md5:
+                raise UserError(
+                    f"{path}: its MD5 is {md5}, not the published {self.md5}: altered or damaged; delete it, then "
+                    f"{self._prepare} again. {self._by_hand(root)}"
+                )
+            return self.decode(path)
 
     def listed(self, root: Path) -> Row:
         """Return whether the file is there."""
@@ -74,7 +78,7 @@ class PublishedFile:
         return f"`python -m bench data prepare {self.name}` downloads it"
 
     def _by_hand(self, root: Path) -> str:
-        return f"By hand: put {self.url} there as {(root / self.path).resolve()}"
+        return f"By hand: put {self.url} there as {root.resolve() / self.path}"
 
     def _download(self, root: Path, *, progress: bool) -> None:
         path, ways = root / self.path, self._by_hand(root)

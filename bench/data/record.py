@@ -12,7 +12,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from bench.data.dataset import Array, Dataset
-from bench.data.lazy import EvaluationImages
+from bench.data.files import named
+from bench.data.lazy import EvaluationImages, LazyImages
 from bench.data.rows import Row
 from bench.data.streamed.files import ImageFiles
 from bench.errors import UserError
@@ -108,7 +109,8 @@ class DataSet:
         """Return all images, from the data folder; UserError if they are not to be had or not what the record says."""
         if self.source is None:
             raise unreadable(self.name)
-        parts = self.source.read(self, folder, download=download, progress=progress)
+        with named(folder):
+            parts = self.source.read(self, folder, download=download, progress=progress)
         for part, images, labels in (("train", *parts[:2]), ("test", *parts[2:])):
             if problem := self._problem(images, labels):
                 raise UserError(f"data: {self.name}: its {part}_images are {problem}")
@@ -117,14 +119,20 @@ class DataSet:
         return Dataset(self.name, version, classes, *parts)
 
     def _problem(self, images: Array, labels: Array) -> str | None:
-        shape = (len(labels), self.image_size, self.image_size, 3)
-        if not isinstance(images, ImageFiles) and (images.dtype != np.uint8 or images.shape != shape):
-            return f"{images.dtype} {list(images.shape)}, not uint8 {list(shape)}"
-        if labels.dtype != np.int64 or labels.ndim != 1:
-            return f"labelled by {labels.dtype} {list(labels.shape)}, not int64 [N]"
+        side = self.image_size
+        if not isinstance(images, ImageFiles | LazyImages):
+            if _form(images) != f"uint8 {[*np.shape(images)[:1], side, side, 3]}":
+                return f"{_form(images)}, not uint8 [N, {side}, {side}, 3]"
+        if _form(labels) != f"int64 {[len(images)]}":
+            return f"labelled by {_form(labels)}, not int64 [{len(images)}]"
         if len(labels) and not 0 <= labels.min() <= labels.max() < self.classes:
             return f"labelled {labels.min()} to {labels.max()}, not 0 to {self.classes - 1}"
         return None
+
+
+def _form(array: object) -> str:
+    """Return dtype and shape, such as "uint8 [900, 64, 64, 3]"; the type of what is no array."""
+    return f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
 
 
 def unreadable(name: str) -> UserError:

@@ -8,15 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.data.cache import cached
-from bench.data.catalog import DATASETS, find_data_set
+from bench.data.catalog import DATASETS, RELEASES, find_data_set
 from bench.data.dataset import Dataset
-from bench.data.folders import SUBSTITUTE, decode_substitute, holds_images, image_root, layout_mistake, open_images
+from bench.data.files import folders_in, image_files, is_hidden, named
+from bench.data.folders import decode_substitute, open_images
+from bench.data.layout import SUBSTITUTE, TRAIN, image_root, layout_mistake
 from bench.data.record import DataSet, unreadable
 from bench.data.streamed.source import FileSource
 from bench.errors import UserError
 
 # Folders of a data folder that hold image files and are no image folder: ImageNet-C, and what this suite keeps.
 IGNORED = ("imagenet-c", "cache")
+ARCHIVES = (".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst")
 
 
 def load(name: str, location: Path | None, *, root: Path, progress: bool, size: int | None = None) -> Dataset:
@@ -92,27 +95,39 @@ def find_images(name: str, location: Path | None) -> Path | None:
     if not data.source.names:
         allowed = ", ".join(filter(takes_location, DATASETS))
         raise UserError(f"{location}: {name} brings its own images and takes no --data; allowed with: {allowed}")
-    if not location.exists():
-        raise UserError(f"{location}: no such file or folder; --data names an image folder, a zip of one, or a folder")
-    if is_streamed(data) and location.is_dir():
+    with named(location):
+        if not location.exists():
+            raise UserError(f"{location}: no such file or folder; --data names an image folder or a zip of one")
+        if is_streamed(data) and location.is_dir():
+            return None
+        if location.name in data.source.names:
+            raise UserError(f"{location}: official data; --data names the folder that this lies in: {location.parent}")
+        if not location.is_dir():
+            return location
+        if any((location / own).exists() for own in data.source.names):
+            return None
+        if image_root(location):
+            return location
+        _refuse_other_images(data.name, data.source.names[0], location)
         return None
-    if location.name in data.source.names:
-        raise UserError(f"{location}: official data; --data names the folder that this lies in: {location.parent}")
-    if location.is_file():
-        return location
-    if any((location / own).exists() for own in data.source.names):
-        return None
-    if image_root(location):
-        return location
-    _refuse_other_images(data, location)
-    return None
 
 
-def _refuse_other_images(data: DataSet, location: Path) -> None:
-    """Refuse a folder of images in another layout, which is no place to download official data to."""
-    if holds_images(location, IGNORED):
-        mistake = layout_mistake(location)
-        raise UserError(
-            f"{location}: holds images, but not as {SUBSTITUTE.expected}; {mistake}. To download {data.name}, name a "
-            "folder without images"
+def _refuse_other_images(name: str, archive: str, location: Path) -> None:
+    """Refuse a folder of images in another layout, or of other archives, as a place to download official data to."""
+    renamed = SUBSTITUTE.wrong_names([path.name for path in folders_in(location)])
+    if TRAIN in renamed.values() or any(image_files(location, IGNORED)):
+        problem = f"holds images, but not as {SUBSTITUTE.expected}; {layout_mistake(location)}"
+    elif others := [path.name for path in sorted(location.iterdir()) if _is_other_archive(path)]:
+        problem = (
+            f"holds {', '.join(others[:3])}, not {archive}; to use the images of a zip, name the zip itself; archives "
+            "of other kinds must be unpacked"
         )
+    else:
+        return
+    raise UserError(f"{location}: {problem}. To download {name}, name a folder without images and archives")
+
+
+def _is_other_archive(path: Path) -> bool:
+    known = {file for data in DATASETS.values() if data.source is not None for file in data.source.names}
+    released = path.suffix == ".tar" and path.stem.lower() in RELEASES
+    return path.suffix.lower() in ARCHIVES and path.name not in known and not released and not is_hidden(path.name)

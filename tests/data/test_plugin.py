@@ -5,15 +5,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from bench.data import catalog
 from bench.data.catalog import class_names, find_data_set
 from bench.data.inventory import prepare, verify
+from bench.data.record import Embedded, Parts
 from bench.errors import UserError
 from bench.grid import load_grid
 from bench.plan import make_plan
@@ -187,6 +190,17 @@ def test_images_of_another_kind_are_refused(tmp_path: Path) -> None:
         find_data_set("birds.small:FLOATS").read(tmp_path)
     with pytest.raises(UserError, match=r"BROKEN: its images cannot be read: KeyError: 'missing'"):
         find_data_set("birds.small:BROKEN").read(tmp_path)
+    images, labels = np.zeros((3, 16, 16, 3), np.uint8), np.zeros(3, np.int64)
+    small = find_data_set("birds.small:FLOATS")
+    for parts, problem in (
+        (([[0]], labels), "list, not uint8"),
+        ((images, labels.tolist()), "labelled by list, not int64"),
+        ((images, labels[:2]), r"labelled by int64 \[2\], not int64 \[3\]"),
+        ((images.transpose(0, 3, 1, 2), labels), r"uint8 \[3, 3, 16, 16\], not uint8 \[N, 16, 16, 3\]"),
+    ):
+        embedded = Embedded(lambda parts=parts: Parts(*parts, *parts))
+        with pytest.raises(UserError, match=f"its train_images are {problem}"):
+            replace(small, source=embedded).read(tmp_path)
 
 
 @pytest.mark.usefixtures("module")

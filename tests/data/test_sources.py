@@ -84,3 +84,34 @@ def test_parts_of_other_names_are_said_to_be_renamed(image_folder: ImageFolder, 
         refused("cifar10", folder, "no images in test/", f"found {name}/: rename to test/")
         refused("cifar10", zip_of(folder, tmp_path / f"{name}.zip"), f"found {name}/: rename to test/")
         (folder / name).rename(folder / "test")
+
+
+def test_folders_named_almost_as_those_of_a_data_set_are_no_place_to_download_to(tmp_path: Path) -> None:
+    for name in ("Train", "TRAIN", "training"):
+        folder = tmp_path / f"with {name}" / name
+        (folder / "cat").mkdir(parents=True)
+        (folder / "cat" / "0.npy").touch()
+        refused("cifar10", folder.parent, f"found {name}/: rename to train/")
+        folder.rename(folder.with_name("train"))
+        refused("cifar10", folder.parent, "no images; expected train/<class>/<image>", ".png", "found train/")
+
+
+@pytest.mark.parametrize("name", ["images.zip", "images.tar.gz", "train.7z", "cifar-10-binary.tar.gz"])
+def test_a_folder_of_other_archives_is_no_place_to_download_to(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    refused("cifar10", tmp_path, f"holds {name}, not cifar-10-python.tar.gz", "name the zip itself", "folder without")
+
+
+def test_archives_of_the_suite_and_images_below_are_told_apart(image_folder: ImageFolder, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("CIFAR-10-C.tar", "cifar-100-python.tar.gz", ".hidden.zip", "notes.txt"):
+        (tmp_path / "data" / name).touch()
+    assert sources.find_images("cifar10", tmp_path / "data") is None
+    image_folder(name="data/1/2/3/4/5/6/7")
+    refused("cifar10", tmp_path / "data", "holds images, but not as train/<class>/<image>", "found 1/")
+
+
+def test_images_beside_no_folder_are_named(image_folder: ImageFolder, tmp_path: Path) -> None:
+    cats = image_folder() / "train" / "cat"
+    refused("cifar10", cats, "found no folder, but 0000.png, 0001.png, 0002.png and 3 more")
+    refused("cifar10", zip_of(cats, tmp_path / "cats.zip"), "image at 0005.png", "found no folder, but 0000.png")

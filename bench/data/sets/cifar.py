@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.data.alone import alone
 from bench.data.download import explained, fetch, temporary_folder
+from bench.data.files import regular
 from bench.data.lazy import OFFICIAL
 from bench.data.record import DataSet, Parts
 from bench.data.rows import Row
@@ -130,6 +131,8 @@ class Official:
         archive, batches, ways = folder / self.archive, folder / self.folder, self.by_hand(folder)
         if batches.exists():
             return  # another process was faster
+        if batches.is_symlink():
+            regular(batches)  # as `fetch`
         if not archive.exists():
             md5 = self._torchvision.tgz_md5
             fetch(name, self.url, archive, md5, megabytes=DISK_MEGABYTES, by_hand=ways, progress=progress)

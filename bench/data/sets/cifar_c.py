@@ -16,6 +16,7 @@ from bench.data.alone import alone
 from bench.data.corruptions.catalog import SEVERITIES
 from bench.data.dataset import Array
 from bench.data.download import fetch, md5_of
+from bench.data.files import named, regular
 from bench.data.lazy import OFFICIAL, EvaluationImages
 from bench.data.progress import tracked
 from bench.data.rows import Row
@@ -102,14 +103,11 @@ class ReleasedFiles:
         if stored is None:
             part = f" in what can be read of the archive ({self.where.stat().st_size:,} bytes)" if inside else ""
             raise UserError(f"{label} missing{part}; {way_out}")
-        try:
-            problem = self._damage(file, stored)
-        except OSError as error:
-            raise UserError(f"{label} cannot be read ({error})") from None
-        if problem:
-            raise UserError(f"{label} {problem}; {way_out}")
-        shape, dtype, start = _header(stored)
-        return np.memmap(stored.path, dtype, "r", start, shape)
+        with named(stored.path):
+            if problem := self._damage(file, stored):
+                raise UserError(f"{label} {problem}; {way_out}")
+            shape, dtype, start = _header(stored)
+            return np.memmap(stored.path, dtype, "r", start, shape)
 
     def _damage(self, file: str, stored: StoredFile) -> str | None:
         """Return what is wrong with a file that is there; the sentence "<file> ..." goes on with it."""
@@ -138,6 +136,7 @@ class ReleasedFiles:
 
 def _members(archive: Path) -> dict[str, StoredFile]:
     """Return where the files of an uncompressed tar archive lie, as far as it can be read."""
+    regular(archive)
     found = {}
     try:
         with tarfile.open(archive, "r:") as tar:
@@ -200,7 +199,11 @@ class Release:
         UserError if the archive is not a tar archive at all.
         """
         folder, archive = root / self.folder, root / self.archive
-        if sizes := {path.name: path.stat().st_size for path in folder.glob("*.npy")}:
+        with named(folder):
+            if folder.is_symlink():
+                folder.stat()  # a link to nowhere is named
+            sizes = {path.name: path.stat().st_size for path in folder.glob("*.npy") if path.is_file()}
+        if sizes:
             return ReleasedFiles(
                 self, folder, {file: StoredFile(folder / file, 0, size) for file, size in sizes.items()}
             )

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.data.dataset import Array
-from bench.data.lazy import rgb
+from bench.data.decode import rgb
 from bench.data.streamed.windows import Window, middle_window, random_window
 from bench.spec.run import ResizedCrop
 

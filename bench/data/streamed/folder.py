@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.data.cache import default_root
-from bench.data.folders import TRAIN, training_order
+from bench.data.folders import training_order
 from bench.data.image_folder import Channels, folder_name, mean_and_std
+from bench.data.layout import TRAIN
 from bench.data.record import DataSet
 from bench.data.streamed.index import Part
 from bench.data.streamed.source import FileSource, shown, whole

@@ -17,7 +17,7 @@ import numpy as np
 
 from bench.data.alone import alone
 from bench.data.dataset import Array, LabelledImages
-from bench.data.folders import IMAGE_SUFFIXES
+from bench.data.files import IMAGE_SUFFIXES
 from bench.data.streamed.files import Entry, ImageFiles, image_files, tar_members
 from bench.errors import UserError, did_you_mean
 from bench.store.files import atomic_path
@@ -154,7 +154,11 @@ def _listed(where: Path, flat_labels: FlatLabels) -> Part:
 def _in_folder(where: Path) -> tuple[dict[str, list[Entry]], list[Entry]]:
     """Return the files in the folders of `where`, and those in no folder."""
     with os.scandir(where) as entries:
-        found = sorted((entry.name, entry.is_dir()) for entry in entries if entry.name[0] != ".")
+        seen = [(entry.name, entry.is_dir(), entry.is_symlink()) for entry in entries if entry.name[0] != "."]
+    for name, is_folder, is_link in seen:
+        if is_link and not is_folder and not (where / name).exists():
+            raise UserError(f"{where / name}: a link to what is not here (DVC, git-annex)? Fetch it, or remove it")
+    found = sorted((name, is_folder) for name, is_folder, _ in seen)
     folders = [name for name, is_folder in found if is_folder]
     if folders == [NESTED]:  # val/images/ of Tiny ImageNet
         return {}, _in_class(where)

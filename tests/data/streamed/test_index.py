@@ -191,6 +191,10 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: (shutil.rmtree(r / "train"), (r / "train.tar").write_bytes(b"\x1f\x8b" * 999)),
         r"train.tar: no tar header at byte 0; it is compressed, truncated or no tar",
     ),
+    "a class that is a link to nowhere": (
+        lambda r: (r / "train" / "n02123045").symlink_to("nowhere"),
+        r"train/n02123045: a link to what is not here",
+    ),
     "a file for a folder": (
         lambda r: (shutil.rmtree(r / "train"), (r / "train").write_bytes(b"")),
         r"train: holds no image, nor a folder of images for each class",
