@@ -120,9 +120,9 @@ class DataSet:
 
     def _problem(self, images: Array, labels: Array) -> str | None:
         side = self.image_size
-        if not isinstance(images, ImageFiles | LazyImages):
-            if _form(images) != f"uint8 {[*np.shape(images)[:1], side, side, 3]}":
-                return f"{_form(images)}, not uint8 [N, {side}, {side}, 3]"
+        in_memory = not isinstance(images, ImageFiles | LazyImages)
+        if in_memory and _form(images) != f"uint8 {[*np.shape(images)[:1], side, side, 3]}":
+            return f"{_form(images)}, not uint8 [N, {side}, {side}, 3]"
         if _form(labels) != f"int64 {[len(images)]}":
             return f"labelled by {_form(labels)}, not int64 [{len(images)}]"
         if len(labels) and not 0 <= labels.min() <= labels.max() < self.classes:
