@@ -44,6 +44,9 @@ def set_thread_variables(threads: int | None = None) -> None:
 
 
 def most_decoders() -> int:
-    """Return how many processes may decode images beside this one: one for each other core that it may use."""
+    """Return how many processes may decode images beside this one: one for each other core that is its own.
+
+    Several processes that train one run on a node divide its cores.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores - 1
+    return max(0, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1)

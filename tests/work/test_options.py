@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from bench.work.options import SPIN_COUNT, WAITING, set_thread_variables
+from bench.work.options import SPIN_COUNT, WAITING, most_decoders, set_thread_variables
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,12 @@ def test_threads_wait_briefly_on_a_busy_machine_unless_the_user_has_decided(
     set_thread_variables(threads=3)
     assert os.environ.get("GOMP_SPINCOUNT") == expected
     assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.parametrize(("cores", "processes", "decoders"), [(1, 1, 0), (2, 1, 1), (16, 1, 15), (16, 4, 3), (2, 4, 0)])
+def test_decoders_are_the_other_cores(
+    cores: int, processes: int, decoders: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert most_decoders() == decoders
