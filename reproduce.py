@@ -24,7 +24,7 @@ from bench.commands.options import (
     check_folder,
     run_app,
 )
-from bench.errors import UserError
+from bench.errors import UserError, printable
 from bench.work.signals import EXIT_INTERRUPTED
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -89,7 +89,7 @@ def reproduce(
         except UserError as error:
             if len(files) == 1:
                 raise
-            print(f"error: {error}", file=sys.stderr)  # the other grids may be well
+            print(f"error: {printable(str(error))}", file=sys.stderr)  # the other grids may be well
             codes.append(2)
     if any(codes):
         print("Some runs or evaluation sets are not there: reports are made of the others; --retry tries again.")

@@ -25,3 +25,8 @@ def without_controls(text: str) -> str:
     if not re.fullmatch(NO_CONTROLS, text):
         raise ValueError("allowed: text on one line, without control characters")
     return text
+
+
+def printable(message: str) -> str:
+    """Return a message whose names, tabs and escapes included, do nothing to a terminal; its lines stay lines."""
+    return "".join(c if c == "\n" or c.isprintable() else repr(c)[1:-1] for c in message)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.errors import UserError, without_controls
+from bench.errors import UserError, printable, without_controls
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -136,7 +136,7 @@ def _end(code: int, message: str | None = None) -> None:
     """Say what is wrong, if that can be said, and exit."""
     with suppress(OSError):
         if message is not None:
-            print(f"error: {message}", file=sys.stderr)
+            print(f"error: {printable(message)}", file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
