@@ -247,9 +247,12 @@ def open_store(path: Path) -> Store:
     root = path.resolve()
     if "%" in str(root):
         raise UserError(f"--store {root}: SLURM and submitit replace what follows a %; give a path without one")
-    for place in (root, *root.parents):
-        if place.is_file():
-            raise UserError(f"store {root}: {place} is a file, not a folder")
+    try:
+        for place in (root, *root.parents):
+            if place.is_file():
+                raise UserError(f"store {root}: {place} is a file, not a folder")
+    except OSError as error:  # a name that is too long, a disk that is away
+        raise UserError(f"store {root}: {error.strerror}") from None
     return Store(root)
 
 
