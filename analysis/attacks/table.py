@@ -39,8 +39,10 @@ def attacks_table(attacks: Attacks, results: Results) -> Table:
         mean = part.groupby(keys)["accuracy"].mean().rename(name).reset_index()
         order = order.merge(mean, on=keys, how="left")
     order = order.merge(clean[[*keys, "accuracy", "member_accuracy"]], on=keys, how="left")
-    order["ensemble"] = order["ensemble"].fillna(order["accuracy"])
-    order["members"] = order["members"].fillna(order["member_accuracy"].where(order["budget"] == 0))
+    # Where nothing was measured a column may be of objects, which floats are not filled from.
+    order["ensemble"] = order["ensemble"].fillna(order["accuracy"].astype(float))
+    unattacked = order["member_accuracy"].where(order["budget"] == 0).astype(float)
+    order["members"] = order["members"].fillna(unattacked)
     order = order.sort_values(["attack", "budget"], kind="stable")
     images = sorted(set(frame["images"]))
     notes = (
