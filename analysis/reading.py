@@ -220,11 +220,16 @@ class StoreView:
 
     def data_notes(self) -> dict[tuple[str, str], str]:
         """Return what was recorded about the images by (data set, variant)."""
-        return {(name, record.variant): record.note for name, record in self._store.data_records().items()}
+        records = {}
+        with self.noting():
+            records = self._store.written_data_records()
+        return {(name, record.variant): record.note for name, record in records.items()}
 
     def samples(self, dataset: str, family: str) -> dict[str, Array] | None:
-        """Return the tensors that show a test image under each corruption; None if they are absent or damaged."""
-        return read_samples(self._store, dataset, family)
+        """Return what shows a test image under each corruption; None if it is absent, or damaged, which is noted."""
+        with self.noting():
+            return read_samples(self._store, dataset, family)
+        return None
 
 
 def tidy(rows: Sequence[Mapping[str, Any]], columns: str) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from analysis.formats import WRITERS, markdown_text, to_html, write_table
 from analysis.loading import Loaded
 from analysis.overview import main_table
 from analysis.page import page
-from analysis.style import save, with_foot
+from analysis.style import alike, save, with_foot
 from analysis.table import Table
 from analysis.topic import FigureEntry
 from analysis.verdicts import judge, verdict_table
@@ -36,7 +36,7 @@ def write_tables(tables: Sequence[Table], context: Context, folder: Path) -> Non
 
 def write_figures(loaded: Loaded, folder: Path) -> list[FigureEntry]:
     """Draw every figure as PNG and PDF with the context at its foot, and the captions beside; return what was drawn."""
-    sentence = loaded.results.context.sentence
+    sentence = f"{loaded.results.context.sentence} {alike(loaded.results.cells)}".strip()
     drawn = []
     captions = [f"# Figures\n\n{markdown_text(sentence)}\n"]
     for entry in loaded.figures():

@@ -88,6 +88,13 @@ def looks(cells: pd.DataFrame) -> dict[str, Look]:
     return found
 
 
+def alike(cells: pd.DataFrame) -> str:
+    """Return a sentence that says how many cells look like another one; empty if none does."""
+    chosen = list(looks(cells).values())
+    same = sum(chosen.count(look) > 1 for look in chosen)
+    return f"{same} of the cells have the colour and marker of another: the tables tell them apart." if same else ""
+
+
 def _shade(color: Color, amount: float) -> Color:
     """Return a colour nearer to black (amount below 0) or to white."""
     end = 0.0 if amount < 0 else 1.0

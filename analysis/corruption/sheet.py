@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from analysis.reading import StoreView
 from analysis.style import WIDTH, rows_of, styled
 from bench.evaluation.sets import CorruptedSet
+from bench.store.samples import SEVERITIES
 
 Images = npt.NDArray[np.uint8]
 
@@ -33,7 +34,7 @@ class Samples:
 
 
 def load_samples(view: StoreView) -> dict[str, Samples]:
-    """Return the samples of each family that the plan asks for; absent or incomplete ones are left out silently."""
+    """Return the samples of each family that the plan asks for; absent ones are left out, damaged ones noted."""
     asked = {
         (run.spec.data.name, corrupted.family)
         for run in view.plan.runs
@@ -43,16 +44,10 @@ def load_samples(view: StoreView) -> dict[str, Samples]:
     found = {}
     for dataset, family in sorted(asked):
         tensors = view.samples(dataset, family)
-        severities = tensors.pop("severities", None) if tensors else None
-        if severities is None or severities.ndim != 1:
-            continue
-        if tensors and all(_is_row(images, len(severities)) for images in tensors.values()):
+        if tensors is not None:
+            severities = tensors.pop(SEVERITIES)
             found[family] = Samples(tensors, tuple(int(severity) for severity in severities))
     return found
-
-
-def _is_row(images: npt.NDArray[np.generic], severities: int) -> bool:
-    return images.dtype == np.uint8 and images.ndim == 4 and len(images) == 1 + severities
 
 
 def gap_of(height: int, width: int) -> int:

@@ -22,7 +22,7 @@ from bench.data.sets.noise import GAUSSIAN, UNIFORM
 from bench.data.sets.svhn import SVHN
 from bench.data.streamed.source import FileSource
 from bench.errors import UserError, did_you_mean
-from bench.spec.run import DataSpec, ImageFacts
+from bench.spec.run import Augmentation, DataSpec, ImageFacts, ResizedCrop
 
 # In the order in which `bench data` shows them.
 DATASETS: dict[str, DataSet] = {
@@ -66,12 +66,23 @@ def facts_of(data: DataSpec) -> ImageFacts:
 
 
 def resized(data: DataSet, size: int) -> DataSet:
-    """Return a data set with its images in another size; UserError if they are not resized as they are decoded."""
+    """Return a data set with its images in another size.
+
+    UserError for one that is in memory if its pixels are not whole blocks of those it has (bench.data.dataset.shrunk).
+    """
     if size == data.image_size:
         return data
-    if not isinstance(data.source, FileSource):
-        raise UserError(f"found {size}; the images of {data.name} have {data.image_size} pixels a side")
-    return replace(data, image_size=size)
+    if not isinstance(data.source, FileSource) and data.image_size % size:
+        side = data.image_size
+        raise UserError(f"found {size}; the images of {data.name} have {side} pixels a side; others must divide {side}")
+    return replace(data, image_size=size, augmentation=resized_crop(data.augmentation, data.image_size, size))
+
+
+def resized_crop(augmentation: Augmentation | ResizedCrop, before: int, size: int) -> Augmentation | ResizedCrop:
+    """Return the augmentation of images in another size: a random crop moves them by the same share of their side."""
+    if isinstance(augmentation, ResizedCrop) or not augmentation.padding:
+        return augmentation
+    return augmentation.model_copy(update={"padding": max(1, round(augmentation.padding * size / before))})
 
 
 def images_of(data: DataSpec) -> int:

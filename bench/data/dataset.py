@@ -3,7 +3,7 @@
 Split as in the released code (sparselearning/utils.py): by position, never drawn.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,6 +80,25 @@ def cut(dataset: Dataset, spec: DataSpec) -> Split:
         validation=LabelledImages(images[first_validation:], labels[first_validation:]),
         test=LabelledImages(dataset.test_images[: spec.test_images], dataset.test_labels[: spec.test_images]),
     )
+
+
+def shrunk(dataset: Dataset, size: int) -> Dataset:
+    """Return images uint8 [N, size, size, 3]: each pixel is the mean of a block of pixels, halves rounded up.
+
+    `size` divides the size that the images have; the same images where it is that size.
+    """
+    train, test = (_block_means(images, size) for images in (dataset.train_images, dataset.test_images))
+    return replace(dataset, train_images=train, test_images=test)
+
+
+def _block_means(images: Array, size: int) -> Array:
+    count, side, *_ = images.shape
+    if side == size:
+        return images
+    block = side // size
+    sums: Array = np.asarray(images).reshape(count, size, block, size, block, 3).sum(axis=(2, 4), dtype=np.uint32)
+    means: Array = (sums + block**2 // 2) // block**2
+    return means.astype(np.uint8)
 
 
 def fixed_order(count: int, seed: int) -> Array:

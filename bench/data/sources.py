@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.data.cache import cached
 from bench.data.catalog import DATASETS, RELEASES, find_data_set
-from bench.data.dataset import Dataset
+from bench.data.dataset import Dataset, shrunk
 from bench.data.files import folders_in, image_files, is_hidden, named
 from bench.data.folders import decode_substitute, open_images
 from bench.data.layout import SUBSTITUTE, TRAIN, image_root, layout_mistake
@@ -33,17 +33,22 @@ def load(name: str, location: Path | None, *, root: Path, progress: bool, size: 
     UserError, with what to do, for whatever is missing, damaged or not what the data set needs.
     """
     data, images = find_data_set(name), find_images(name, location)
-    if size not in (None, data.image_size):
+    if size is not None and is_streamed(data):
         data = replace(data, image_size=size)
+    read = _read(data, images, location, root=root, progress=progress)
+    return read if size is None or is_streamed(data) else shrunk(read, size)
+
+
+def _read(data: DataSet, images: Path | None, location: Path | None, *, root: Path, progress: bool) -> Dataset:
     if images is None:
         return data.read(location or root, progress=progress)
     with open_images(images) as tree:
 
         def decode() -> Dataset:
             classes, parts = decode_substitute(data, tree, progress=progress)
-            return Dataset(name, tree.variant, classes, *parts)
+            return Dataset(data.name, tree.variant, classes, *parts)
 
-        return cached(root, name, tree.variant, f"images of {images} are decoded", decode)
+        return cached(root, data.name, tree.variant, f"images of {images} are decoded", decode)
 
 
 def variant_of(name: str, location: Path | None) -> str:

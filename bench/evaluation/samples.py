@@ -55,7 +55,10 @@ def _families(sets: Sequence[TicketSet]) -> dict[str, list[CorruptedSet]]:
 
 def _lack_samples(store: Store, data: DataSpec, sets: Sequence[TicketSet]) -> bool:
     for family, members in _families(sets).items():
-        stored = read_samples(store, data.name, family) or {}
+        try:
+            stored = read_samples(store, data.name, family) or {}
+        except UserError:  # damaged ones are made again
+            return True
         severities = set(stored[SEVERITIES].tolist()) if SEVERITIES in stored else set()
         if not {asked.type for asked in members} <= stored.keys():
             return True

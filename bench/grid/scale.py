@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, assert_never
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from bench.data.catalog import find_data_set, resized
+from bench.data.catalog import facts_of, find_data_set, resized, resized_crop
 from bench.errors import UserError
 from bench.evaluation.sets import Evaluations
 from bench.grid.cell import Cell
@@ -129,12 +129,16 @@ def _scaled(spec: RunSpec, scale: Scale) -> RunSpec:
     def given(*keys: str) -> dict[str, Any]:
         return {key: value for key in keys if (value := getattr(scale, key)) is not None}
 
+    changed_crop: dict[str, Any] = {}
     images: dict[str, Any] = given("train_images", "validation_images", "test_images")
     if not spec.data.validation_images:  # a recipe that takes the last epoch has no use for any
         images.pop("validation_images", None)
     if scale.image_size is not None:
+        before = facts_of(spec.data).image_size
         data = resized(find_data_set(spec.data.name, spec.data.variant), scale.image_size)
-        images["facts"] = data.facts
+        if scale.image_size != before:
+            images["facts"] = data.facts
+            changed_crop["augmentation"] = resized_crop(spec.augmentation, before, scale.image_size)
     changed = spec.model_copy(
         update={
             "data": spec.data.model_copy(update=images),
@@ -142,6 +146,7 @@ def _scaled(spec: RunSpec, scale: Scale) -> RunSpec:
             "execution": spec.execution.model_copy(update=given("precision", "channels_last", "compile")),
             "parent": None if spec.parent is None else _scaled(spec.parent, scale),
             **given("batch_size"),
+            **changed_crop,
         }
     )
     steps = Fraction(changed.steps_per_epoch, spec.steps_per_epoch)

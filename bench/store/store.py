@@ -72,14 +72,18 @@ class Store:
 
     def data_records(self) -> dict[str, DataRecord]:
         """Return which images this store's runs saw, by data set: a store never mixes two variants of one."""
-        path = self.root / "data.json"
-        if not path.exists():
-            return {}
         try:
-            return parsed(_DATA_RECORDS, read_json(path), path, "the images of a store by data set")
+            return self.written_data_records()
         except UserError as damage:
             log.warning("%s; the specs of the runs say which images they saw", damage)
             return self._data_of_runs()
+
+    def written_data_records(self) -> dict[str, DataRecord]:
+        """Return what data.json says of the images; UserError if it cannot be used."""
+        path = self.root / "data.json"
+        if not path.exists():
+            return {}
+        return parsed(_DATA_RECORDS, read_json(path), path, "the images of a store by data set")
 
     def _data_of_runs(self) -> dict[str, DataRecord]:
         """Return the variant of each data set that runs of the store saw; where images were is not known."""

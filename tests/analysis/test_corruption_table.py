@@ -173,12 +173,36 @@ def as_numbers(file):
     save_file({**load_file(file), "frost": np.zeros((3, 32, 32, 3), np.float32)}, file)
 
 
-@pytest.mark.parametrize("damage", [cut, without_severities, of_fewer_images, as_numbers, lambda file: file.unlink()])
-def test_samples_that_are_not_whole_are_no_loss(evaluated, damage):
-    damage(samples_file(evaluated.store, "digits", "local-c"))
+def of_another_size(file):
+    save_file({**load_file(file), "frost": np.zeros((3, 16, 16, 3), np.uint8)}, file)
+
+
+def of_seven_channels(file):
+    save_file({"severities": load_file(file)["severities"], "frost": np.zeros((3, 32, 32, 7), np.uint8)}, file)
+
+
+def in_its_place(file):
+    file.unlink()
+    file.mkdir()
+
+
+DAMAGE = [cut, without_severities, of_fewer_images, as_numbers, of_another_size, of_seven_channels, in_its_place]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_samples_are_named_and_left_out(evaluated, damage):
+    file = samples_file(evaluated.store, "digits", "local-c")
+    damage(file)
     loaded = evaluated.read()
     assert loaded.numbers("corruption").samples == {}
-    assert loaded.problems == ()
+    assert [problem.startswith(f"{file}: ") for problem in loaded.problems] == [True]
     names = [entry.name for entry in loaded.figures()]
     assert "local-c_sheet" not in names
     assert "local-c_severity" in names
+
+
+def test_absent_samples_are_no_problem(evaluated):
+    samples_file(evaluated.store, "digits", "local-c").unlink()
+    loaded = evaluated.read()
+    assert loaded.problems == ()
+    assert "local-c_sheet" not in [entry.name for entry in loaded.figures()]

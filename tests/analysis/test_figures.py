@@ -9,7 +9,7 @@ from analysis.accuracy.figures import scores_by_cell
 from analysis.calibration.figures import reliability_diagrams
 from analysis.diversity.figures import disagreement_maps
 from analysis.efficiency import accuracy_against_cost
-from analysis.style import looks, save, with_foot
+from analysis.style import alike, looks, save, with_foot
 from tests.analysis.stores import of
 
 
@@ -100,6 +100,12 @@ def test_long_names_are_wrapped(loaded):
 def test_colours_are_distinguishable_by_luminance_or_marker(loaded):
     chosen = list(looks(loaded.results.cells).values())
     assert len({(to_rgb(look.color), look.marker) for look in chosen}) == len(chosen)
+
+
+def test_cells_that_look_like_others_are_counted():
+    cells = pd.DataFrame({"cell": [f"cell {number}" for number in range(51)], "method": "dst"})
+    assert alike(cells[:48]) == ""
+    assert alike(cells).startswith("6 of the cells have the colour and marker of another")
 
 
 @pytest.mark.parametrize("count", [13, 25, 48])

@@ -121,6 +121,14 @@ def test_members_evaluated_on_different_images_are_not_mixed(plan, full, read):
     assert "evaluated on other images" in read().problems[0]
 
 
+def test_an_altered_record_of_the_images_is_a_problem(full, read):
+    path = full.root / "data.json"
+    path.write_text("{")
+    loaded = read()
+    assert [problem.startswith(f"{path}: ") for problem in loaded.problems] == [True]
+    assert len(loaded.results.replicates) == 8
+
+
 def test_substitute_images_belong_to_the_plan(grid, store):
     store.record_data("digits", DataRecord("folder-12ab", "digits.zip", "Images from a folder."))
     plan = make_plan(grid, "paper", store)

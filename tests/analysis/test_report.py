@@ -5,9 +5,10 @@ from urllib.parse import unquote
 
 import pytest
 
-from analysis.report import write_report
+from analysis.report import all_tables, write_report
 from bench.plan import make_plan
 from bench.store.store import DataRecord
+from tests.analysis.stores import truncate
 from tests.analysis.synthetic import fill
 
 VOID = {"meta", "img", "link", "br", "hr"}
@@ -118,3 +119,22 @@ def test_what_was_left_out_is_named_in_the_report(plan, full, read, tmp_path):
     page = Page(write_report(read(), tmp_path / "out").read_text(encoding="utf-8"))
     assert page.open == []
     assert str(path) in page.text[: page.text.index("Cell")]
+
+
+@pytest.mark.parametrize("lost", [("dense",), ("dense", "dense ensemble M=2"), ("EDST M=3 S=0.9",), None])
+def test_a_report_is_made_though_every_run_of_a_cell_is_unusable(evaluated, lost):
+    cells = [cell for cell in evaluated.plan.cells if lost is None or cell.name in lost]
+    runs = {run for cell in cells for replicate in cell.runs for run in replicate}
+    paths = [path for run in runs for path in evaluated.store.run(run).path.glob("logits/**/*.safetensors")]
+    for path in paths:
+        truncate(path)
+    loaded = evaluated.read()
+    for entry in loaded.figures():
+        entry.draw()
+    main, *_ = all_tables(loaded)
+    done = dict(zip(loaded.results.cells["cell"], loaded.results.cells["replicates_done"], strict=True))
+    usable = {cell.name for cell in evaluated.plan.cells if not runs & {run for row in cell.runs for run in row}}
+    assert {name for name, count in done.items() if count == 2} == usable
+    assert [row[0] for row in main.rows] == list(done)
+    for run in runs:
+        assert any(str(evaluated.store.run(run).path) in problem for problem in loaded.problems)

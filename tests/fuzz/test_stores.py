@@ -33,12 +33,12 @@ def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def damaged(data: st.DataObject, made: Path, here: Path) -> tuple[Path, list[Path]]:
     """Return a copy of the store in which up to three files are not as they were, and these files."""
-    COUNTS["inputs"] += 1
     store = copy(made / "results", here / "results")
     hit = data.draw(st.lists(st.sampled_from(files(made / "results")), min_size=1, max_size=3, unique=True))
     for path in hit:
         content = data.draw(damage(path, (store / path).read_bytes()))
         put(store / path, content, data.draw(st.sampled_from(INSTEAD)))
+    COUNTS["inputs"] += 1
     return store, hit
 
 
