@@ -136,5 +136,5 @@ def test_a_report_is_made_though_every_run_of_a_cell_is_unusable(evaluated, lost
     usable = {cell.name for cell in evaluated.plan.cells if not runs & {run for row in cell.runs for run in row}}
     assert {name for name, count in done.items() if count == 2} == usable
     assert [row[0] for row in main.rows] == list(done)
-    for run in runs:
-        assert any(str(evaluated.store.run(run).path) in problem for problem in loaded.problems)
+    for replicate in (replicate for cell in cells for replicate in cell.runs):
+        assert any(str(evaluated.store.run(run).path) in problem for run in replicate for problem in loaded.problems)

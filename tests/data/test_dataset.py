@@ -8,8 +8,9 @@ import torch
 from sklearn import datasets
 
 from bench.data.catalog import DATASETS
-from bench.data.dataset import Dataset, cut, fixed_order
+from bench.data.dataset import Dataset, cut, fixed_order, shrunk
 from bench.data.sets.digits import DIGITS, enlarge
+from bench.data.sources import load
 from bench.errors import UserError
 from bench.spec.run import DataSpec
 
@@ -106,3 +107,22 @@ def test_the_catalog_states_the_mean_and_deviation_of_the_digits_to_train_on() -
     images = DIGITS.read(NOWHERE).train_images[: facts.train_images] / 255
     assert np.allclose(images.mean((0, 1, 2)), facts.mean, atol=5e-5)
     assert np.allclose(images.std((0, 1, 2)), facts.std, atol=5e-5)
+
+
+def test_a_smaller_image_is_made_of_means_of_blocks() -> None:
+    rows = [[0, 1, 0, 0], [1, 1, 1, 1], [255, 255, 9, 8], [255, 255, 7, 9]]
+    images = np.repeat(np.array(rows, np.uint8)[None, :, :, None], 3, axis=3)
+    whole = Dataset("tiny", "official", ("a",), images, np.zeros(1, np.int64), images[:0], np.zeros(0, np.int64))
+    small = shrunk(whole, 2)
+    np.testing.assert_array_equal(small.train_images[0, :, :, 1], [[1, 1], [255, 8]])  # halves up
+    assert small.train_images.dtype == np.uint8
+    assert small.test_images.shape == (0, 2, 2, 3)
+    assert shrunk(whole, 4).train_images is images
+
+
+def test_images_in_memory_are_loaded_in_the_size_that_a_run_names(tmp_path: Path) -> None:
+    whole = load("digits", None, root=tmp_path, progress=False)
+    small = load("digits", None, root=tmp_path, progress=False, size=8)
+    blocks = whole.test_images[0].reshape(8, 4, 8, 4, 3).astype(float).mean(axis=(1, 3))
+    assert np.abs(small.test_images[0] - blocks).max() <= 0.5
+    np.testing.assert_array_equal(small.test_labels, whole.test_labels)

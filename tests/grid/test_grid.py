@@ -253,9 +253,10 @@ def test_the_cifar10_grid_has_the_rows_of_the_paper() -> None:
         ("prune_finetune", 3, 0.8, 250, 3),
         ("dst", 3, 0.8, 250, 3),
         ("dense", 4, 0.0, 250, 3),
+        ("dense", 3, 0.0, 250, 3),
     ]
     released = [cell.name for cell in cells if cell.spec.validation_augmented]
-    assert released == ["EDST M=3 S=0.8", "EDST M=7 S=0.9", "DST M=3 S=0.8"]
+    assert released == ["EDST M=3 S=0.8", "EDST M=7 S=0.9", "static M=3 S=0.8", "DST M=3 S=0.8"]
 
 
 def test_the_rows_of_uncertainty_baselines_have_its_recipes() -> None:

@@ -54,6 +54,7 @@ ROWS = {
     "PF M=3 S=0.8",
     "DST M=3 S=0.8",
     "dense ensemble M=4",
+    "dense ensemble M=3",
 }
 
 
@@ -135,9 +136,9 @@ def test_several_grids_say_what_they_share() -> None:
     plans = [planned("cifar10.yaml"), planned("ablations/ensemble_size.yaml")]
     together = Together.of(plans)
     ids = [{run.id for run in plan.runs} for plan in plans]
-    assert together.cells == 13 + 21
+    assert together.cells == 14 + 21
     assert len(together.runs) == len(ids[0] | ids[1])
-    # the three of dense, of DST with M=3 and of EDST with M=3
+    # those of dense ensembles with M=3, of DST with M=3 and of EDST with M=3
     assert together.shared() == [len(ids[0] & ids[1])] * 2 == [3 + 9 + 3] * 2
     hours = {run.id: run.hours for plan in plans for run in plan.runs}
     assert together.hours == pytest.approx(sum(hours.values()))

@@ -261,3 +261,16 @@ def test_a_size_that_makes_no_network_is_a_mistake_of_the_scale(tmp_path: Path) 
     grid = load_text(tmp_path, f"cells: [{cell}]\nscales: {{tiny: {{depth: 11}}}}")
     with pytest.raises(UserError, match=r"scales\.tiny: cell 'tree': .*6n \+ 4.*not 11"):
         scaled_cells(grid.cells, grid.scales["tiny"], "tiny")
+
+
+def test_a_smaller_image_keeps_the_share_that_a_crop_moves_it_by(tmp_path: Path) -> None:
+    scales = "scales: {same: {image_size: 32}, half: {image_size: 16}, odd: {image_size: 12}}"
+    grid = load_text(tmp_path, CELLS + scales)
+    whole = scaled_cells(grid.cells, grid.scales["same"], "same")[0].spec
+    half = scaled_cells(grid.cells, grid.scales["half"], "half")[0].spec
+    assert whole.run_id == grid.cells[0].spec.run_id
+    assert half.data.facts is not None
+    assert half.data.facts.image_size == 16
+    assert half.augmentation == whole.augmentation.model_copy(update={"padding": 2})
+    with pytest.raises(UserError, match=r"image_size: .*found 12; .* have 32 pixels a side; others must divide 32"):
+        scaled_cells(grid.cells, grid.scales["odd"], "odd")
