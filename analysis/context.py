@@ -39,11 +39,14 @@ class Context:
         return " ".join([f"Grid {self.grid}{scale}.", *self.caveats, self.replicates])
 
 
-def make_context(plan: Plan, data_notes: Mapping[tuple[str, str], str], cells: pd.DataFrame) -> Context:
+def make_context(
+    plan: Plan, data_notes: Mapping[tuple[str, str], str], cells: pd.DataFrame, finished: pd.DataFrame
+) -> Context:
     """Return what tables and figures of a plan's results state.
 
     data_notes   what was recorded about the images, by (data set, variant)
     cells        as in analysis.topic.Results
+    finished     the replicates that count: cell, replicate, members
     """
     caveats = []
     if plan.scale != PAPER_SCALE:
@@ -51,7 +54,16 @@ def make_context(plan: Plan, data_notes: Mapping[tuple[str, str], str], cells: p
     for name, variant in sorted({(cell.data.name, cell.data.variant) for cell in plan.cells}):
         if variant != "official":
             caveats.append(f"Data {name}: {data_notes.get((name, variant)) or describe(variant)}")
-    return Context(plan.grid, plan.scale, tuple(caveats), describe_replicates(cells))
+    return Context(plan.grid, plan.scale, tuple(caveats), f"{describe_replicates(cells)}{_fewer(cells, finished)}")
+
+
+def _fewer(cells: pd.DataFrame, finished: pd.DataFrame) -> str:
+    """Return which replicates have fewer members than their cell is named for, as a run left fewer tickets."""
+    planned = finished["cell"].map(cells.set_index("cell")["members"])
+    rows = finished[finished["members"] < planned].to_dict("records")
+    names = [f"{row['cell']} ({row['members']} in replicate {row['replicate']})" for row in rows]
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f" Fewer members than planned: {', '.join(names[:MOST_NAMES])}{more}." if names else ""
 
 
 def describe_replicates(cells: pd.DataFrame) -> str:

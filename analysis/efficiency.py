@@ -1,5 +1,6 @@
-"""What a cell costs, known from the plan alone, and the accuracy that it buys."""
+"""What a cell costs: FLOPs known from the plan alone, measured time, and the accuracy that they buy."""
 
+import math
 from collections.abc import Iterator
 
 import pandas as pd
@@ -7,7 +8,7 @@ from matplotlib.figure import Figure
 
 from analysis.columns import ACCURACY, Metric
 from analysis.context import describe_replicates
-from analysis.reading import StoreView
+from analysis.reading import Replicate, StoreView, tidy
 from analysis.results import Results
 from analysis.statistics import estimate
 from analysis.style import GREY, WIDTH, looks, styled, thin, wrapped
@@ -20,11 +21,36 @@ INFERENCE_FLOPS = Metric(
 PARAMETERS = Metric("parameters_ratio", "Weights (x one dense network)", 3, "lower", measured_on="plan")
 
 
-def load_nothing(_: StoreView) -> None:
-    """Costs are columns of the cells."""
+HOURS = Metric("train_hours_ratio", "Training time (x one dense run)", 2, "lower")
 
 
-def figures(_: None, results: Results) -> Iterator[FigureEntry]:
+def load_hours(view: StoreView) -> pd.DataFrame:
+    """Return a row a finished replicate: cell, replicate, and its training time over that of its dense run.
+
+    The time is that of all epochs of all runs, parents included, in whichever sessions. NaN where the grid has no dense
+    cell of the same data and network, or where runs were not all trained on the same kind of device.
+    """
+    references = view.references()
+    measured = {(replicate.cell.name, replicate.number): _seconds(view, replicate) for replicate in view.replicates()}
+    rows = []
+    for (cell, number), (seconds, devices) in measured.items():
+        dense, on = measured.get((references.get(cell, ""), number), (math.nan, devices))
+        alike = len(devices | on) == 1
+        rows.append({"cell": cell, "replicate": number, HOURS.key: seconds / dense if alike and dense else math.nan})
+    return tidy(rows, f"cell replicate {HOURS.key}")
+
+
+def _seconds(view: StoreView, replicate: Replicate) -> tuple[float, frozenset[tuple[str, int]]]:
+    """Return the seconds of all epochs of a replicate, and the devices and numbers of processes of its runs."""
+    seconds, devices = math.nan, frozenset[tuple[str, int]]()
+    with view.noting():
+        runs = replicate.cell.all_runs(replicate.number - 1)
+        devices = frozenset(device for run in runs for device in [view.device(run)])
+        seconds = sum(epoch.seconds for run in runs for epoch in view.history(run))
+    return seconds, devices
+
+
+def figures(_: pd.DataFrame, results: Results) -> Iterator[FigureEntry]:
     """Yield accuracy against cost."""
     cells, replicates = results.cells, results.replicates
     if not replicates.empty:
@@ -80,4 +106,10 @@ def accuracy_against_cost(cells: pd.DataFrame, replicates: pd.DataFrame) -> Figu
     return figure
 
 
-TOPIC = Topic("efficiency", load_nothing, metrics=(TRAIN_FLOPS, INFERENCE_FLOPS, PARAMETERS), figures=figures)
+TOPIC = Topic(
+    "efficiency",
+    load_hours,
+    metrics=(TRAIN_FLOPS, INFERENCE_FLOPS, PARAMETERS, HOURS),
+    scores=lambda hours: hours,
+    figures=figures,
+)

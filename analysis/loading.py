@@ -1,6 +1,6 @@
 """Everything a report is made from, read once: the plan, the numbers of every topic, claims, what others published."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -9,22 +9,26 @@ from typing import Any
 import pandas as pd
 
 from analysis.context import PAPER_SCALE, make_context
-from analysis.published import find_published, published_folder, read_published
+from analysis.paper.agreement import read_tolerances
+from analysis.paper.claims import Claim, claims_of
+from analysis.paper.findings import Findings, find
+from analysis.paper.published import find_published, published_folder
+from analysis.paper.work import Work, read_work
 from analysis.reading import StoreView, tidy
 from analysis.results import Results
 from analysis.table import Table
 from analysis.topic import FigureEntry, Topic
 from analysis.topics import TOPICS, find_topic
-from analysis.verdicts import Claim, read_claims
 from bench.errors import UserError
 from bench.grid import load_grid
 from bench.plan import CellPlan, Plan, make_plan
 from bench.plan.show import uncounted_flops
+from bench.spec.run import RunSpec
 from bench.store.store import Store
 
 CELLS = (
     "cell method members sparsity replicates replicates_done runs dataset variant train_flops_ratio "
-    "inference_flops_ratio parameters_ratio flops_assumed flops_uncounted warnings"
+    "inference_flops_ratio parameters_ratio flops_assumed flops_uncounted selection warnings"
 )
 
 
@@ -36,6 +40,8 @@ class Loaded:
     results: Results
     topics: tuple[tuple[Topic[Any], Any], ...]
     claims: tuple[Claim, ...]
+    tolerances: Mapping[tuple[str, str], float]
+    work: Work
     problems: tuple[str, ...]
 
     def numbers(self, name: str) -> Any:
@@ -51,6 +57,10 @@ class Loaded:
         """Yield the figures of every topic."""
         for topic, numbers in self.topics:
             yield from topic.figures(numbers, self.results)
+
+    def findings(self) -> Findings:
+        """Return the verdicts on claims and published values."""
+        return find(self.results, self.claims, self.tolerances, self.work)
 
     def claims_notes(self) -> list[str]:
         """Return what a reader of claims has to know about the metrics of each topic."""
@@ -77,19 +87,19 @@ def load(grid_path: Path, store_path: Path, scale: str, more_topics: Sequence[st
     scores = [topic.scores(numbers) for topic, numbers in loaded if topic.scores]
     cells = cells_of(view, finished)
     folder = published_folder(grid_path)
-    table = read_published(folder)
     # What was published belongs to a cell at the scale of the paper, not to its smaller version at another scale.
-    full_size = plan if scale == PAPER_SCALE else make_plan(grid, PAPER_SCALE, None)
-    beside = {cell.name: find_published(table, cell) for cell in full_size.cells}
+    full_size = make_plan(grid, PAPER_SCALE, None)
     metrics = {metric.key: metric for topic in topics for metric in topic.metrics}
+    claims = claims_of(grid.claims, metrics)
+    tolerances = read_tolerances(folder / "tolerances.yaml", metrics)
     results = Results(
-        context=make_context(plan, view.data_notes(), cells),
+        context=make_context(plan, view.data_notes(), cells, finished),
         cells=cells,
         replicates=reduce(_merged, scores, finished),
         metrics=metrics,
-        published={name: row for name, row in beside.items() if row is not None},
+        published=find_published(folder, full_size),
     )
-    return Loaded(plan, results, loaded, tuple(read_claims(folder / "claims.yaml", metrics)), view.problems)
+    return Loaded(plan, results, loaded, claims, tolerances, read_work(view), view.problems)
 
 
 def finished_replicates(view: StoreView) -> pd.DataFrame:
@@ -105,11 +115,23 @@ def finished_replicates(view: StoreView) -> pd.DataFrame:
 def cells_of(view: StoreView, finished: pd.DataFrame) -> pd.DataFrame:
     """Return what the plan knows of each cell, how many of its replicates are finished, and what their runs warn of."""
     done = finished["cell"].value_counts()
+    specs = {run.id: run.spec for run in view.plan.runs}
     rows = [
-        {**_cell_row(cell, int(done.get(cell.name, 0))), "warnings": "; ".join(view.warnings(cell))}
+        {
+            **_cell_row(cell, int(done.get(cell.name, 0))),
+            "selection": _selection(specs[cell.runs[0][0]]),
+            "warnings": "; ".join(view.warnings(cell)),
+        }
         for cell in view.plan.cells
     ]
     return tidy(rows, CELLS)
+
+
+def _selection(spec: RunSpec) -> str:
+    """Return which images a run chooses its epochs by: "augmented" or "plain", "none" where it takes the last one."""
+    if not spec.data.validation_images:
+        return "none"
+    return "augmented" if spec.validation_augmented else "plain"
 
 
 def _merged(replicates: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:

@@ -15,6 +15,8 @@ a { color: var(--link); }
 nav { display: flex; flex-wrap: wrap; gap: 0 1.1rem; margin: 1.25rem 0 0; font-size: .9rem; line-height: 2; }
 nav a { white-space: nowrap; }
 ul.caveats { margin: 1rem 0; padding: .7rem 1rem .7rem 2rem; background: #fff8e1; border-left: 4px solid #e0a800; }
+div.answer { margin: 1rem 0; padding: .4rem 1rem; background: var(--tint); border-left: 4px solid var(--link); }
+div.answer p, div.work p { margin: .4rem 0; } div.work { color: var(--soft); font-size: .9rem; }
 div.problems { margin: 1rem 0; padding: .3rem 1rem; background: #fdecea; border-left: 4px solid #c62828; }
 figure { margin: 0; }
 figure img { width: 100%; height: auto; }

@@ -21,7 +21,7 @@ from bench.metrics.probabilities import Doubles, Floats, Labels
 from bench.plan import CellPlan, Plan, RunPlan
 from bench.store.logits import Ensemble, StoredLogits, ensemble_logits
 from bench.store.probe import decode
-from bench.store.records import EpochRecord, TicketRecord
+from bench.store.records import EpochRecord, Session, TicketRecord
 from bench.store.run_folder import Array
 from bench.store.samples import read_samples
 from bench.store.store import Store
@@ -129,6 +129,18 @@ class StoreView:
                 if all(self._runs[run].status in ("done", "damaged") for run in runs):
                     yield Replicate(cell, number, self)
 
+    def references(self) -> dict[str, str]:
+        """Return by cell the one that it is measured against: the single dense network of the same kind, if any."""
+
+        def kind(cell: CellPlan) -> tuple[object, ...]:
+            return cell.data.name, cell.model.name, tuple(sorted(cell.model.arguments.items()))
+
+        dense: dict[tuple[object, ...], str] = {}
+        for cell in self.plan.cells:
+            if cell.method == "dense" and cell.members == 1:
+                dense.setdefault(kind(cell), cell.name)
+        return {cell.name: dense[kind(cell)] for cell in self.plan.cells if kind(cell) in dense}
+
     def warnings(self, cell: CellPlan) -> list[str]:
         """Return what the finished runs of a cell say besides their numbers, as "run 0123abcd: no weight ..."."""
         found = []
@@ -191,9 +203,18 @@ class StoreView:
         """Return what a run recorded of each epoch so far; UserError if it was altered."""
         return self._store.run(run).history()
 
+    def sessions(self, run: str) -> tuple[Session, ...]:
+        """Return the sessions of work on a run; UserError if their record was altered."""
+        return self._store.run(run).sessions()
+
     def tickets(self, run: str) -> tuple[TicketRecord, ...]:
         """Return what a finished run recorded of its tickets; UserError if it was altered."""
         return self._store.run(run).result().tickets
+
+    def device(self, run: str) -> tuple[str, int]:
+        """Return the name of the device that a finished run was trained on, and how many processes did."""
+        result = self._store.run(run).result()
+        return result.device_name, result.processes
 
     def tensors(self, run: str, index: int) -> dict[str, Array]:
         """Return weights and masks of a ticket by name; UserError that names the file if it is damaged."""

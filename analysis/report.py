@@ -13,19 +13,17 @@ from analysis.formats import WRITERS, markdown_text, to_html, write_table
 from analysis.loading import Loaded
 from analysis.overview import main_table
 from analysis.page import page
+from analysis.paper.findings import Findings
+from analysis.paper.mlrc import mlrc_report
 from analysis.style import alike, save, with_foot
 from analysis.table import Table
 from analysis.topic import FigureEntry
-from analysis.verdicts import judge, verdict_table
-from bench.store.files import write_text
+from bench.store.files import write_json, write_text
 
 
 def all_tables(loaded: Loaded) -> list[Table]:
-    """Return the main table, the verdicts (if there are claims about the grid's cells), and those of every topic."""
-    verdicts = judge(loaded.claims, loaded.results)
-    left_out = len(loaded.claims) - len(verdicts)
-    judged = [verdict_table(verdicts, left_out, loaded.results, loaded.claims_notes())] if verdicts else []
-    return [main_table(loaded.results), *judged, *loaded.tables()]
+    """Return the main table, the verdicts on claims and published values, and the tables of every topic."""
+    return [main_table(loaded.results), *loaded.findings().tables(loaded.claims_notes()), *loaded.tables()]
 
 
 def write_tables(tables: Sequence[Table], context: Context, folder: Path) -> None:
@@ -49,11 +47,14 @@ def write_figures(loaded: Loaded, folder: Path) -> list[FigureEntry]:
 
 
 def write_report(loaded: Loaded, out: Path) -> Path:
-    """Write index.html, tables/ and figures/ into `out`; return the page."""
+    """Write index.html, tables/, figures/, verdicts.json and mlrc.md into `out`; return the page."""
     tables = all_tables(loaded)
     write_tables(tables, loaded.results.context, out / "tables")
     figures = write_figures(loaded, out / "figures")
     first, *rest = tables
+    findings = loaded.findings()
+    write_json(out / "verdicts.json", findings.as_json())
+    write_text(out / "mlrc.md", mlrc_report(loaded, findings, first))
     sections = [
         (first.name, first.title, to_html(first, loaded.results.context)),
         *((entry.name, entry.title, _figure(entry)) for entry in figures),
@@ -61,20 +62,27 @@ def write_report(loaded: Loaded, out: Path) -> Path:
         ("files", "Files", _index(tables, figures)),
     ]
     index = out / "index.html"
-    write_text(index, page(loaded.plan.title or loaded.plan.grid, _introduction(loaded), sections))
+    write_text(index, page(loaded.plan.title or loaded.plan.grid, _introduction(loaded, findings), sections))
     return index
 
 
-def _introduction(loaded: Loaded) -> str:
+def _introduction(loaded: Loaded, findings: Findings) -> str:
     context, counts = loaded.results.context, loaded.plan.counts()
     plan = loaded.plan
     sets = f" {plan.sets - plan.sets_left:,} of {plan.sets:,} evaluation sets are there." if plan.sets else ""
     runs = ", ".join(f"{count} {status}" for status, count in counts.items())
     caveats = "".join(f"<li>{html.escape(caveat)}</li>" for caveat in context.caveats)
     problems = "".join(f"<li>{html.escape(problem)}</li>" for problem in loaded.problems)
+    answer = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in findings.sentences)
+    surprises = "".join(f"<li>{html.escape(text)}</li>" for text in findings.surprises())
+    work = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in findings.work.sentences)
     return (
-        f"<p>{html.escape(context.title[0].upper() + context.title[1:])}. {len(plan.cells)} cells, "
+        (f'<div class="answer">{answer}' if answer else "")
+        + (f"<p>Most surprising:</p><ul>{surprises}</ul>" if surprises else "")
+        + ("</div>" if answer else "")
+        + f"<p>{html.escape(context.title[0].upper() + context.title[1:])}. {len(plan.cells)} cells, "
         f"{len(plan.runs)} runs: {html.escape(runs)}.{sets} {html.escape(context.replicates)}</p>"
+        + (f'<div class="work">{work}</div>' if work else "")
         + (f'<ul class="caveats">{caveats}</ul>' if caveats else "")
         + (f'<div class="problems"><p>Left out:</p><ul>{problems}</ul></div>' if problems else "")
     )
@@ -95,4 +103,6 @@ def _index(tables: Sequence[Table], figures: Sequence[FigureEntry]) -> str:
     entries = [(table.title, links("tables", table.name, list(WRITERS))) for table in tables]
     entries += [(entry.title, links("figures", entry.name, [".png", ".pdf"])) for entry in figures]
     entries.append(("Captions of the figures", '<a href="figures/captions.md">md</a>'))
+    entries.append(("Verdicts, for programs", '<a href="verdicts.json">json</a>'))
+    entries.append(("Report for the ML Reproducibility Challenge", '<a href="mlrc.md">md</a>'))
     return "<ul>" + "".join(f"<li>{html.escape(title)}: {where}</li>" for title, where in entries) + "</ul>"

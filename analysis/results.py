@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.columns import Metric
 from analysis.context import Context
-from analysis.published import Published
+from analysis.paper.published import Beside
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class Results:
     replicates   one row a finished replicate: cell, replicate, members, and the scores of all topics by key (NaN where
                  there is none)
     metrics      the metrics of all topics by key
-    published    what others published, by cell
+    published    what others published, by cell and metric
     """
 
     context: Context
     cells: pd.DataFrame
     replicates: pd.DataFrame
     metrics: Mapping[str, Metric]
-    published: Mapping[str, Published]
+    published: Mapping[str, Beside]

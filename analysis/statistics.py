@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# More than anyone will train, and the end of what enough_replicates looks at.
+MOST_REPLICATES = 1_000
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -45,3 +48,57 @@ def estimate(values: Iterable[float], confidence: float = 0.95) -> Estimate:
     quantile = float(t.ppf((1 + confidence) / 2, df=n - 1))
     half_width = quantile * float(sample.std(ddof=1)) / math.sqrt(n)
     return Estimate(mean=float(sample.mean()), half_width=half_width, n=n)
+
+
+def p_of_difference(differences: Iterable[float], margin: float, *, level: bool = False) -> float | None:
+    """Return the p-value of the t-test that decides whether a mean difference is on one side of a margin.
+
+    Two-sided against `margin`. With `level`: two one-sided tests that the mean lies within the margin on both sides of
+    zero, or two-sided against its nearer end if the mean lies outside. None with fewer than two values.
+    """
+    from scipy.stats import t
+
+    sample, mean, error = _moments(differences)
+    if len(sample) < 2:
+        return None
+    distance, sides = (mean - margin, 2) if not level else (abs(mean) - margin, 1 if abs(mean) < margin else 2)
+    if error == 0:
+        return 1.0 if distance == 0 else 0.0
+    return min(1.0, sides * float(t.sf(abs(distance) / error, df=len(sample) - 1)))
+
+
+def enough_replicates(differences: Iterable[float], margin: float, *, level: bool = False) -> int | None:
+    """Return how many replicates would decide if mean and spread stayed as they are; MOST_REPLICATES + 1: even more.
+
+    Decided as by p_of_difference at 0.05. None with fewer than two values, whose spread is not known.
+    """
+    from scipy.stats import t
+
+    sample, mean, error = _moments(differences)
+    if len(sample) < 2:
+        return None
+    within = level and abs(mean) < margin
+    distance = abs(abs(mean) - margin if level else mean - margin)
+    counts = np.arange(2, MOST_REPLICATES + 1)
+    errors = error * math.sqrt(len(sample)) / np.sqrt(counts)
+    enough = t.ppf(0.95 if within else 0.975, df=counts - 1) * errors < distance
+    return int(counts[enough.argmax()]) if enough.any() else MOST_REPLICATES + 1
+
+
+def holm(p_values: Iterable[float]) -> list[float]:
+    """Return p-values adjusted for being many (Holm 1979): below alpha, they keep the family-wise error below alpha."""
+    found = list(p_values)
+    adjusted = [0.0] * len(found)
+    highest = 0.0
+    for rank, index in enumerate(sorted(range(len(found)), key=found.__getitem__)):
+        highest = max(highest, min(1.0, (len(found) - rank) * found[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def _moments(values: Iterable[float]) -> "tuple[np.ndarray[tuple[int], np.dtype[np.float64]], float, float]":
+    """Return the values, their mean and its standard error; NaNs where there are too few."""
+    sample = np.array([value for value in values if not math.isnan(value)], dtype=np.float64)
+    if len(sample) < 2:
+        return sample, math.nan, math.nan
+    return sample, float(sample.mean()), float(sample.std(ddof=1)) / math.sqrt(len(sample))

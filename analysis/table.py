@@ -19,8 +19,6 @@ NOTES = (
     "softmax probabilities of their members. NLL and KL are in nats; disagreement is the share of test images on which "
     "two members differ, mean over pairs; KL is the mean over ordered pairs."
 )
-PUBLISHED_NOTE = "Published numbers are those of the grid's cells at scale paper, each from its source."
-REFERENCE_ONLY = " They are for reference only: the numbers of this table were not made under the same conditions."
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ def cells_table(name: str, title: str, results: Results, metrics: Sequence[Metri
     texts = [
         [
             cell["cell"],
-            _members(cell["cell"], cell["members"], results.replicates),
+            members_of(cell["cell"], cell["members"], results.replicates),
             f"{cell['sparsity']:g}",
             f"{cell['replicates_done']} of {cell['replicates']}",
         ]
@@ -128,7 +126,7 @@ def stated(numbers: pd.DataFrame, context: Context) -> pd.DataFrame:
     return numbers
 
 
-def _members(cell: str, planned: int, replicates: pd.DataFrame) -> str:
+def members_of(cell: str, planned: int, replicates: pd.DataFrame) -> str:
     """Return the number of members, and of what replicates it is another because a run left fewer tickets."""
     fewer = replicates[(replicates["cell"] == cell) & (replicates["members"] != planned)]
     found = [f"{row['members']} in replicate {row['replicate']}" for row in fewer.to_dict("records")]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.columns import Metric
 from analysis.reading import Replicate, StoreView, tidy
 from bench import metrics
 from bench.evaluation.sets import AttackSet
@@ -19,6 +20,14 @@ ENSEMBLE = "ensemble"
 ROUNDING = 0.005
 
 
+# What FGSM at 8/255 leaves the whole ensemble, crafted on each of its members in turn (Liu et al. 2022, appendix).
+FGSM, FGSM_BUDGET = "fgsm", 8.0
+FGSM_METRICS = tuple(
+    Metric(f"fgsm8_{key}", f"FGSM 8/255, {word} over members (%)", 2, "higher", 100)
+    for key, word in {"min": "least", "mean": "mean", "max": "most"}.items()
+)
+
+
 @dataclass(frozen=True)
 class Attacks:
     """Accuracy under attack, as tidy DataFrames (shares).
@@ -30,6 +39,18 @@ class Attacks:
 
     accuracy: pd.DataFrame
     clean: pd.DataFrame
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """The FGSM_METRICS by cell and replicate; a single network is its own only member."""
+        frame = self.accuracy
+        frame = frame[
+            (frame["attack"] == FGSM) & (frame["budget"] == FGSM_BUDGET) & (frame["evaluated_on"] == ENSEMBLE)
+        ]
+        single = ~frame.duplicated(["cell", "replicate"], keep=False)
+        met = frame[single | (frame["crafted_on"] != ENSEMBLE)].astype({"accuracy": float})
+        found = met.groupby(["cell", "replicate"], sort=False)["accuracy"].agg(["min", "mean", "max"])
+        return found.add_prefix("fgsm8_").reset_index()
 
 
 def load_attacks(view: StoreView) -> Attacks:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.attacks.numbers import ENSEMBLE, Attacks
+from analysis.attacks.numbers import ENSEMBLE, FGSM, FGSM_BUDGET, Attacks
 from analysis.columns import Metric
+from analysis.paper.beside import with_published
 from analysis.results import Results
 from analysis.table import Table, grouped_table
 
@@ -13,7 +14,12 @@ METRICS = (
     Metric("ensemble", "Ensemble (%)", 2, "higher", 100),
     Metric("members", "Members (%)", 2, "higher", 100),
     Metric("transferred", "Transferred (%)", 2, "higher", 100),
+    Metric("transferred_least", "Transferred, least (%)", 2, "higher", 100),
+    Metric("transferred_most", "Transferred, most (%)", 2, "higher", 100),
 )
+
+PUBLISHED = {"transferred": "fgsm8_mean", "transferred_least": "fgsm8_min", "transferred_most": "fgsm8_max"}
+PUBLISHED_NOTE = "Published: FGSM at 8/255 on all 10,000 test images, the ensemble on what was crafted on each member."
 
 
 def tables(attacks: Attacks, results: Results) -> Iterator[Table]:
@@ -38,6 +44,9 @@ def attacks_table(attacks: Attacks, results: Results) -> Table:
     for name, part in parts.items():
         mean = part.groupby(keys)["accuracy"].mean().rename(name).reset_index()
         order = order.merge(mean, on=keys, how="left")
+    for name in ("least", "most"):
+        end = parts["transferred"].groupby(keys)["accuracy"].agg("min" if name == "least" else "max")
+        order = order.merge(end.rename(f"transferred_{name}").reset_index(), on=keys, how="left")
     order = order.merge(clean[[*keys, "accuracy", "member_accuracy"]], on=keys, how="left")
     # Where nothing was measured a column may be of objects, which floats are not filled from.
     order["ensemble"] = order["ensemble"].fillna(order["accuracy"].astype(float))
@@ -48,9 +57,11 @@ def attacks_table(attacks: Attacks, results: Results) -> Table:
     notes = (
         "Budgets are in 1/255 of images in [0, 1], L-infinity, not rounded to 8 bits; 0 is no attack. Ensemble: "
         "crafted on the ensemble and met by it. Members: each on images crafted on itself, mean over members. "
-        "Transferred: the ensemble on images crafted on one of its members, mean over members. PGD keeps of each image "
-        "the most harmful point it passed, FGSM's included. On "
+        "Transferred: the ensemble on images crafted on one of its members, mean, least and most over members. PGD "
+        "keeps of each image the most harmful point it passed, FGSM's included. On "
         f"{' or '.join(f'{count:,}' for count in images)} test images.",
     )
     heads = {"cell": "Cell", "attack": "Attack", "budget": "Budget"}
-    return grouped_table("attacks", "Accuracy under attack", order, heads, METRICS, notes, results.context)
+    table = grouped_table("attacks", "Accuracy under attack", order, heads, METRICS, notes, results.context)
+    names = [PUBLISHED if row[1] == FGSM and float(row[2]) == FGSM_BUDGET else {} for row in table.rows]
+    return with_published(table, results, METRICS, names, [PUBLISHED_NOTE])

@@ -22,7 +22,6 @@ from bench.data.corruptions.catalog import COMMON_15
 from bench.evaluation.sets import LOCAL, CorruptedSet
 from bench.metrics.calibration import RELEASED_BINS, Reliability
 from bench.metrics.probabilities import Floats
-from bench.plan import CellPlan, Plan
 
 _corrupted = partial(Metric, measured_on="corrupted")
 ACCURACY = _corrupted("corrupted_accuracy", "Corrupted accuracy (%)", 2, "higher", 100)
@@ -116,7 +115,7 @@ def load_corruption(view: StoreView) -> Corruption:
                 family.setdefault((replicate.cell.name, replicate.number), {})[corrupted.type, corrupted.severity] = (
                     measured
                 )
-    references = _references(view.plan)
+    references = view.references()
     rows: Rows = []
     bins: Rows = []
     scores: Rows = []
@@ -226,19 +225,6 @@ def _scores(sets: Mapping[SetKey, _Measured], reference: Mapping[SetKey, float] 
         "corrupted_disagreement": mean("disagreement"),
         "mce": metrics.mean_corruption_error(errors, reference) if reference else float("nan"),
     }
-
-
-def _references(plan: Plan) -> dict[str, str]:
-    """Return by cell the one that its mCE is relative to: the single dense network of the same kind, if any."""
-
-    def kind(cell: CellPlan) -> tuple[object, ...]:
-        return cell.data.name, cell.model.name, tuple(sorted(cell.model.arguments.items()))
-
-    dense: dict[tuple[object, ...], str] = {}
-    for cell in plan.cells:
-        if cell.method == "dense" and cell.members == 1:
-            dense.setdefault(kind(cell), cell.name)
-    return {cell.name: dense[kind(cell)] for cell in plan.cells if kind(cell) in dense}
 
 
 def _errors(family: _Family, reference: str, keys: Iterable[SetKey]) -> dict[SetKey, float] | None:

@@ -1,6 +1,5 @@
 """The tables of a family of corruptions: scores over all of its sets, and accuracy on each."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -15,9 +14,10 @@ from analysis.corruption.numbers import (
     METRICS,
     Corruption,
 )
+from analysis.paper.beside import with_published
 from analysis.results import Results
 from analysis.statistics import estimate
-from analysis.table import PUBLISHED_NOTE, REFERENCE_ONLY, Table, cells_table, shown, shown_estimate, stated
+from analysis.table import Table, cells_table, shown_estimate, stated
 from bench.evaluation.sets import LOCAL
 
 LOCAL_NOTE = (
@@ -58,7 +58,7 @@ def scores_table(corruption: Corruption, results: Results, family: str) -> Table
     evaluated = replace(results, cells=cells, replicates=replicates)
     notes = _scores_notes(corruption, family)
     table = cells_table(f"corruptions_{family}", f"Corruptions: {family}", evaluated, metrics, notes)
-    return _with_published(table, results) if family != LOCAL else table
+    return table if family == LOCAL else with_published(table, results, metrics, notes=[PUBLISHED_TYPES])
 
 
 def types_table(corruption: Corruption, results: Results, family: str) -> Table:
@@ -113,34 +113,3 @@ def _scores_notes(corruption: Corruption, family: str) -> tuple[str, ...]:
     )
     reference = "mCE: errors over those of the grid's dense cell, by type, mean over types."
     return (*_family_notes(corruption.sets[corruption.sets["family"] == family], family), scores, definition, reference)
-
-
-def _with_published(table: Table, results: Results) -> Table:
-    """Return a table with published corrupted scores beside the cells that have them."""
-    beside = {cell: row for cell, row in results.published.items() if not math.isnan(row.corrupted_accuracy)}
-    if not beside:
-        return table
-    names = (
-        "Published corrupted accuracy (%)",
-        "Published corrupted NLL",
-        "Published corrupted ECE (mean over sets, 15 bins)",
-        "Published source",
-    )
-    rows = []
-    for row in table.rows:
-        texts: tuple[str, ...] = ("",) * len(names)
-        if (published := beside.get(row[0])) is not None:
-            texts = (
-                shown(published.corrupted_accuracy, 2),
-                shown(published.corrupted_nll, 4),
-                shown(published.corrupted_ece, 4),
-                published.source,
-            )
-        rows.append((*row, *texts))
-    notes = (*table.notes, PUBLISHED_NOTE + ("" if results.context.comparable else REFERENCE_ONLY), PUBLISHED_TYPES)
-    numbers = table.numbers.copy()
-    for field in ("corrupted_accuracy", "corrupted_nll", "corrupted_ece", "source"):
-        numbers[f"published_{field}"] = [
-            getattr(beside[cell], field) if cell in beside else None for cell in numbers["cell"]
-        ]
-    return replace(table, head=(*table.head, *names), rows=tuple(rows), notes=notes, numbers=numbers)

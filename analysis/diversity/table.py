@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from analysis.accuracy.numbers import MEMBER_ACCURACY
 from analysis.columns import Metric
 from analysis.diversity.numbers import METRICS, Diversity
+from analysis.paper.beside import with_published
 from analysis.results import Results
 from analysis.table import Table, cells_table, grouped_table
 from bench.metrics.weights import OVERALL
@@ -31,7 +32,8 @@ def diversity_table(results: Results) -> Table:
         "Jensen-Shannon (root of the divergence in nats). Q statistic: Yule's Q of being right, 1 where members are "
         "right together. Ambiguity: mean NLL of members less NLL of the ensemble, in nats; what averaging gains.",
     )
-    return cells_table("diversity", "Diversity of members", results, (MEMBER_ACCURACY, *METRICS), notes)
+    table = cells_table("diversity", "Diversity of members", results, (MEMBER_ACCURACY, *METRICS), notes)
+    return with_published(table, results, METRICS)
 
 
 def weights_table(diversity: Diversity, results: Results) -> Table:

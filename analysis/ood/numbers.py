@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.columns import Metric
 from analysis.reading import StoreView, tidy
 from bench import metrics
 from bench.evaluation.sets import OodSet
@@ -29,6 +30,13 @@ SCORE_NAMES = {
 }
 
 
+# The sets whose AUROC, by the largest probability, is a score of a replicate: those of which some were published.
+AUROCS = {
+    name: Metric(f"auroc_{name}", f"AUROC against {title} (%)", 2, "higher", 100)
+    for name, title in {"svhn": "SVHN", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}.items()
+}
+
+
 @dataclass(frozen=True)
 class Ood:
     """Detection of images out of distribution, as tidy DataFrames; scores are higher where an image seems to be so.
@@ -41,6 +49,13 @@ class Ood:
     detection: pd.DataFrame
     histograms: pd.DataFrame
     curves: pd.DataFrame
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """The AUROCS by cell and replicate."""
+        frame = self.detection[self.detection["score"] == "max_probability"]
+        wide = frame.pivot(index=["cell", "replicate"], columns="ood_set", values="auroc")
+        return wide.reindex(columns=list(AUROCS)).add_prefix("auroc_").reset_index()
 
 
 def load_ood(view: StoreView) -> Ood:

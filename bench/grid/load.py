@@ -23,6 +23,8 @@ REPLICATES = 3
 class GridFile(Record):
     """The keys of a grid; `extends` is the path, from this file, of another whose base and scales hold here too.
 
+    claims   path, from this file, of what the paper says about its cells (docs/verdicts.md); never that of another grid
+
     Its evaluations do not: an ablation has more rows than anyone wants to see under every corruption. Those of a scale,
     whose ever it is, stand for a grid's own, and count for nothing in a grid that has none.
     """
@@ -36,6 +38,7 @@ class GridFile(Record):
     exclude: list[dict[str, Any]] = Field(default=[], max_length=1_000)
     cells: list[dict[str, Any]] = Field(default=[], max_length=MOST_CELLS)
     evaluations: dict[str, Any] | None = None
+    claims: str | None = None
     scales: dict[str, dict[str, Any]] = Field(default={})
 
 
@@ -49,6 +52,7 @@ class Grid:
     cells: tuple[Cell, ...]
     evaluations: Evaluations | None
     scales: Mapping[str, Scale]
+    claims: Path | None = None
 
     @property
     def name(self) -> str:
@@ -81,9 +85,10 @@ def load_grid(path: Path) -> Grid:
         scales = {name: _scale(name, values) for name, values in file.scales.items()}
         cells = _cells(file)
         evaluations = _evaluations(file)
+        claims = None if file.claims is None else _claims(path.parent / file.claims)
     except UserError as error:
         raise UserError("\n".join(f"{path}: {line}" for line in str(error).split("\n"))) from None
-    return Grid(path, file.title, file.description, cells, evaluations, {PAPER: Scale(), **scales})
+    return Grid(path, file.title, file.description, cells, evaluations, {PAPER: Scale(), **scales}, claims)
 
 
 def _extended(file: GridFile, path: Path) -> GridFile:
@@ -127,6 +132,15 @@ def _evaluations(file: GridFile) -> Evaluations | None:
     if file.evaluations is None:
         return None
     return validated(Evaluations, file.evaluations, lambda *keys: key_path("evaluations", *keys))
+
+
+def _claims(path: Path) -> Path:
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:
+        raise UserError(f"claims: {path}: {error.strerror}") from None
+    raise UserError(f"claims: {path}: no such file")
 
 
 def _cells(file: GridFile) -> tuple[Cell, ...]:

@@ -9,9 +9,13 @@ from bench.plan import make_plan
 from bench.store.store import DataRecord
 from tests.analysis.synthetic import fill
 
+NONE = pd.DataFrame({"cell": [], "replicate": [], "members": []})
+
 
 def cells(*done, of=3):
-    return pd.DataFrame({"cell": [f"c{i}" for i in range(len(done))], "replicates_done": done, "replicates": of})
+    return pd.DataFrame(
+        {"cell": [f"c{i}" for i in range(len(done))], "replicates_done": done, "replicates": of, "members": 3}
+    )
 
 
 def test_paper_scale_with_official_images_has_no_caveat(loaded):
@@ -34,7 +38,7 @@ def test_another_scale_says_that_it_is_not_comparable(grid, store, read):
 def test_substitute_images_are_stated(grid, store, note, stated):
     store.record_data("digits", DataRecord("images-12ab", None, note))
     plan = make_plan(grid, "paper", store)
-    context = make_context(plan, StoreView(plan, store).data_notes(), cells(2))
+    context = make_context(plan, StoreView(plan, store).data_notes(), cells(2), NONE)
     assert not context.comparable
     assert stated in context.sentence
 
@@ -48,3 +52,9 @@ def test_many_cells_that_lack_are_counted():
     text = describe_replicates(cells(*[0] * 30))
     assert "c7 (0 of 3) and 22 more cells" in text
     assert "c8" not in text
+
+
+def test_replicates_with_fewer_members_than_planned_are_named_wherever_the_is(plan):
+    finished = pd.DataFrame({"cell": ["c0", "c1", "c1"], "replicate": [1, 1, 2], "members": [3, 3, 2]})
+    context = make_context(plan, {}, cells(3, 3), finished)
+    assert context.sentence.endswith("n = 3 replicates a cell. Fewer members than planned: c1 (2 in replicate 2).")

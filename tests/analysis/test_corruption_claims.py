@@ -3,14 +3,13 @@
 import pytest
 
 from analysis.corruption.numbers import METRICS
+from analysis.paper.claims import Claim, judge, verdict_table
 from analysis.report import all_tables
-from analysis.verdicts import Claim, Side, judge, verdict_table
 from tests.analysis.lookup import mean_and_half_width
 
 
 def claim(metric, left="EDST M=3 S=0.9", right="dense", direction="higher"):
-    sides = {"left": Side(cell=left, metric=metric), "right": Side(cell=right, metric=metric)}
-    return Claim(id="c", text="Text.", where="abstract", direction=direction, margin=0.0, **sides)
+    return Claim("c", "Text.", "abstract", (left, metric), (right, metric), direction, 0.0)
 
 
 @pytest.mark.parametrize("metric", [metric.key for metric in METRICS])
@@ -24,7 +23,7 @@ def test_claims_are_judged_on_every_corrupted_metric(all_of_it, metric):
         return
     mean, half_width = mean_and_half_width(differences)
     assert (verdict.difference.mean, verdict.difference.half_width) == (pytest.approx(mean), pytest.approx(half_width))
-    decision = "supported" if mean > half_width else "contradicted" if mean < -half_width else "undecided"
+    decision = "holds" if mean > half_width else "fails" if mean < -half_width else "undecided"
     assert verdict.decision == decision
 
 
@@ -33,16 +32,15 @@ def test_claims_about_corrupted_images_are_not_run_without_any(loaded, metric):
     verdicts = judge([claim(metric)], loaded.results)
     assert verdicts[0].decision == "not run"
     table = verdict_table(verdicts, 0, loaded.results)
-    assert table.rows[0][-1] == "not run"
+    assert table.rows[0][7] == "not run"
 
 
 def test_claims_of_a_grid_file_are_judged_on_corrupted_accuracy(evaluated):
-    folder = evaluated.path.parent / "published"
-    folder.mkdir()
-    (folder / "claims.yaml").write_text(
+    evaluated.path.write_text(f"{evaluated.path.read_text()}\nclaims: claims.yaml\n")
+    (evaluated.path.parent / "claims.yaml").write_text(
         "claims: [{id: x, text: EDST withstands., where: abstract, direction: higher, "
         "left: {cell: EDST M=3 S=0.9, metric: corrupted_accuracy}, right: {cell: dense, metric: corrupted_accuracy}}]"
     )
-    table = next(table for table in all_tables(evaluated.read()) if table.name == "small_verdicts")
+    table = next(table for table in all_tables(evaluated.read()) if table.name == "small_claims")
     assert table.rows[0][2] == "Corrupted accuracy (%)"
-    assert table.rows[0][-1] in ("supported", "undecided", "contradicted")
+    assert table.rows[0][7] in ("holds", "undecided", "fails")

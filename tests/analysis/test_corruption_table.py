@@ -18,7 +18,7 @@ from tests.analysis.lookup import column, mean_and_half_width
 from tests.analysis.stores import cell_of, make, of, truncate
 
 CELLS = ("dense", "dense ensemble M=2", "DST M=2 S=0.8", "EDST M=3 S=0.9")
-# A network of which corrupted scores were published, and sets of that size.
+# A grid of which corrupted scores were published, and what was.
 PUBLISHED = """
 title: Published
 replicates: 2
@@ -122,29 +122,46 @@ def test_sets_without_a_whole_type_make_no_figure_of_means(evaluated):
     assert "small_corruptions_local-c" not in {table.name for table in all_tables(loaded)}
 
 
+BESIDE = """
+dataset,model,method,members,sparsity,grid,cell,metric_definition,corrupted_accuracy,corrupted_nll,corrupted_ece,note,source
+cifar10,wide_resnet28_10,dense,1,,small.yaml,single,ub,76.1,1.050,0.153,,one source
+cifar10,wide_resnet28_10,dense_ensemble,4,,small.yaml,four,unknown,77.9,0.81,0.087,a note,another source
+"""
+
+
+def released_in(folder, text):
+    (folder / "published").mkdir()
+    (folder / "published" / "own.csv").write_text(BESIDE.lstrip())
+    return make(folder, text, images=40).read()
+
+
 @pytest.fixture(scope="module")
 def released(tmp_path_factory):
-    return make(tmp_path_factory.mktemp("released"), PUBLISHED, images=40).read()
+    return released_in(tmp_path_factory.mktemp("released"), PUBLISHED)
 
 
 def test_published_corrupted_scores_lie_beside_those_of_the_released_set(released):
     table = scores_table(released.numbers("corruption"), released.results, "cifar-10-c")
-    assert column(table, "Published corrupted accuracy (%)") == {"single": "76.10", "three": "", "four": "77.90"}
-    assert column(table, "Published corrupted NLL") == {"single": "1.0500", "three": "", "four": "0.8100"}
-    (ece,) = (head for head in table.head if head.startswith("Published corrupted ECE"))
-    assert column(table, ece) == {"single": "0.1530", "three": "", "four": "0.0870"}
-    assert "uncertainty-baselines" in column(table, "Published source")["four"]
+    assert column(table, "Published corrupted accuracy (%)") == {"single": "76.1", "three": "", "four": "77.9"}
+    assert column(table, "Published corrupted NLL") == {"single": "1.050", "three": "", "four": "0.81"}
+    mean, pooled = (head for head in table.head if head.startswith("Published corrupted ECE"))
+    assert ("mean" in mean, "pooled" in pooled) == (True, True)
+    # Of an unknown definition a value stands beside both.
+    assert column(table, mean) == {"single": "0.153", "three": "", "four": "0.087"}
+    assert column(table, pooled) == {"single": "", "three": "", "four": "0.087"}
+    assert column(table, "Published source") == {"single": "one source", "three": "", "four": "another source"}
     numbers = table.numbers.set_index("cell")
     assert numbers.at["four", "published_corrupted_accuracy"] == 77.9
     assert np.isnan(numbers.at["three", "published_corrupted_accuracy"])
     assert "reference only" not in " ".join(table.notes)
     assert "15 of CIFAR-10-C" in " ".join(table.notes)
+    assert "four: a note." in table.notes
     assert LOCAL_NOTE not in table.notes
 
 
 def test_nothing_published_lies_beside_sets_made_here(tmp_path):
-    loaded = make(tmp_path, PUBLISHED.replace("cifar_c", "local_c"), images=40).read()
-    assert loaded.results.published["single"].corrupted_accuracy == 76.1
+    loaded = released_in(tmp_path, PUBLISHED.replace("cifar_c", "local_c"))
+    assert loaded.results.published["single"]["corrupted_accuracy"].value == 76.1
     table = scores_table(loaded.numbers("corruption"), loaded.results, "local-c")
     assert not [head for head in table.head if head.startswith("Published")]
 

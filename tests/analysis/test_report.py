@@ -101,15 +101,14 @@ def test_runs_without_a_complete_replicate_still_make_a_report(plan, store, read
 
 @pytest.mark.usefixtures("without_figures", "full")
 def test_claims_of_the_grid_are_judged_in_the_report(grid, read, tmp_path):
-    folder = grid.path.parent / "published"
-    folder.mkdir()
-    (folder / "claims.yaml").write_text(
+    grid.path.write_text(f"{grid.path.read_text()}\nclaims: claims.yaml\n")
+    (grid.path.parent / "claims.yaml").write_text(
         "claims: [{id: x, text: Dynamic beats dense., where: abstract, left: {cell: DST M=2 S=0.8, metric: accuracy},"
         " right: {cell: dense, metric: accuracy}, direction: higher}]"
     )
     page = Page(write_report(read(), tmp_path / "out").read_text(encoding="utf-8"))
     assert "Dynamic beats dense." in page.text
-    assert (tmp_path / "out" / "tables" / "small_verdicts.csv").is_file()
+    assert (tmp_path / "out" / "tables" / "small_claims.csv").is_file()
 
 
 @pytest.mark.usefixtures("without_figures")

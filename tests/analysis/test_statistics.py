@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+from statsmodels.stats.multitest import multipletests
 
-from analysis.statistics import estimate
+from analysis.statistics import MOST_REPLICATES, enough_replicates, estimate, holm, p_of_difference
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 30])
@@ -43,3 +44,18 @@ def test_student_t_covers_95_percent_for_three_seeds():
     rng = np.random.default_rng(0)
     inside = [abs((measured := estimate(rng.normal(size=3))).mean) <= measured.half_width for _ in range(2000)]
     assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
+
+
+def test_holm_equals_statsmodels():
+    found = np.random.default_rng(3).uniform(size=40) ** 3
+    expected = multipletests(found, method="holm")[1]
+    np.testing.assert_allclose(holm(found), expected, rtol=1e-12)
+    assert holm([]) == []
+
+
+def test_values_without_spread_are_decided_by_their_mean():
+    assert p_of_difference([1.0, 1.0], 0.5) == 0.0
+    assert p_of_difference([0.5, 0.5], 0.5) == 1.0
+    assert p_of_difference([1.0], 0.5) is None
+    assert enough_replicates([0.5, 0.7], 0.6) == MOST_REPLICATES + 1
+    assert enough_replicates([0.5], 0.6) is None

@@ -19,7 +19,7 @@ from analysis.diversity.table import diversity_table
 from analysis.formats import to_csv, to_html, to_latex, to_markdown
 from analysis.overview import METRICS as MAIN
 from analysis.overview import main_table
-from analysis.published import Published
+from analysis.paper.published import Published
 from analysis.report import all_tables
 from analysis.table import Table
 from bench.plan import make_plan
@@ -128,21 +128,22 @@ def test_a_missing_ticket_shows_in_the_number_of_members(plan, full, read):
 
 
 def test_published_numbers_stand_beside_their_cell_and_blank_elsewhere(loaded):
-    published = {"dense": Published(96.0, 0.159, float("nan"), "a source")}
+    values = {"accuracy": (96.0, "96.0"), "nll": (0.159, "0.159")}
+    published = {"dense": {key: Published(*value, "ub", "", "a source") for key, value in values.items()}}
     table = main_table(replace(loaded.results, published=published))
     assert column(table, "Published accuracy (%)") == {
-        "dense": "96.00",
+        "dense": "96.0",
         "dense ensemble M=2": "",
         "DST M=2 S=0.8": "",
         "EDST M=3 S=0.9": "",
     }
-    assert column(table, "Published ECE (15 bins)")["dense"] == ""
+    assert "Published ECE (15 bins)" not in table.head
     assert column(table, "Published source")["dense"] == "a source"
     assert "reference only" not in to_markdown(table, loaded.results.context)
 
 
 def test_published_numbers_at_another_scale_are_for_reference_only(loaded):
-    published = {"dense": Published(96.0, 0.1, 0.1, "a source")}
+    published = {"dense": {"accuracy": Published(96.0, "96.0", "ub", "", "a source")}}
     elsewhere = Context("small", "tiny", ("Scale tiny: not comparable with published numbers.",), "n = 1")
     table = main_table(replace(loaded.results, published=published, context=elsewhere))
     assert "reference only" in to_markdown(table, elsewhere)
@@ -150,7 +151,7 @@ def test_published_numbers_at_another_scale_are_for_reference_only(loaded):
 
 def test_without_published_numbers_there_are_no_empty_columns(table):
     assert not [head for head in table.head if head.startswith("Published")]
-    assert "No published number with a source exists for these cells." in table.notes
+    assert "No published value with a source exists for these cells." in table.notes
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -75,9 +75,8 @@ CLAIM = """claims:
 
 @pytest.fixture
 def loaded_with_risk(grid, full):
-    folder = grid.path.parent / "published"
-    folder.mkdir()
-    (folder / "claims.yaml").write_text(CLAIM)
+    grid.path.write_text(f"{grid.path.read_text()}\nclaims: claims.yaml\n")
+    (grid.path.parent / "claims.yaml").write_text(CLAIM)
     return load(grid.path, full.root, "paper", [f"{__name__}:RISK"])
 
 
@@ -99,7 +98,7 @@ def test_a_topic_of_one_file_is_in_tables_figures_claims_and_page(loaded_with_ri
     assert table.at["EDST M=3 S=0.9", "risk_at_half_coverage_percent"] == pytest.approx(mean)
     # What is measured once a replicate is listed with everything else, and claims can be about it.
     assert "risk_at_half_coverage_percent" in pd.read_csv(out / "tables" / "small_replicates.csv")
-    verdicts = (out / "tables" / "small_verdicts.md").read_text()
+    verdicts = (out / "tables" / "small_claims.md").read_text()
     assert "Risk at half coverage (%)" in verdicts
     assert "Half of the images are the most confident ones." in verdicts
 
