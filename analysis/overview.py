@@ -6,13 +6,15 @@ from analysis.accuracy.numbers import MEMBER_ACCURACY
 from analysis.calibration.numbers import ECE_RELEASED
 from analysis.columns import ACCURACY, ECE, NLL
 from analysis.diversity.numbers import DISAGREEMENT, KL
-from analysis.efficiency import INFERENCE_FLOPS, TRAIN_FLOPS
+from analysis.efficiency import HOURS, INFERENCE_FLOPS, TRAIN_FLOPS
 from analysis.paper.beside import with_published
 from analysis.results import Results
 from analysis.table import Table, cells_table
 from bench.plan.cost import GLOBAL_FLOPS
 
-METRICS = (ACCURACY, NLL, ECE, ECE_RELEASED, MEMBER_ACCURACY, DISAGREEMENT, KL, TRAIN_FLOPS, INFERENCE_FLOPS)
+METRICS = (
+    ACCURACY, NLL, ECE, ECE_RELEASED, MEMBER_ACCURACY, DISAGREEMENT, KL, TRAIN_FLOPS, HOURS, INFERENCE_FLOPS,
+)  # fmt: skip
 NO_PUBLISHED = "No published value with a source exists for these cells."
 ASSUMED_FLOPS = (
     f"FLOPs of {{}} are assumed: a network pruned by global magnitude is priced at {GLOBAL_FLOPS} x density of the "

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from analysis.columns import Metric
 from analysis.paper.claims import Claim, Decision, Verdict, judge_claim, named_side, needed_text
-from analysis.paper.published import Published
+from analysis.paper.published import NOTHING, Published
 from analysis.results import Results
 from analysis.statistics import estimate
 from analysis.table import Table, shown_estimate, stated
@@ -91,7 +91,8 @@ def compare(tolerances: Mapping[tuple[str, str], float], results: Results) -> li
     dataset = dict(zip(results.cells["cell"], results.cells["dataset"], strict=True))
     found = []
     for cell in results.cells["cell"]:
-        for key, published in results.published.get(cell, {}).items():
+        beside = results.published.get(cell, NOTHING)
+        for key, published in sorted(beside.items(), key=lambda entry: list(results.metrics).index(entry[0])):
             tolerance = tolerances.get((dataset[cell], key))
             if tolerance is not None:
                 claim = Claim(key, "", "", (cell, key), published.value, "level", tolerance)

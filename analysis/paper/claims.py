@@ -288,7 +288,8 @@ def _published(claim: Claim, results: Results) -> tuple[Decision | None, float |
             return None, None
     left, right = values
     favour = round(right - left if claim.direction == "lower" else left - right, 9)  # of decimals: 96.3 - 96.0 is 0.3
-    decision = _decided(favour, favour, favour, favour, claim)
+    # What is equal in print may differ either way.
+    decision = "undecided" if favour == claim.margin else _decided(favour, favour, favour, favour, claim)
     return decision, favour
 
 

@@ -91,10 +91,10 @@ class Findings:
             expected = verdict.published or "holds"
             if verdict.decision in ("holds", "fails") and verdict.decision != expected:
                 metric = self.results.metrics[verdict.claim.left[1]]
-                width = verdict.difference.half_width or abs(verdict.difference.mean) / 2 or 1.0
-                said = "the published values say that it " + expected if verdict.published else "the paper says so"
+                width = verdict.difference.half_width or 1.0
+                whose = "the published values say" if verdict.published else "the paper says"
                 favour = shown_estimate(verdict.difference, metric.digits)
-                text = f"“{verdict.claim.text}” {verdict.decision} ({metric.head}: {favour}); {said}."
+                text = f"“{verdict.claim.text}” {verdict.decision} ({metric.head}: {favour}); {whose} it {expected}."
                 ranked.append((abs(verdict.difference.mean - verdict.claim.margin) / width, text))
         for value in self.values:
             if value.agreement == "differs":

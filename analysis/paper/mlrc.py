@@ -32,7 +32,7 @@ def mlrc_report(loaded: Loaded, findings: Findings, main: Table) -> str:
         "\n".join(claims) or "None: the grid names no claims.",
         "### Methodology",
         f"{len(plan.cells)} cells, {len(plan.runs)} runs ({runs}), from a declarative grid; recipes are those of the "
-        "released code where the grid says so. Metrics, schedules and odd behaviours of that code: docs/ of this suite.",
+        "released code where the grid says so. Metrics, schedules, odd behaviours of that code: docs/ of this suite.",
         "### Results",
         *(markdown_text(sentence) for sentence in findings.sentences or ["No verdict could be given."]),
         *(f"- {markdown_text(text)}" for text in findings.surprises()),

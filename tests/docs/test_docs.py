@@ -24,6 +24,8 @@ import analysis.__main__
 import bench.__main__
 import reproduce
 import slurm.__main__
+from analysis.paper.claims import read_claims
+from analysis.topics import TOPICS
 from bench.grid import grid_files, load_grid
 from bench.plan import Together, make_plan
 from tests.grid_text import PAPER_CONFIGS, REPOSITORY
@@ -122,6 +124,13 @@ def test_python_runs_or_is_quoted_as_it_is(block: Block, here: Path) -> None:
 @pytest.mark.usefixtures("here")
 def test_yaml_is_a_grid_or_completes_one(block: Block, tmp_path: Path) -> None:
     part = yaml.safe_load(block.text)
+    if isinstance(part.get("claims"), list):
+        (tmp_path / "claims.yaml").write_text(block.text, encoding="utf-8")
+        metrics = {metric.key for topic in TOPICS for metric in topic.metrics}
+        assert read_claims(tmp_path / "claims.yaml", metrics)
+        return
+    if "claims" in part:
+        part["claims"] = str(PAPER_CONFIGS / part["claims"])
     if "data" in part:
         part = {"base": part}
     base = {"data": "cifar10", "method": "dense", **part.get("base", {})}
