@@ -74,6 +74,7 @@ class DataSet:
     class_names    in the order of the labels
     ood_whole      whether networks trained on another data set are shown all of its images, not its test images alone
     version        which images, part of a run's identity: another word for other images
+    facts_named    whether its facts are part of a run's identity too, as of a user's data set: they changed once
     """
 
     name: str
@@ -89,6 +90,7 @@ class DataSet:
     class_names: tuple[str, ...] = ()
     ood_whole: bool = False
     version: str = "official"
+    facts_named: bool = False
 
     @cached_property
     def facts(self) -> ImageFacts:

@@ -176,7 +176,7 @@ def _data(choice: DataChoice, data: DataSet) -> DataSpec:
         train_images=choice.train_images or data.train_images,
         validation_images=data.validation_images if choice.validation_images is None else choice.validation_images,
         test_images=choice.test_images or data.test_images,
-        facts=None if DATASETS.get(data.name) is data else data.facts,
+        facts=None if DATASETS.get(data.name) is data and not data.facts_named else data.facts,
     )
 
 

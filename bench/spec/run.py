@@ -38,7 +38,8 @@ class DataSpec(Record):
     """Which images: the first train_images of the training set train, the last validation_images validate.
 
     variant   "official", or the fingerprint of the images a user supplied (bench.data)
-    facts     of a user's own data set; those of the suite's data sets are code (bench.data.catalog.facts_of)
+    facts     of a user's own data set, or of images in another size; those of most of the suite's data sets are code
+              (bench.data.catalog.facts_of)
     """
 
     name: str

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.data.catalog import facts_of
 from bench.grid import grid_files, load_grid
 from bench.plan import Plan, Together, make_plan
 from bench.recipes import METHODS
@@ -143,3 +144,15 @@ def test_several_grids_say_what_they_share() -> None:
     hours = {run.id: run.hours for plan in plans for run in plan.runs}
     assert together.hours == pytest.approx(sum(hours.values()))
     assert together.hours < sum(plan.hours for plan in plans) < sum(plan.unshared_hours for plan in plans)
+
+
+def test_cifar100_is_normalised_by_the_constants_of_the_released_code_which_its_runs_are_named_by() -> None:
+    spec = load_grid(PAPER_CONFIGS / "cifar100.yaml").cells[0].spec
+    facts = facts_of(spec.data)
+    assert facts.mean == (0.5070751592371323, 0.48654887331495095, 0.4409178433670343)
+    assert facts.std == (0.2673342858792401, 0.2564384629170883, 0.27615047132568404)
+    rounded = facts.model_copy(update={"mean": (0.5071, 0.4865, 0.4409), "std": (0.2673, 0.2564, 0.2762)})
+    before = spec.model_copy(update={"data": spec.data.model_copy(update={"facts": None})})
+    changed = spec.model_copy(update={"data": spec.data.model_copy(update={"facts": rounded})})
+    assert len({spec.run_id, before.run_id, changed.run_id}) == 3
+    assert load_grid(PAPER_CONFIGS / "cifar10.yaml").cells[0].spec.data.facts is None

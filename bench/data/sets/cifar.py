@@ -195,8 +195,10 @@ CIFAR100 = DataSet(
     train_images=45_000,
     validation_images=5_000,
     test_images=10_000,
-    mean=(0.5071, 0.4865, 0.4409),
-    std=(0.2673, 0.2564, 0.2762),
+    # as in the released code (sparselearning/utils.py), which does not round them
+    mean=(0.5070751592371323, 0.48654887331495095, 0.4409178433670343),
+    std=(0.2673342858792401, 0.2564384629170883, 0.27615047132568404),
+    facts_named=True,
     augmentation=Augmentation(padding=4, padding_mode="zero", flip=True),
     source=Official(
         url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
