@@ -49,6 +49,8 @@ def reproduce(
 ) -> None:
     """Train and evaluate what is missing of a grid, then write its tables and figures; several grids in turn.
 
+    Where the suite's own results of a grid are known (expected/ beside it), it ends by comparing yours with them.
+
     Exit code: 0 if all runs are done and evaluated, 1 if some are not (the report is made of the others), 2 for a
     mistake in what was given or a missing GPU, 75 after an interruption (the same command continues).
     """
@@ -86,6 +88,7 @@ def reproduce(
                 print("Interrupted; what was trained is kept, and the same command continues from there.")
                 raise typer.Exit(code)
             codes += [code, _exit_code(analysis.report, grid, store=store, scale=scale, out=_pages(out, grid, scale))]
+            _say_whether_expected(grid, store, scale)
         except UserError as error:
             if len(files) == 1:
                 raise
@@ -94,6 +97,14 @@ def reproduce(
     if any(codes):
         print("Some runs or evaluation sets are not there: reports are made of the others; --retry tries again.")
     raise typer.Exit(max(codes))
+
+
+def _say_whether_expected(grid: Path, store: Path, scale: str) -> None:
+    """Print how the results compare with those that the suite's own run of the grid gave, if it was run."""
+    from analysis.side_by_side import expected_file
+
+    if expected_file(grid, scale).exists():
+        _exit_code(analysis.compare, store, grid=grid, scale=scale)
 
 
 def _pages(out: Path, grid: Path, scale: str) -> Path:

@@ -1,4 +1,4 @@
-"""The command line: `python -m analysis tables | figures | report`. Imports wait for a command: --help is instant.
+"""The command line: `python -m analysis tables | figures | report | compare`. Imports wait: --help is instant.
 
 Exit codes: 0; 1 if stored results are damaged, after everything that can be made without them was written; 2 for a
 mistake in what was given.
@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.commands.options import GRID_HELP, ScaleName, StorePath, a_folder, run_app
+from bench.errors import UserError
 
 if TYPE_CHECKING:
     from analysis.loading import Loaded
+    from analysis.side_by_side import Scores, SideBySide
 
 # Without rich, help takes a tenth of a second; tracebacks stay Python's own.
 app = typer.Typer(
@@ -84,6 +86,62 @@ def report(
 
     loaded = load(grid, store, scale, topics or ())
     _finish(loaded, write_report(loaded, out))
+
+
+@app.command()
+def compare(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="Results of your own.")],
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[OTHER]", help="Another store; left out: what the suite expects.")
+    ] = None,
+    grid: GridPath = ...,  # type: ignore[assignment]
+    scale: ScaleName = "paper",
+    every: Annotated[bool, typer.Option("--every", help="Show every score, not only those that differ.")] = False,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", metavar="FILE", help="Write the scores of STORE, for others to expect.")
+    ] = None,
+) -> None:
+    """Lay two stores of a grid side by side, cell by cell: identical, within the spread, or off.
+
+    Exit code: 0 if every cell is identical or within the spread, 1 if not.
+    """
+    from analysis.loading import load
+    from analysis.side_by_side import compare, damaged_cells, expected_file, read_scores, scores_of, write_scores
+    from bench.store.store import Store
+
+    loaded = load(grid, store, scale)
+    scores, path = scores_of(loaded), expected_file(grid, scale)
+    if other is not None:
+        theirs = scores_of(load(grid, other, scale))
+    elif path.exists():
+        theirs = read_scores(path)
+    elif keep is not None:
+        theirs = None
+    else:
+        raise UserError(f"{path}: no such file: nothing is expected of {grid.stem} at scale {scale}; give OTHER")
+    if keep is not None:
+        write_scores(scores, keep)
+        print(keep)
+    if theirs is not None:
+        _print_beside(
+            compare(scores, theirs, loaded.results.metrics, damaged_cells(loaded, Store(store))), theirs, every=every
+        )
+
+
+def _print_beside(beside: "SideBySide", theirs: "Scores", *, every: bool) -> None:
+    """Print what the cells come to; exit code 1 unless all are as expected."""
+    from analysis.side_by_side import EXPECTED
+
+    print(beside.sentence)
+    print(f"Compared with: {'; '.join(theirs.made_with) or 'results without provenance'}.")
+    for cell, word in beside.words.items():
+        if every or word not in EXPECTED:
+            print(f"{cell}: {word}")
+        for comparison in beside.comparisons if every else beside.others:
+            if comparison.cell == cell:
+                metric, left, right, found = comparison.texts
+                print(f"  {metric}: {left or 'none'}, the other {right}: {found}")
+    raise typer.Exit(int(not beside.as_expected))
 
 
 def _finish(loaded: "Loaded", written: Path) -> None:
