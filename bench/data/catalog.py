@@ -17,8 +17,17 @@ from bench.data.sets.digits import DIGITS
 from bench.data.sets.imagenet import IMAGENET
 from bench.data.sets.imagenet_c import IMAGENET_C
 from bench.data.sets.imagenet_parts import IMAGENET100, IMAGENETTE, IMAGEWOOF, TINY_IMAGENET
+from bench.data.sets.imagenet_shift import (
+    IMAGENET_A,
+    IMAGENET_R,
+    IMAGENET_REAL,
+    IMAGENET_SKETCH,
+    IMAGENET_V2,
+    ShiftedImages,
+)
 from bench.data.sets.mnist import MNIST
 from bench.data.sets.noise import GAUSSIAN, UNIFORM
+from bench.data.sets.openood import FAR, IMAGENET_O, NEAR
 from bench.data.sets.svhn import SVHN
 from bench.data.streamed.source import FileSource
 from bench.errors import UserError, did_you_mean
@@ -29,8 +38,14 @@ DATASETS: dict[str, DataSet] = {
     data.name: data for data in (DIGITS, CIFAR10, CIFAR100, IMAGENET, IMAGENET100, IMAGENETTE, IMAGEWOOF, TINY_IMAGENET)
 }
 RELEASES: dict[str, ReleasedCorruptions] = {release.name: release for release in (CIFAR10_C, CIFAR100_C, IMAGENET_C)}
-OOD: dict[str, OodImages] = {images.name: images for images in (SVHN, MNIST, GAUSSIAN, UNIFORM)}
-SHOWN: dict[str, Shown] = {shown.name: shown for shown in (CIFAR10_C, CIFAR100_C, SVHN, MNIST, IMAGENET_C)}
+# Other images of ImageNet's classes, and images of none of them.
+SHIFTED: dict[str, ShiftedImages] = {
+    images.name: images for images in (IMAGENET_V2, IMAGENET_A, IMAGENET_R, IMAGENET_SKETCH)
+}
+OOD_OF_IMAGENET: dict[str, OodImages] = {images.name: images for images in (IMAGENET_O, *NEAR, *FAR)}
+OOD: dict[str, OodImages] = {images.name: images for images in (SVHN, MNIST, GAUSSIAN, UNIFORM)} | OOD_OF_IMAGENET
+_SHOWN: tuple[Shown, ...] = (CIFAR10_C, CIFAR100_C, SVHN, MNIST, IMAGENET_C, *SHIFTED.values(), IMAGENET_REAL)
+SHOWN: dict[str, Shown] = {shown.name: shown for shown in (*_SHOWN, IMAGENET_O, *NEAR, *FAR)}
 # Image folders that grids named in this process, by name and variant.
 _FOLDERS: dict[tuple[str, str], DataSet] = {}
 

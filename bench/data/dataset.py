@@ -35,7 +35,8 @@ class LabelledImages:
 class Dataset:
     """All images of a data set: uint8 [N, 32, 32, 3] with int64 labels [N] that index `classes`.
 
-    `variant` is "official", or the fingerprint of substitute images (bench.data.sources.variant_of).
+    `variant` is "official", or the fingerprint of substitute images (bench.data.sources.variant_of). `test_names` are
+    file names, bytes [N], where images to test on have some.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Dataset:
     train_labels: Array
     test_images: Array
     test_labels: Array
+    test_names: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,7 @@ class Split:
     train: LabelledImages
     validation: LabelledImages
     test: LabelledImages
+    test_names: Array | None = None
 
 
 def cut(dataset: Dataset, spec: DataSpec) -> Split:
@@ -79,6 +82,7 @@ def cut(dataset: Dataset, spec: DataSpec) -> Split:
         train=LabelledImages(images[: spec.train_images], labels[: spec.train_images]),
         validation=LabelledImages(images[first_validation:], labels[first_validation:]),
         test=LabelledImages(dataset.test_images[: spec.test_images], dataset.test_labels[: spec.test_images]),
+        test_names=None if dataset.test_names is None else dataset.test_names[: spec.test_images],
     )
 
 

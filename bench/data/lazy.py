@@ -23,13 +23,17 @@ class EvaluationImages(LabelledImages):
 
 
 class LazyImages:
-    """What an evaluation needs of an array uint8 [N, size, size, 3]; `make(start, stop)` returns a slice of it."""
+    """What an evaluation needs of an array uint8 [N, size, size, 3]; `make(start, stop)` returns a slice of it.
+
+    `names` are file names, bytes [N], of images that have some.
+    """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, count: int, size: int, make: Callable[[int, int], Array]) -> None:
+    def __init__(self, count: int, size: int, make: Callable[[int, int], Array], names: Array | None = None) -> None:
         self.shape = (count, size, size, 3)
         self._make = make
+        self.names = names
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -93,7 +93,7 @@ def first_images(name: str, array: Array, images: int | None, size: int, source:
 def number_of_images(name: str, images: int | None, available: int) -> int:
     """Return how many images to use; UserError for less than one, and for more than there are."""
     if images is not None and not 0 < images <= available:
-        raise UserError(f"out of distribution: {images:,} images of {name} asked for; allowed: 1 to {available:,}")
+        raise UserError(f"evaluations: {images:,} images of {name} asked for; allowed: 1 to {available:,}")
     return available if images is None else images
 
 

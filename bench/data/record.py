@@ -118,7 +118,8 @@ class DataSet:
                 raise UserError(f"data: {self.name}: its {part}_images are {problem}")
         classes = self.class_names or tuple(map(str, range(self.classes)))
         version = self.source.version(self, folder) if isinstance(self.source, VersionedSource) else self.version
-        return Dataset(self.name, version, classes, *parts)
+        names = parts[2].names if isinstance(parts[2], LazyImages) else None
+        return Dataset(self.name, version, classes, *parts, test_names=names)
 
     def _problem(self, images: Array, labels: Array) -> str | None:
         side = self.image_size

@@ -12,9 +12,19 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from bench.data.catalog import DATASETS, RELEASES, find_ood, ood_names
+from bench.data.catalog import (
+    DATASETS,
+    OOD_OF_IMAGENET,
+    RELEASES,
+    SHIFTED,
+    class_names,
+    find_ood,
+    ood_names,
+)
 from bench.data.corruptions.catalog import CORRUPTIONS, SEVERITIES, VERSION
 from bench.data.record import ReleasedCorruptions
+from bench.data.sets.imagenet import IMAGENET
+from bench.data.sets.imagenet_shift import IMAGENET_REAL
 from bench.errors import UserError, did_you_mean
 from bench.spec.record import Record
 from bench.spec.run import DataSpec
@@ -88,6 +98,40 @@ class OodSet:
 
 
 @dataclass(frozen=True)
+class ShiftSet:
+    """Other images of the classes of the data, by name; images None means all."""
+
+    shifted: str
+    images: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Such as "shift/imagenet_v2"."""
+        return f"shift{_size(self.images)}/{self.shifted}"
+
+    def count(self, _: DataSpec) -> int:
+        """Return how many images there are."""
+        available = SHIFTED[self.shifted].images
+        return min(self.images or available, available)
+
+
+@dataclass(frozen=True)
+class RelabelledSet:
+    """Other labels of the test images, by name: nothing is predicted, what was predicted of them is judged anew."""
+
+    relabelled: str
+
+    @property
+    def name(self) -> str:
+        """Such as "labels/imagenet_real"."""
+        return f"labels/{self.relabelled}"
+
+    def count(self, _: DataSpec) -> int:
+        """Return 0, the number of images to predict."""
+        return 0
+
+
+@dataclass(frozen=True)
 class AttackSet:
     """Test images moved to raise the loss by at most budget / 255 a pixel; steps 0 is FGSM, more are PGD's."""
 
@@ -120,7 +164,9 @@ class AttackSet:
 
 
 # Of a run's tickets, each by itself; attacks are made on an ensemble as a whole, and so belong to a cell's replicate.
-TicketSet = OwnSet | CorruptedSet | OodSet
+TicketSet = OwnSet | CorruptedSet | OodSet | ShiftSet | RelabelledSet
+# Sets of other images, and of other labels.
+SHIFTS = (*SHIFTED, IMAGENET_REAL.name)
 
 
 def _size(images: int | None) -> str:
@@ -161,6 +207,7 @@ OodName = Annotated[
     BeforeValidator(_ood_name),
     WithJsonSchema({"anyOf": [{"enum": [*ood_names()]}, {"type": "string", "pattern": ":"}]}),
 ]
+ShiftName = Annotated[str, _one_of(SHIFTS), WithJsonSchema({"enum": [*SHIFTS]})]
 Budget = Annotated[float, Field(gt=0, le=255)]
 Images = Annotated[int | None, Field(ge=1, le=10**9)]
 
@@ -190,7 +237,8 @@ class Ood(Record):
     def _check(self) -> Self:
         if not self.sets and not self.folders:
             raise ValueError(f"no set; name some in sets ({', '.join(ood_names())}) or in folders (name: path)")
-        taken = (*ood_names(), TEST)
+        # Folders had the names of ImageNet's sets before these did.
+        taken = (*(name for name in ood_names() if name not in OOD_OF_IMAGENET or name in self.sets), TEST)
         for name in self.folders:
             if not _NAME.fullmatch(name) or name in taken:
                 raise ValueError(
@@ -205,6 +253,18 @@ class Ood(Record):
             yield OodSet(name, None, self.images)
         for name, folder in self.folders.items():
             yield OodSet(name, folder, self.images)
+
+
+class Shift(Record):
+    """Natural shift of ImageNet, all sets unless given: the first `images` of each; imagenet_real is other labels."""
+
+    sets: Annotated[list[ShiftName], BeforeValidator(_distinct)] = Field(default=list(SHIFTS), min_length=1)
+    images: Images = None
+
+    def all(self) -> Iterator[ShiftSet | RelabelledSet]:
+        """Yield the sets."""
+        for name in self.sets:
+            yield ShiftSet(name, self.images) if name in SHIFTED else RelabelledSet(name)
 
 
 class Fgsm(Record):
@@ -226,6 +286,7 @@ class Evaluations(Record):
     cifar_c: Corrupted | None = None
     imagenet_c: Corrupted | None = None
     local_c: Corrupted | None = None
+    shift: Shift | None = None
     ood: Ood | None = None
     fgsm: Fgsm | None = None
     pgd: Pgd | None = None
@@ -249,6 +310,8 @@ class Evaluations(Record):
                 sets += corrupted.of(family, images)
         if self.local_c is not None:
             sets += self.local_c.of(LOCAL, _some(self.local_c.images, data))
+        if self.shift is not None:
+            sets += self.shift.all()
         if self.ood is not None:
             sets += self.ood.all()
         return tuple(sets)
@@ -274,6 +337,18 @@ class Evaluations(Record):
             return "local_c", f"{data.name} has a released set: {release.key}"
         if self.ood is not None and data.name in self.ood.sets:
             return "ood.sets", f"{data.name} is what these runs are trained on"
+        classes = class_names(data.name)
+        if self.shift is not None and classes != IMAGENET.class_names:
+            # On those classes of a set that a network knows a score would have the set's name and another meaning.
+            return "shift", f"there is none of {data.name}, only of data sets of ImageNet's 1,000 classes by WordNet id"
+        if self.shift is not None and IMAGENET_REAL.name in self.shift.sets and data.name != IMAGENET.name:
+            return "shift.sets", f"{IMAGENET_REAL.name} are labels of the test images of {IMAGENET.name} alone"
+        strict = [name for name in self.ood.sets if name in OOD_OF_IMAGENET] if self.ood is not None else []
+        if strict and not (classes and set(classes) <= set(IMAGENET.class_names)):
+            return "ood.sets", (
+                f"{strict[0]} has no class of ImageNet, but may have some of {data.name}; if not, name its folder in "
+                "ood.folders"
+            )
         return None
 
 

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 RECORDS = "evaluations.json"
 # Above so many classes logits of evaluation sets are stored in half precision: those of ImageNet-C fill disks.
 MOST_FLOAT32 = 50
+# Of a set of other labels: place of a test image, and one of its labels.
+LABEL_PAIRS = "label_pairs"
 
 
 class StoredLogits:
@@ -82,6 +84,20 @@ class StoredLogits:
 
         Of a run: [members, images, classes]. Of an ensemble under attack: [crafted on, members, images, classes].
         """
+        tensors = self._read(name)
+        return tensors["logits"].astype(np.float32, copy=False), tensors["labels"].astype(np.int64, copy=False)
+
+    def label_pairs(self, name: str) -> tuple[Array, Array]:
+        """Return the labels of a set that is other labels of the test images, int64 [K, 2] of place and label.
+
+        With them the labels, int64, that those images have otherwise. UserErrors as of `logits`.
+        """
+        tensors = self._read(name)
+        if LABEL_PAIRS not in tensors:
+            raise UserError(f"{self._file(name)}: holds no {LABEL_PAIRS}; delete it, and `bench run` makes it again")
+        return tensors[LABEL_PAIRS].astype(np.int64, copy=False), tensors["labels"].astype(np.int64, copy=False)
+
+    def _read(self, name: str) -> dict[str, Array]:
         from safetensors.numpy import load
 
         file = self._file(name)
@@ -101,12 +117,22 @@ class StoredLogits:
                 f"{file}: not finite: {record.nonfinite:,} of its {tensors['logits'].size:,} logits; nothing is "
                 "computed from it, and the network of this run is at fault"
             )
-        return tensors["logits"].astype(np.float32, copy=False), tensors["labels"].astype(np.int64, copy=False)
+        return tensors
 
-    def write(self, name: str, logits: Array, labels: Array, *, half: bool = True, **facts: Any) -> None:
+    def write(
+        self,
+        name: str,
+        logits: Array,
+        labels: Array,
+        *,
+        half: bool = True,
+        label_pairs: Array | None = None,
+        **facts: Any,
+    ) -> None:
         """Write a set, then its record with these `facts`; only while holding the folder's lock.
 
-        half   store logits of many classes in half precision, where that holds them
+        half          store logits of many classes in half precision, where that holds them
+        label_pairs   of a set without members, that is other labels of the test images
 
         ValueError for what is no set of logits. Logits that are not finite are stored, counted and said.
         """
@@ -116,6 +142,8 @@ class StoredLogits:
         fits = half and logits.shape[-1] > MOST_FLOAT32 and not np.any(np.abs(logits) > np.finfo(np.float16).max)
         kind = np.float16 if fits else np.float32
         tensors = {"logits": np.ascontiguousarray(logits, kind), "labels": labels}
+        if label_pairs is not None:
+            tensors[LABEL_PAIRS] = label_pairs
         if problem := _problem(tensors):
             raise ValueError(f"{file}: {problem}")
         nonfinite = int(tensors["logits"].size - np.isfinite(tensors["logits"]).sum())
@@ -165,6 +193,13 @@ def _problem(tensors: Mapping[str, Array]) -> str | None:
         return f"its labels are {labels.dtype} {list(labels.shape)}; allowed: whole numbers [{logits.shape[-2]}]"
     if labels.min() < -1 or labels.max() >= logits.shape[-1]:
         return f"its labels run from {labels.min()} to {labels.max()}; allowed: -1 to {logits.shape[-1] - 1}"
+    pairs = tensors.get(LABEL_PAIRS)
+    if pairs is None:
+        return None
+    if pairs.dtype.kind not in "iu" or pairs.ndim != 2 or pairs.shape[1] != 2:
+        return f"its {LABEL_PAIRS} are {pairs.dtype} {list(pairs.shape)}; allowed: whole numbers [K, 2]"
+    if pairs.size and (pairs.min() < 0 or (pairs.max(axis=0) >= logits.shape[-2:]).any()):
+        return f"its {LABEL_PAIRS} are not of {logits.shape[-2]} images and {logits.shape[-1]} classes"
     return None
 
 

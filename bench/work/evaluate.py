@@ -9,7 +9,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from bench.data.cache import default_root
+from bench.data.catalog import facts_of
 from bench.data.stream import StreamedImages
 from bench.errors import UserError
 from bench.evaluation.ensembles import Members, attack_ensemble
@@ -17,7 +20,7 @@ from bench.evaluation.networks import load_networks, normaliser
 from bench.evaluation.open import EvaluationSets
 from bench.evaluation.predict import Predictions, predict_all
 from bench.evaluation.samples import missing_samples, write_samples
-from bench.evaluation.sets import AttackSet, OwnSet, TicketSet
+from bench.evaluation.sets import AttackSet, OwnSet, RelabelledSet, TicketSet
 from bench.spec.run import McDropout, RunSpec
 from bench.store.files import remove_temporaries
 from bench.store.lock import LockLostError, RunLock, RunLockedError
@@ -55,6 +58,9 @@ class Evaluator:
                 asked = asked_by_name[name]
                 try:
                     opened = self._images.open(asked, spec.data)
+                    if isinstance(asked, RelabelledSet):
+                        lock.check()
+                        return self._write_labels(StoredLogits.of_run(folder), asked, spec, opened.labels)
                     images = StreamedImages(opened, normaliser(spec, context.device))
                     made = predict_all(networks, images, name, self._between_batches(lock))
                 except (UserError, OSError) as error:  # a file may show its damage as late as when it is decoded
@@ -176,6 +182,13 @@ class Evaluator:
                 lock.check()
 
         return check
+
+    def _write_labels(self, logits: StoredLogits, asked: RelabelledSet, spec: RunSpec, labels: Array) -> int:
+        """Store other labels of the test images as a set without members; return the number of its images."""
+        pairs, source = self._images.label_pairs(asked, spec.data)
+        nothing = np.empty((0, len(labels), facts_of(spec.data).classes), np.float32)
+        logits.write(asked.name, nothing, labels, label_pairs=pairs, images=source)
+        return len(labels)
 
     def _write(
         self, logits: StoredLogits, name: str, made: Predictions, labels: Array, source: str, *, half: bool = True

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench.data.catalog import DATASETS, OOD, RELEASES, SHOWN
+from bench.data.catalog import DATASETS, OOD, RELEASES, SHIFTED, SHOWN
 
 
 def change_source(name: str, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
@@ -19,6 +19,6 @@ def change_set(name: str, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> No
     record: Any = SHOWN[name]
     changed = replace(record, **changes)
     registry: Any
-    for registry in (SHOWN, OOD, RELEASES):
+    for registry in (SHOWN, OOD, RELEASES, SHIFTED):
         if name in registry:
             monkeypatch.setitem(registry, name, changed)

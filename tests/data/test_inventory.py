@@ -18,7 +18,9 @@ from tests.data.server import serve
 
 IMAGES = 10 * (TRAIN + TEST)
 PARTS = ("imagenet100", "imagenette", "imagewoof", "tiny_imagenet")
-ABSENT = ("cifar10", "cifar100", "imagenet", *PARTS, "cifar-10-c", "cifar-100-c", "svhn", "mnist")
+SHIFTS = ("imagenet_v2", "imagenet_a", "imagenet_r", "imagenet_sketch", "imagenet_real")
+OOD = ("imagenet_o", "ssb_hard", "ninco", "inaturalist", "textures", "openimage_o")
+ABSENT = ("cifar10", "cifar100", "imagenet", *PARTS, "cifar-10-c", "cifar-100-c", "svhn", "mnist", *SHIFTS, *OOD)
 BATCHES = CIFAR10.source.folder
 
 
@@ -36,7 +38,7 @@ def test_an_empty_data_folder_offers_digits_and_says_how_to_get_the_rest(tmp_pat
     assert "python -m bench data prepare cifar100" in rows[2].note
     assert CIFAR100.source.url in rows[2].note
     for name, row in zip(ABSENT, rows[1:], strict=True):
-        assert f"python -m bench data prepare {name}" in row.note or "not in" in row.note
+        assert f"python -m bench data prepare {name}" in row.note or "not in" in row.note or "By hand: " in row.note
     assert [row.state for row in verify(None, tmp_path / "data", None)] == ["intact"] + ["absent"] * len(ABSENT)
     assert not (tmp_path / "data").exists()
 
@@ -210,15 +212,15 @@ def test_imagenet_c_has_a_row_where_it_is_found(tmp_path: Path) -> None:
     cifar_c.write_imagenet_c(folder, ("fog", "snow"), (1, 3), {"n01440764": 2, "n15075141": 1}, "weather")
     note = "4 folders of 3 images, of 2 types"
     ready = Row("imagenet-c-3", "image folders", "ready", folder, 12, note)
-    assert inventory(tmp_path)[-1] == ready
-    assert verify(None, tmp_path, None)[-1] == replace(ready, state="intact")
+    assert one(inventory(tmp_path), ready.name, "image folders") == ready
+    assert one(verify(None, tmp_path, None), ready.name, "image folders") == replace(ready, state="intact")
     assert prepare("imagenet-c", tmp_path, None, False) == ready
     damaged = folder / "weather" / "snow" / "3" / "n15075141" / "ILSVRC2012_val_00000000.JPEG"
     damaged.write_bytes(damaged.read_bytes()[:500])
     (row,) = verify("imagenet-c", tmp_path / "empty", folder)
     assert (row.state, str(damaged) in row.note) == ("damaged", True)
     (folder / "rain").mkdir()
-    row = inventory(tmp_path)[-1]
+    row = one(inventory(tmp_path), "imagenet-c", "image folders")
     assert (row.name, row.state) == ("imagenet-c", "damaged")
     assert "not a type of corruption" in row.note
 

@@ -53,7 +53,8 @@ def test_names_and_addresses_are_torchvisions() -> None:
     file, md5 = datasets.MNIST.resources[2]
     assert (SHOWN["mnist"].url, SHOWN["mnist"].md5) == (datasets.MNIST.mirrors[0] + file, md5)
     assert SHOWN["mnist"].path == f"MNIST/raw/{file}"
-    assert set(ood_names()) == {"svhn", "mnist", "gaussian", "uniform", "digits", "cifar10", "cifar100"}
+    of_imagenet = {"imagenet_o", "ssb_hard", "ninco", "inaturalist", "textures", "openimage_o"}
+    assert set(ood_names()) == {"svhn", "mnist", "gaussian", "uniform", "digits", "cifar10", "cifar100"} | of_imagenet
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

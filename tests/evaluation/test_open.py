@@ -1,5 +1,6 @@
 """Sets opened by name: which reader, with which arguments, and one attempt only at what can not be opened."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from bench.data.streamed.source import test_order as order_of_tests
 from bench.errors import UserError
 from bench.evaluation import open as module
 from bench.evaluation.open import EvaluationSets
-from bench.evaluation.sets import LOCAL, CorruptedSet, OodSet
+from bench.evaluation.sets import LOCAL, CorruptedSet, OodSet, RelabelledSet, ShiftSet
 from bench.spec.run import DataSpec
 from tests.data.cifar_c import write_imagenet_c
 from tests.data.images import write_image
+from tests.data.shifts import write_shift
 from tests.evaluation.stored import random_images
 from tests.training.runs import DATA
 
@@ -235,6 +237,27 @@ def test_a_folder_of_ones_own_is_found_where_it_is_said_to_be(tmp_path: Path) ->
     missing = OodSet("dogs", str(tmp_path / "dogs"))
     with pytest.raises(UserError, match="dogs: no such folder"):
         sets(tmp_path).open(missing, DATA)
+
+
+def test_images_of_another_place_are_seen_at_the_size_of_the_runs_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shift(tmp_path, "imagenet_r", monkeypatch)
+    images = sets(tmp_path)
+    found = images.open(ShiftSet("imagenet_r"), IMAGENET)
+    assert found.images.shape == (4, 224, 224, 3)
+    assert images.open(ShiftSet("imagenet_r"), IMAGENET) is found
+    assert images.open(ShiftSet("imagenet_r", 3), IMAGENET).labels.tolist() == found.labels.tolist()[:3]
+
+
+def test_other_labels_are_of_the_test_images_by_their_names(tmp_path: Path) -> None:
+    (tmp_path / "real.json").write_text(json.dumps([[], [7], [8, 9], *([[]] * 49_997)]))
+    file_names = np.array([b"ILSVRC2012_val_00000003.JPEG", b"ILSVRC2012_val_00000001.JPEG"])
+    split = Split(TEST, TEST, TEST.first(2), file_names)
+    images = EvaluationSets(tmp_path, lambda _: split)
+    assert images.label_pairs(RelabelledSet("imagenet_real"), IMAGENET)[0].tolist() == [[0, 8], [0, 9]]
+    with pytest.raises(UserError, match="labels/imagenet_real: the test images of imagenet have no file names"):
+        sets(tmp_path).label_pairs(RelabelledSet("imagenet_real"), IMAGENET)
 
 
 def test_test_images_are_asked_for_only_where_they_are_corrupted(replaced: Replace) -> None:

@@ -16,7 +16,9 @@ from bench.plan.evaluations import ensembles_of, evaluation_bytes, evaluation_ho
 from bench.spec.run import DataSpec
 from bench.store.logits import Ensemble
 from bench.store.store import Store
+from bench.work.items import RunWork
 from tests.grid_text import load_text, write_grid
+from tests.training.runs import dense_spec
 
 DIGITS = DataSpec(name="digits", train_images=1257, validation_images=180, test_images=360)
 CIFAR = DataSpec(name="cifar10", train_images=45_000, validation_images=5_000, test_images=10_000)
@@ -77,6 +79,49 @@ def test_the_size_of_a_subset_of_imagenet_c_is_in_its_name() -> None:
     assert names({"imagenet_c": {**asked, "images": 5000}}, data) == ["imagenet-c-5000/fog/3"]
 
 
+IMAGENET = DataSpec(name="imagenet", train_images=1, validation_images=1, test_images=50_000)
+
+
+def test_natural_shift_is_every_set_unless_some_are_named_and_relabelling_predicts_nothing() -> None:
+    sets = Evaluations.model_validate({"shift": {}}).ticket_sets(IMAGENET)
+    assert {asked.name: asked.count(IMAGENET) for asked in sets} == {
+        "shift/imagenet_v2": 10_000,
+        "shift/imagenet_a": 7_500,
+        "shift/imagenet_r": 30_000,
+        "shift/imagenet_sketch": 50_889,
+        "labels/imagenet_real": 0,
+    }
+    asked: dict[str, object] = {"shift": {"sets": ["imagenet_real", "imagenet_a"], "images": 50}}
+    assert names(asked, IMAGENET) == ["labels/imagenet_real", "shift-50-images/imagenet_a"]
+
+
+def test_images_of_none_of_imagenets_classes_are_for_networks_of_some_of_them() -> None:
+    asked = Evaluations.model_validate({"ood": {"sets": ["svhn", "ninco"]}, "shift": {"sets": ["imagenet_v2"]}})
+    assert asked.problem(IMAGENET) is None
+    part = IMAGENET.model_copy(update={"name": "imagenet100"})
+    assert asked.problem(part) == (
+        "shift",
+        "there is none of imagenet100, only of data sets of ImageNet's 1,000 classes by WordNet id",
+    )
+    assert asked.model_copy(update={"shift": None}).problem(part) is None
+
+
+def test_a_folder_may_have_the_name_that_a_set_of_imagenet_was_given_later() -> None:
+    assert names({"ood": {"folders": {"textures": "x"}}}) == ["ood/textures"]
+    with pytest.raises(ValueError, match="found the name 'textures'"):
+        Evaluations.model_validate({"ood": {"sets": ["textures"], "folders": {"textures": "x"}}})
+
+
+def test_every_set_is_read_back_as_what_it_was_written_as() -> None:
+    """Workers are given their work as a file."""
+    sets = Evaluations.model_validate({"shift": {}, "ood": {"sets": ["ninco"], "folders": {"a": "b"}}}).ticket_sets(
+        IMAGENET
+    )
+    spec = dense_spec()
+    work = RunWork(spec=spec, cell="one", evaluations=sets)
+    assert RunWork.model_validate_json(work.model_dump_json()).evaluations == sets
+
+
 # -- mistakes ----------------------------------------------------------------------------------------------------------
 
 
@@ -93,6 +138,10 @@ def test_the_size_of_a_subset_of_imagenet_c_is_in_its_name() -> None:
         ("{local_c: [fog]}", "evaluations.local_c: found a list; allowed: a mapping"),
         ("{cifar_c: {}}", "evaluations.cifar_c: there is none of digits, only of cifar10, cifar100; local_c makes one"),
         ("{imagenet_c: {}}", "evaluations.imagenet_c: there is none of digits, only of imagenet; local_c makes one"),
+        ("{shift: {}}", "evaluations.shift: there is none of digits, only of data sets of ImageNet's 1,000 classes"),
+        ("{shift: {sets: [imagenet_v3]}}", "shift.sets[0]: found 'imagenet_v3'; did you mean 'imagenet_v2'?"),
+        ("{shift: {sets: []}}", "shift.sets: found an empty list; at least one value is needed"),
+        ("{ood: {sets: [ninco]}}", "evaluations.ood.sets: ninco has no class of ImageNet, but may have some of digits"),
         ("{ood: {}}", "evaluations.ood: found a mapping; no set; name some in sets (svhn, mnist"),
         ("{ood: {sets: [svnh]}}", "evaluations.ood.sets[0]: found 'svnh'; did you mean 'svhn'?"),
         ("{ood: {sets: [digits]}}", "evaluations.ood.sets: digits is what these runs are trained on"),

@@ -1,6 +1,7 @@
 """Evaluating finished runs: what is missing and nothing else, set by set, around damage and interruptions."""
 
 import errno
+import json
 import logging
 import os
 import signal
@@ -12,6 +13,8 @@ from safetensors.numpy import load_file
 
 from bench.__main__ import main
 from bench.data.loading import ImageLoader
+from bench.data.sources import variant_of
+from bench.data.streamed.source import test_order as order_of_tests
 from bench.errors import UserError
 from bench.models.build import build_model
 from bench.plan import Plan, make_plan, work_of
@@ -25,6 +28,8 @@ from bench.work import evaluate as module
 from bench.work import worker
 from bench.work.signals import EXIT_INTERRUPTED
 from tests.data.cifar_c import flip_byte, write_release
+from tests.data.shifts import write_openood, write_shift
+from tests.data.streamed.photographs import write_imagenet
 from tests.grid_text import load_text, write_grid
 from tests.store.runs import result_facts, ticket
 from tests.training.runs import do
@@ -63,7 +68,7 @@ def plan_of(folder: Path, store: Store, evaluations: str = ASKED, text: str = TE
     return make_plan(load_text(folder, text + evaluations), "paper", store)
 
 
-def finish(store: Store, spec: RunSpec) -> None:
+def finish(store: Store, spec: RunSpec, classes: int = 10) -> None:
     """Write a finished run without training it: each ticket has initial weights of its own."""
     folder = store.run(spec.run_id)
     folder.write_spec(spec)
@@ -71,12 +76,12 @@ def finish(store: Store, spec: RunSpec) -> None:
     folder.write_provenance(())
     tickets = []
     for index in range(spec.tickets):
-        weights = build_model(spec.model, 10, spec.seed + 1000 * index).state_dict()
+        weights = build_model(spec.model, classes, spec.seed + 1000 * index).state_dict()
         checksum = folder.write_ticket(index, {name: t.numpy() for name, t in weights.items()}, {})
         tickets.append(ticket(index, sha256=checksum))
     folder.finish(**result_facts(tickets, run=spec.run_id))
     logits = StoredLogits.of_run(folder)
-    for name in ("test", "validation"):
+    for name in ("test", "validation") if classes == 10 else ():
         logits.write(name, np.zeros((spec.tickets, 30, 10), np.float32), np.zeros(30, np.int64))
 
 
@@ -455,3 +460,61 @@ def test_a_run_that_another_process_holds_comes_last(
 
     monkeypatch.setattr(worker.time, "sleep", release)
     assert evaluate(plan, store) == 0
+
+
+# -- ImageNet under natural shift --------------------------------------------------------------------------------------
+
+SMALL_IMAGENET = """
+base:
+  data: {name: imagenet, image_size: 32, train_images: 60, validation_images: 30, test_images: 10}
+  model: {name: resnet_imagenet, depth: 18}
+replicates: 1
+cells:
+  - {name: dense, method: dense, recipe: {epochs: 3}}
+evaluations:
+  shift: {sets: [imagenet_v2, imagenet_a, imagenet_real]}
+  ood: {sets: [ninco]}
+"""
+
+
+def test_natural_shift_is_stored_once_and_other_labels_without_members(
+    data_folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_imagenet(data_folder / "imagenet")
+    for number, path in enumerate(sorted((data_folder / "imagenet" / "val").rglob("*.JPEG")), start=1):
+        path.rename(path.with_name(f"ILSVRC2012_val_{number:08d}.JPEG"))
+    write_shift(data_folder, "imagenet_v2", monkeypatch)
+    write_openood(data_folder, "ninco")
+    (data_folder / "real.json").write_text(json.dumps([[number, 999] for number in range(12)] + [[]] * 49_988))
+    variant = variant_of("imagenet", data_folder / "imagenet")
+
+    def planned() -> Plan:
+        return make_plan(load_text(tmp_path, SMALL_IMAGENET), "paper", store, {"imagenet": variant})
+
+    (run,) = planned().runs
+    finish(store, run.spec, 1000)
+    assert evaluate(planned(), store) == 1
+    assert "shift/imagenet_a is left out: " in caplog.text
+    write_shift(data_folder, "imagenet_a", monkeypatch)
+    before = files_of(store.run(run.id).path)
+    assert evaluate(planned(), store) == 0
+    stored = StoredLogits.of_run(store.run(run.id))
+    logits, labels = stored.logits("shift/imagenet_v2")
+    assert (logits.shape, sorted(labels.tolist())) == ((1, 4, 1000), [2, 10, 100, 100])
+    assert stored.records()["shift/imagenet_v2"].images.startswith("names-")  # type: ignore[union-attr]
+    assert stored.logits("ood/ninco")[1].tolist() == [-1, -1, -1]
+    # Twelve validation images, sorted by class and number, in the order of tests; the first ten of them test.
+    numbers = order_of_tests("imagenet", 12)[:10]
+    pairs, truth = stored.label_pairs("labels/imagenet_real")
+    assert pairs.tolist() == [[place, label] for place, number in enumerate(numbers) for label in (number, 999)]
+    assert truth.tolist() == [5 * (number // 4) for number in numbers] == stored.logits("test")[1].tolist()
+    assert stored.logits("labels/imagenet_real")[0].shape == (0, 10, 1000)
+    now = files_of(store.run(run.id).path)
+    assert {name: now[name] for name in before if name.endswith("safetensors")} == {
+        name: content for name, content in before.items() if name.endswith("safetensors")
+    }
+    assert planned().finished
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -121,7 +121,7 @@ class FileSource:
         if row.state != "ready":
             return row
         for part, where in self.parts(data, folder):
-            problems = _problems(part.files, f"decoding {where}")
+            problems = first_problems(part.files, f"decoding {where}")
             if problems:
                 return Row(row.name, row.variant, "damaged", row.where, row.images, "; ".join(problems))
         return Row(row.name, row.variant, "intact", row.where, row.images, "every image can be decoded")
@@ -223,7 +223,7 @@ def _lazy(images: Array, size: int, one: Callable[[bytes], Array]) -> Array:
                 pass
         return pixels
 
-    return LazyImages(len(files), size, make).as_array()
+    return LazyImages(len(files), size, make, files.names).as_array()
 
 
 def decoded(images: LabelledImages, size: int, what: str, *, progress: bool) -> LabelledImages:
@@ -239,7 +239,7 @@ def whole(lazy: Array, what: str, *, progress: bool) -> Array:
     return pixels
 
 
-def _problems(files: ImageFiles, what: str) -> list[str]:
+def first_problems(files: ImageFiles, what: str) -> list[str]:
     """Return what is wrong with the first files that cannot be decoded."""
     from bench.data.streamed.decode import decode
 
