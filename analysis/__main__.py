@@ -106,7 +106,15 @@ def compare(
     Exit code: 0 if every cell is identical or within the spread, 1 if not.
     """
     from analysis.loading import load
-    from analysis.side_by_side import compare, damaged_cells, expected_file, read_scores, scores_of, write_scores
+    from analysis.side_by_side import (
+        compare,
+        damaged_cells,
+        expected_file,
+        processor,
+        read_scores,
+        scores_of,
+        write_scores,
+    )
     from bench.store.store import Store
 
     loaded = load(grid, store, scale)
@@ -120,7 +128,7 @@ def compare(
     else:
         raise UserError(f"{path}: no such file: nothing is expected of {grid.stem} at scale {scale}; give OTHER")
     if keep is not None:
-        write_scores(scores, keep)
+        write_scores(scores, keep, f"processor: {processor()}")
         print(keep)
     if theirs is not None:
         _print_beside(
@@ -138,7 +146,7 @@ def _print_beside(beside: "SideBySide", theirs: "Scores", *, every: bool) -> Non
         if every or word not in EXPECTED:
             print(f"{cell}: {word}")
         for comparison in beside.comparisons if every else beside.others:
-            if comparison.cell == cell:
+            if comparison.cell == cell and (every or word != "not run"):
                 metric, left, right, found = comparison.texts
                 print(f"  {metric}: {left or 'none'}, the other {right}: {found}")
     raise typer.Exit(int(not beside.as_expected))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import analysis.__main__
 import reproduce
 from bench.grid import grid_files, load_grid
 from bench.plan import make_plan
@@ -78,6 +79,14 @@ def test_a_report_is_made_of_what_is_done_and_the_next_call_adds_the_rest(
     assert page.is_file()
     assert (failed / "result.json").is_file()
     assert (other / "result.json").stat().st_mtime_ns == trained, "a run that was done is not trained again"
+    assert "as expected" not in capsys.readouterr().out
+
+    expected = door.grid.parent / "expected" / "small-quick.json"
+    kept = ["compare", str(door.store), "--grid", str(door.grid), "--scale", "quick", "--keep", str(expected)]
+    with pytest.raises(SystemExit):
+        analysis.__main__.main(kept)
+    assert door("quick", "--device", "cpu") == 0
+    assert "1 of 1 cells as expected: 1 identical." in capsys.readouterr().out
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert door("quick_gpu") == 0, "nothing is left to train, so nothing needs a GPU"
