@@ -110,7 +110,6 @@ def compare(
         compare,
         damaged_cells,
         expected_file,
-        processor,
         read_scores,
         scores_of,
         write_scores,
@@ -128,7 +127,7 @@ def compare(
     else:
         raise UserError(f"{path}: no such file: nothing is expected of {grid.stem} at scale {scale}; give OTHER")
     if keep is not None:
-        write_scores(scores, keep, f"processor: {processor()}")
+        write_scores(scores, keep)
         print(keep)
     if theirs is not None:
         _print_beside(

@@ -118,16 +118,9 @@ def read_scores(path: Path) -> Scores:
     return read_record(Scores, path, "the scores of a grid")
 
 
-def write_scores(scores: Scores, path: Path, *made_with: str) -> None:
-    """Keep scores, and more of what made them."""
-    write_json(path, {**scores.model_dump(mode="json"), "made_with": [*scores.made_with, *made_with]})
-
-
-def processor() -> str:
-    """Return the instructions that torch computes with here, such as AVX512: bits differ between them."""
-    import torch
-
-    return str(torch.backends.cpu.get_cpu_capability())
+def write_scores(scores: Scores, path: Path) -> None:
+    """Keep scores."""
+    write_json(path, scores.model_dump(mode="json"))
 
 
 def damaged_cells(loaded: Loaded, store: Store) -> set[str]:

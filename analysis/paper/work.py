@@ -59,7 +59,7 @@ def read_work(view: StoreView) -> Work:
         runs=runs,
         sessions=len(sessions),
         unfinished=sum(session.ended is None for session in sessions),
-        devices=_once(f"{session.device_name} ({session.cpu_threads} CPU threads)" for session in sessions),
+        devices=_once(_device(session) for session in sessions),
         versions=_once(_versions(session) for session in sessions),
         commits=_once(_commit(session) for session in sessions),
         began=_minute(min((session.started for session in sessions), default="")),
@@ -69,6 +69,11 @@ def read_work(view: StoreView) -> Work:
 
 def _once(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in texts if text))
+
+
+def _device(session: Session) -> str:
+    processor = f", {session.processor}" if session.processor else ""
+    return f"{session.device_name} ({session.cpu_threads} CPU threads{processor})"
 
 
 def _versions(session: Session) -> str:

@@ -137,7 +137,10 @@ class Resumed(Record):
 
 
 class Session(Record):
-    """One process (or group of processes) at work on a run, for provenance; times are UTC, ISO 8601."""
+    """One process (or group of processes) at work on a run, for provenance; times are UTC, ISO 8601.
+
+    processor   the instructions that torch's kernels for CPUs use, such as AVX512: bits differ between them
+    """
 
     schema_version: Literal[1] = 1
     started: str
@@ -154,6 +157,7 @@ class Session(Record):
     device: str
     device_name: str
     cpu_threads: int
+    processor: str | None = None
     deterministic: bool
     resumed_from: Resumed | None = None
     ended: str | None = None

@@ -36,6 +36,7 @@ def session(device: torch.device, *, deterministic: bool, processes: int = 1) ->
         device=device.type,
         device_name=device_name(device),
         cpu_threads=torch.get_num_threads(),
+        processor=torch.backends.cpu.get_cpu_capability(),
         deterministic=deterministic,
     )
 
