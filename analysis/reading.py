@@ -73,6 +73,17 @@ class Replicate:
         # A cell may count the first ones of a network that draws samples.
         return logits[: self.cell.members], labels
 
+    def label_pairs(self, name: str) -> Labels:
+        """Return other labels of the test images, int64 [K, 2] of place and label; errors as of `logits`."""
+        found = [self.store.label_pairs(run, name) for run in self.runs]  # of one source, which is checked
+        pairs, truth = found[0]
+        if not np.array_equal(truth, self.logits("test")[1]):
+            path = self.store.path(self.runs[0])
+            raise UserError(
+                f"{path}: {name} is of other images than test; delete its file and `bench run` makes it again"
+            )
+        return pairs
+
     def members(self, name: str) -> tuple[Doubles, Labels]:
         """Return softmax probabilities [members, images, classes] and labels [images]; errors as of `logits`."""
         logits, labels = self.logits(name)
@@ -176,9 +187,21 @@ class StoreView:
         """Return logits [members, images, classes] and labels of a run on a set; UserError if they cannot be used."""
         stored = self._of(run)
         logits, labels = stored.logits(name)
+        self._check_images(run, name)
+        return logits, labels
+
+    def label_pairs(self, run: str, name: str) -> tuple[Labels, Labels]:
+        """Return other labels of a run's test images, [K, 2], and their own; UserError if they cannot be used."""
+        pairs, labels = self._of(run).label_pairs(name)
+        self._check_images(run, name)
+        return pairs, labels
+
+    def _check_images(self, run: str, name: str) -> None:
+        """UserError if a set of a run shows other images than that of another run."""
+        stored = self._of(run)
         images = stored.records()[name].images
         if images is None:  # listed by a result of schema 1: images of the run's own data
-            return logits, labels
+            return
         key = (self._runs[run].spec.data.name, name)
         first, where = self._images_seen.setdefault(key, (images, stored.path))
         if images != first:
@@ -186,7 +209,6 @@ class StoreView:
                 f"{stored.path}: {name} shows other images ({images}) than in {where} ({first}); delete its file "
                 "and `bench run` makes it again"
             )
-        return logits, labels
 
     def _of(self, run: str) -> StoredLogits:
         if run not in self._stored_logits:

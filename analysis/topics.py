@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from analysis import accuracy, attacks, calibration, corruption, diversity, efficiency, listings, ood, training
+from analysis import accuracy, attacks, calibration, corruption, diversity, efficiency, listings, ood, shift, training
 from analysis.topic import Topic
 from bench.errors import UserError
 
@@ -13,6 +13,7 @@ TOPICS: tuple[Topic[Any], ...] = (
     calibration.TOPIC,
     diversity.TOPIC,
     corruption.TOPIC,
+    shift.TOPIC,
     ood.TOPIC,
     attacks.TOPIC,
     training.TOPIC,

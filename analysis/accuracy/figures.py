@@ -55,7 +55,7 @@ def scores_by_cell(cells: pd.DataFrame, replicates: pd.DataFrame) -> Figure:
     for axes, metric in zip(panels, (ACCURACY, NLL, ECE), strict=True):
         for position, cell in enumerate(cells["cell"]):
             measured = replicates[replicates["cell"] == cell]
-            _row(axes, position, measured[metric.key] * metric.factor, chosen[cell])
+            draw_row(axes, position, measured[metric.key] * metric.factor, chosen[cell])
             if metric is ACCURACY:
                 members = measured["member_accuracy"].mean() * metric.factor
                 axes.plot(members, position, "|", color=GREY, markersize=9, markeredgewidth=1.2)
@@ -74,7 +74,7 @@ def scores_by_cell(cells: pd.DataFrame, replicates: pd.DataFrame) -> Figure:
     return figure
 
 
-def _row(axes: Axes, position: int, values: "pd.Series[float]", look: Look) -> None:
+def draw_row(axes: Axes, position: int, values: "pd.Series[float]", look: Look) -> None:
     """Draw one cell of one metric: mean with interval, and below it the replicates it is made of."""
     measured = estimate(values)
     if not measured.n:

@@ -1,6 +1,6 @@
 """Metrics as functions on NumPy arrays: probabilities float [images, classes], labels int [images]."""
 
-from bench.metrics.accuracy import accuracy, brier, negative_log_likelihood
+from bench.metrics.accuracy import accuracy, brier, judged_labels, negative_log_likelihood
 from bench.metrics.agreement import (
     ambiguity,
     normalised_disagreement,
@@ -85,6 +85,7 @@ __all__ = [
     "fpr_at_95_tpr",
     "jensen_shannon_distance",
     "jensen_shannon_matrix",
+    "judged_labels",
     "kl_divergence",
     "kl_matrix",
     "mask_overlap",

@@ -14,6 +14,18 @@ def accuracy(probabilities: Floats, labels: Labels) -> float:
     return float(np.mean(probabilities.argmax(axis=1) == labels))
 
 
+def judged_labels(probabilities: Floats, pairs: Labels) -> tuple[Labels, Labels]:
+    """Return the images that have labels, and the one that each is judged by: the predicted class where it is a label.
+
+    probabilities float [images, classes], pairs int [K, 2] of image and label. `accuracy` and calibration errors of
+    those images with those labels count a prediction among the labels as right (ReaL, Beyer et al. 2020).
+    """
+    predicted = probabilities.argmax(axis=1)
+    places, first = np.unique(pairs[:, 0], return_index=True)
+    hits = pairs[predicted[pairs[:, 0]] == pairs[:, 1], 0]
+    return places, np.where(np.isin(places, hits), predicted[places], pairs[first, 1])
+
+
 def negative_log_likelihood(probabilities: Floats, labels: Labels) -> float:
     """Return the mean of -log p(label), in nats, at least 0; lower is better.
 

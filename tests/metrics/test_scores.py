@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 from torch.nn.functional import nll_loss
 
-from bench.metrics import accuracy, brier, ensemble_mean, negative_log_likelihood, softmax
+from bench.metrics import accuracy, brier, ensemble_mean, judged_labels, negative_log_likelihood, softmax
 
 shapes = st.tuples(st.integers(2, 60), st.integers(2, 12))
 
@@ -122,3 +122,13 @@ def test_ensemble_is_the_mean_of_probabilities_and_not_of_logits():
 def test_what_is_no_set_of_predictions_is_refused(metric, probabilities, labels, message):
     with pytest.raises(ValueError, match=message):
         metric(probabilities, labels)
+
+
+def test_a_prediction_among_several_labels_is_right_and_an_image_without_one_is_left_out():
+    probabilities = np.eye(4)[[0, 1, 2, 3]]
+    pairs = np.array([[0, 2], [0, 0], [2, 1], [3, 3]])
+    places, labels = judged_labels(probabilities, pairs)
+    assert (places.tolist(), labels.tolist()) == ([0, 2, 3], [0, 1, 3])
+    assert accuracy(probabilities[places], labels) == pytest.approx(2 / 3)
+    # In another order of the pairs the same images are right.
+    assert accuracy(probabilities[places], judged_labels(probabilities, pairs[::-1])[1]) == pytest.approx(2 / 3)
