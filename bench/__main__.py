@@ -241,12 +241,32 @@ def verify_data(
     ] = None,
     root: RootPath = None,
     data: FromPath = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model",
+            metavar="FILE",
+            help="Of imagenet: check instead that this state_dict of torchvision's ResNet-50 (IMAGENET1K_V1) has its "
+            "published accuracy on the test images.",
+            show_default="decode every image",
+        ),
+    ] = None,
 ) -> None:
     """Check every file against its checksum and every image; exit code 1 if anything is damaged or absent by name."""
     from bench.data.inventory import verify
 
     _log_to_stderr()
-    rows = verify(name, _root(root), data)
+    if model is None:
+        rows = verify(name, _root(root), data)
+    elif name != "imagenet":
+        raise UserError(
+            f"--model: found with {name or 'no data set'}; allowed: bench data verify imagenet --model FILE"
+        )
+    else:
+        from bench.evaluation.reference import verify_with_model
+        from bench.work.context import find_device
+
+        rows = [verify_with_model(model, data or _root(root), find_device("auto"))]
     _print_rows(rows)
     bad = ("damaged", "absent") if name else ("damaged",)
     raise typer.Exit(int(any(row.state in bad for row in rows)))

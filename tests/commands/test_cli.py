@@ -304,7 +304,7 @@ def test_help_documents_every_option_with_its_default(capsys: pytest.CaptureFixt
     assert all(re.search(r"[.)] +\[default: .+\]$", " ".join(option.split())) for option in options), out
     assert (
         len(options)
-        == {"plan": 6, "run": 11, "schema": 0, "data": 0, "list": 1, "verify": 2, "prepare": 2}[command[-1]]
+        == {"plan": 6, "run": 11, "schema": 0, "data": 0, "list": 1, "verify": 3, "prepare": 2}[command[-1]]
     )
 
 
