@@ -28,7 +28,13 @@ class LabelledImages:
 
     def first(self, count: int | None) -> "LabelledImages":
         """Return the first images, all if None."""
-        return LabelledImages(self.images[:count], self.labels[:count])
+        return LabelledImages(leading(self.images, count), self.labels[:count])
+
+
+def leading(images: Array, count: int | None) -> Array:
+    """Return the first images, all if None; of those that are made slice by slice (bench.data.lazy) none is made."""
+    first = getattr(images, "first", None)
+    return images[:count] if first is None else first(count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +87,7 @@ def cut(dataset: Dataset, spec: DataSpec) -> Split:
     return Split(
         train=LabelledImages(images[: spec.train_images], labels[: spec.train_images]),
         validation=LabelledImages(images[first_validation:], labels[first_validation:]),
-        test=LabelledImages(dataset.test_images[: spec.test_images], dataset.test_labels[: spec.test_images]),
+        test=LabelledImages(dataset.test_images, dataset.test_labels).first(spec.test_images),
         test_names=None if dataset.test_names is None else dataset.test_names[: spec.test_images],
     )
 

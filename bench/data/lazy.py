@@ -44,6 +44,12 @@ class LazyImages:
             raise ValueError(f"lazy images are read in slices of step 1, not {step}")
         return self._make(start, max(start, stop))
 
+    def first(self, count: int | None) -> Array:
+        """Return the first images, all if None; none is made."""
+        count = len(self) if count is None else min(count, len(self))
+        names = None if self.names is None else self.names[:count]
+        return LazyImages(count, self.shape[1], self._make, names).as_array()
+
     def as_array(self) -> Array:
         """Return self, typed as the array it stands for."""
         return cast(Array, self)

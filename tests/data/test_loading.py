@@ -13,10 +13,13 @@ from bench.data import loading, sources
 from bench.data.alone import alone
 from bench.data.cache import default_root
 from bench.data.loading import ImageLoader
+from bench.data.streamed import decode
+from bench.data.streamed.decode import evaluated
 from bench.errors import UserError
 from bench.spec.run import DataSpec
 from bench.store.store import Store
 from tests.data.images import TEST, TRAIN, ImageFolder
+from tests.data.streamed.photographs import write_imagenet
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = DataSpec(name="digits", train_images=100, validation_images=20, test_images=30)
@@ -45,6 +48,25 @@ def test_a_split_is_kept_until_another_is_asked_for(tmp_path: Path, monkeypatch:
     assert images.load(DIGITS.model_copy()) is first
     assert len(images.load(DIGITS.model_copy(update={"test_images": 5})).test.labels) == 5
     assert len(calls) == 2
+
+
+def test_test_images_that_stay_in_their_files_are_decoded_when_a_slice_is_read(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The 50,000 of ImageNet would be 7.5 GB, in each process that trains."""
+    write_imagenet(root / "imagenet", train=2, val=2)
+    decoded: list[int] = []
+    monkeypatch.setattr(decode, "evaluated", lambda data, size: decoded.append(1) or evaluated(data, size))
+    variant = sources.variant_of("imagenet", root / "imagenet")
+    spec = DataSpec(name="imagenet", variant=variant, train_images=4, validation_images=2, test_images=5)
+    split = ImageLoader(Store(tmp_path / "store")).load(spec)
+    assert len(decoded) == 2  # those that validate
+    test = split.test.first(4)
+    assert (len(decoded), test.images.shape, len(test.labels)) == (2, (4, 224, 224, 3), 4)
+    assert split.test_names is not None
+    assert len(split.test_names) == 5
+    assert np.array_equal(test.images[1:3], split.test.images[0:5][1:3])
+    assert len(decoded) == 2 + 2 + 5
 
 
 @pytest.mark.usefixtures("root")
