@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from analysis.columns import Metric
 from analysis.paper.claims import Claim, Decision, Verdict, judge_claim, named_side, needed_text
@@ -19,7 +19,7 @@ from analysis.results import Results
 from analysis.statistics import estimate
 from analysis.table import Table, shown_estimate, stated
 from bench.errors import UserError, did_you_mean
-from bench.grid.text import read_yaml
+from bench.grid.text import read_record
 from bench.spec.record import Record
 
 Agreement = Literal["agrees", "differs", "undecided", "not run"]
@@ -70,11 +70,7 @@ def read_tolerances(path: Path, metrics: Collection[str]) -> dict[tuple[str, str
     """Return tolerances by data set and metric; UserError that names file and key of a mistake. None without a file."""
     if not path.exists():
         return {}
-    try:
-        entries = TolerancesFile.model_validate(read_yaml(path)).tolerances
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    entries = read_record(TolerancesFile, path).tolerances
     found: dict[tuple[str, str], float] = {}
     for entry in entries:
         for metric, tolerance in entry.metrics.items():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from analysis.columns import Metric
 from analysis.paper.published import NOTHING
@@ -20,7 +20,7 @@ from analysis.results import Results
 from analysis.statistics import MOST_REPLICATES, Estimate, enough_replicates, estimate, holm, p_of_difference
 from analysis.table import Table, members_of, shown, shown_estimate, stated
 from bench.errors import UserError, did_you_mean
-from bench.grid.text import read_yaml
+from bench.grid.text import read_record
 from bench.spec.record import Record
 
 Decision = Literal["holds", "fails", "undecided", "not run"]
@@ -132,12 +132,7 @@ class Verdict:
 
 def read_claims(path: Path, metrics: Collection[str]) -> list[Claim]:
     """Return the claims of a YAML file, one a pair of cells; UserError that names file and key of a mistake."""
-    content = read_yaml(path)
-    try:
-        entries = ClaimsFile.model_validate(content).claims
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    entries = read_record(ClaimsFile, path).claims
     for entry in entries:
         for side in (entry.left, entry.right):
             if isinstance(side, Side) and side.metric not in metrics:

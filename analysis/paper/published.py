@@ -6,6 +6,7 @@ Each value has its source in the file; nothing else may be called published.
 """
 
 import csv
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from types import MappingProxyType
 
 from bench.errors import UserError, did_you_mean
 from bench.grid import load_grid
+from bench.grid.text import read_text
 from bench.plan import CellPlan, Plan, make_plan
 
 COLUMNS = ("dataset", "model", "method", "members", "sparsity", "grid", "cell", "metric_definition", "note", "source")
@@ -77,12 +79,14 @@ def find_published(folder: Path, plan: Plan) -> dict[str, Beside]:
 
 def _rows(path: Path) -> list[tuple[str, dict[str, str]]]:
     """Return where each row stands, and its columns."""
-    with path.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
+    reader = csv.DictReader(io.StringIO(read_text(path, "table"), newline=""))
+    try:
         missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
         if missing:
             raise UserError(f"{path}: no column {', '.join(missing)}; needed: {', '.join(COLUMNS)}")
         rows = [(f"{path}, line {reader.line_num}", {key: row[key] or "" for key in row if key}) for row in reader]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num + 1}: {error}") from None
     for where, row in rows:
         if not row["source"]:
             raise UserError(f"{where}: no source; a value without one may not be called published")
@@ -105,6 +109,8 @@ def _values(row: Mapping[str, str], where: str) -> dict[str, Published]:
             continue
         try:
             value = float(text) * factor
+            if not math.isfinite(value):
+                raise ValueError
         except ValueError:
             raise UserError(f"{where}, {column}: found {text!r}; a number or nothing is allowed") from None
         _, _, decimals = text.partition(".")

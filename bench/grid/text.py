@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from bench.errors import UserError, did_you_mean
-from bench.grid.messages import Key, key_path, shown
+from bench.grid.messages import Key, M, key_path, shown, validated
 
 # libyaml where PyYAML was built with it: ten times faster on grids of thousands of rows.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -46,6 +46,15 @@ def read_text(path: Path, kind: str = "grid") -> str:
 def read_yaml(path: Path) -> Any:
     """Return a YAML document as dicts, lists and scalars (None if it is empty); UserError that begins with the file."""
     return parse_yaml(read_text(path), path)
+
+
+def read_record(model: type[M], path: Path) -> M:
+    """Return a YAML document as a record; UserError with one line a mistake, each with file and key."""
+    content = read_yaml(path)
+    try:
+        return validated(model, content, lambda *keys: key_path(*keys) or "the file")
+    except UserError as error:
+        raise UserError("\n".join(f"{path}: {line}" for line in str(error).split("\n"))) from None
 
 
 def parse_yaml(text: str, path: Path) -> Any:

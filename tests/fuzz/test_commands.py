@@ -16,7 +16,7 @@ from tests.slurm.place import GRID
 # What reads. The rest of the commands train, download, submit or draw.
 COMMANDS = {
     bench.__main__: [["plan"], ["data", "list"], ["data", "verify"], ["schema"], ["data"], []],
-    analysis.__main__: [["tables"], []],
+    analysis.__main__: [["tables"], ["compare"], []],
     slurm.__main__: [["status"], ["logs"], []],
 }
 WORDS = ["grid.yaml", "results", "paper", "cell=dense", "--scale", "--store", "--data", "--json", "--grid", "--out"]

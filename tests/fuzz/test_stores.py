@@ -61,6 +61,8 @@ def test_what_only_reads_says_what_it_cannot_use(made: Path, here: Path) -> None
         before = state(store, [])
         ask(bench.__main__, here, "plan", "grid.yaml", "--json")
         ask(analysis.__main__, here, "tables", "--grid", "grid.yaml", "--out", str(here / "report"))
+        whole, damaged_one = str(made / "results"), str(here / "results")
+        call(analysis.__main__, "compare", damaged_one, whole, "--grid", "grid.yaml")
         if any(path.parts[0] == "slurm" for path in hit):
             ask(slurm.__main__, here, "status")
             ask(slurm.__main__, here, "logs", "abc")

@@ -123,7 +123,7 @@ def test_every_published_value_of_the_suite_has_a_tolerance():
         ("tolerances: [{data: d, metrics: {nil: 1}, why: w}]", "d: metric 'nil'; did you mean 'nll'"),
         ("tolerances: [{data: d, metrics: {nll: 0}, why: w}]", "one number above 0"),
         ("tolerances: [{data: d, metrics: {nll: .nan}, why: w}]", "nll"),
-        ("tolerances: [{data: d, metrics: {nll: 1}}]", "tolerances.0.why"),
+        ("tolerances: [{data: d, metrics: {nll: 1}}]", "tolerances[0].why"),
         (
             "tolerances: [{data: d, metrics: {nll: 1}, why: w}, {data: d, metrics: {nll: 2}, why: w}]",
             "one number above 0",

@@ -137,6 +137,8 @@ def test_a_cell_that_trains_otherwise_has_no_published_row(folder, change):
         (HEAD + ROW.replace("dense,1,,", "dense,1,0.8,"), "sparsity: found '0.8'; cell 'one' of grid.yaml has ''"),
         (HEAD + ROW.replace("unknown", "mine"), "metric_definition: found 'mine'; allowed: ub, top1, unknown"),
         (HEAD + ROW.replace("a source", ""), "no source"),
+        (HEAD + ROW.replace("96.0", "nan"), "line 2, accuracy: found 'nan'"),
+        (HEAD + ROW.replace("a note", "x" * 200_000), "line 2: field larger than field limit"),
     ],
 )  # fmt: skip
 def test_a_mistake_names_file_and_line(folder, content, message):
