@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.data.cache import cached
-from bench.data.catalog import DATASETS, RELEASES, find_data_set
+from bench.data.catalog import DATASETS, RELEASES, SHIFTED, find_data_set
 from bench.data.dataset import Dataset, shrunk
 from bench.data.files import folders_in, image_files, is_hidden, named
 from bench.data.folders import decode_substitute, open_images
@@ -17,8 +17,12 @@ from bench.data.record import DataSet, unreadable
 from bench.data.streamed.source import FileSource
 from bench.errors import UserError
 
-# Folders of a data folder that hold image files and are no image folder: ImageNet-C, and what this suite keeps.
-IGNORED = ("imagenet-c", "cache")
+# Folders of a data folder, in small letters, that hold image files and are no image folder: sets to evaluate on, and
+# what this suite keeps.
+IGNORED = (
+    *("cache", "imagenet-c", "imagenet-o", "images_largescale", "images_classic", "openood"),
+    *(folder.lower() for images in SHIFTED.values() for folder in images.folders),
+)
 ARCHIVES = (".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst")
 
 
@@ -134,5 +138,5 @@ def _refuse_other_images(name: str, archive: str, location: Path) -> None:
 
 def _is_other_archive(path: Path) -> bool:
     known = {file for data in DATASETS.values() if data.source is not None for file in data.source.names}
-    released = path.suffix == ".tar" and path.stem.lower() in RELEASES
+    released = path.suffix == ".tar" and path.stem.lower() in (*RELEASES, *IGNORED)
     return path.suffix.lower() in ARCHIVES and path.name not in known and not released and not is_hidden(path.name)

@@ -73,7 +73,10 @@ def test_a_folder_of_images_is_no_place_to_download_to(image_folder: ImageFolder
         refused("cifar10", location, str(location), "found Train/ and Test/: rename to train/ and test/")
     # what the suite itself keeps in a data folder is no image folder
     (tmp_path / "data").mkdir()
-    folder.rename(tmp_path / "data" / "ImageNet-C")
+    for name in ("ImageNet-C", "imagenet-a", "sketch", "images_largescale"):
+        folder = folder.rename(tmp_path / "data" / name)
+        assert sources.find_images("cifar10", tmp_path / "data") is None
+    (tmp_path / "data" / "imagenet-r.tar").touch()
     assert sources.find_images("cifar10", tmp_path / "data") is None
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from bench.errors import UserError
 from bench.store.logits import MOST_FLOAT32, StoredLogits
 
 LABELS = np.zeros(2, np.int64)
@@ -30,3 +31,30 @@ def test_precision_follows_from_classes_and_size(
     read, labels = StoredLogits(tmp_path, {}).logits("a")
     assert np.array_equal(read, logits)
     assert np.array_equal(labels, LABELS)
+
+
+def test_labels_of_test_images_come_back_as_pairs_of_place_and_label(tmp_path: Path) -> None:
+    pairs = np.array([[1, 2], [1, 0]])
+    StoredLogits(tmp_path, {}).write("a", np.empty((0, 2, 3), np.float32), LABELS, label_pairs=pairs)
+    read, labels = StoredLogits(tmp_path, {}).label_pairs("a")
+    assert (read.tolist(), labels.tolist()) == (pairs.tolist(), [0, 0])
+    StoredLogits(tmp_path, {}).write("none", np.empty((0, 2, 3), np.float32), LABELS, label_pairs=pairs[:0])
+    assert StoredLogits(tmp_path, {}).label_pairs("none")[0].shape == (0, 2)
+    StoredLogits(tmp_path, {}).write("b", np.zeros((1, 2, 3), np.float32), LABELS)
+    with pytest.raises(UserError, match=r"b\.safetensors: holds no label_pairs"):
+        StoredLogits(tmp_path, {}).label_pairs("b")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "problem"),
+    [
+        (np.array([[2, 0]]), "not of 2 images and 3 classes"),
+        (np.array([[0, 3]]), "not of 2 images and 3 classes"),
+        (np.array([[0, -1]]), "not of 2 images and 3 classes"),
+        (np.array([0, 1]), r"int64 \[2\]; allowed: whole numbers \[K, 2\]"),
+        (np.array([[0.0, 1.0]]), r"float64 \[1, 2\]; allowed: whole numbers"),
+    ],
+)
+def test_pairs_that_fit_no_images_are_refused(tmp_path: Path, pairs: np.ndarray, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        StoredLogits(tmp_path, {}).write("a", np.empty((0, 2, 3), np.float32), LABELS, label_pairs=pairs)

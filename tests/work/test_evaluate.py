@@ -514,6 +514,10 @@ def test_natural_shift_is_stored_once_and_other_labels_without_members(
         name: content for name, content in before.items() if name.endswith("safetensors")
     }
     assert planned().finished
+    labels_file = store.run(run.id).path / "logits/labels/imagenet_real.safetensors"
+    flip_byte(labels_file, labels_file.stat().st_size - 9)
+    assert evaluate(planned(), store, retry=True) == 0
+    assert labels_file.read_bytes() == now["logits/labels/imagenet_real.safetensors"]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
