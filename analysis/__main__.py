@@ -154,6 +154,8 @@ def _print_beside(beside: "SideBySide", theirs: "Scores", *, every: bool) -> Non
 def _finish(loaded: "Loaded", written: Path) -> None:
     """Say where things are and what was left out; exit code 1 if something was."""
     print(written)
+    for sentence in loaded.not_exported:
+        print(sentence, file=sys.stderr)
     for problem in loaded.problems:
         print(f"left out: {problem}", file=sys.stderr)
     raise typer.Exit(int(bool(loaded.problems)))

@@ -34,7 +34,10 @@ CELLS = (
 
 @dataclass(frozen=True)
 class Loaded:
-    """What was read; `problems` is a sentence for each file that could not be used."""
+    """What was read; `problems` is a sentence for each file that could not be used.
+
+    not_exported   sentences on what was left out on purpose when the store was exported
+    """
 
     plan: Plan
     results: Results
@@ -43,6 +46,7 @@ class Loaded:
     tolerances: Mapping[tuple[str, str], float]
     work: Work
     problems: tuple[str, ...]
+    not_exported: tuple[str, ...] = ()
 
     def numbers(self, name: str) -> Any:
         """Return the numbers of a topic."""
@@ -99,7 +103,7 @@ def load(grid_path: Path, store_path: Path, scale: str, more_topics: Sequence[st
         metrics=metrics,
         published=find_published(folder, full_size),
     )
-    return Loaded(plan, results, loaded, claims, tolerances, read_work(view), view.problems)
+    return Loaded(plan, results, loaded, claims, tolerances, read_work(view), view.problems, view.not_exported())
 
 
 def finished_replicates(view: StoreView) -> pd.DataFrame:

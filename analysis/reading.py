@@ -4,6 +4,7 @@ Files are read against their checksums. A file that cannot be used becomes a pro
 everything else is read.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -237,6 +238,22 @@ class StoreView:
         """Return the name of the device that a finished run was trained on, and how many processes did."""
         result = self._store.run(run).result()
         return result.device_name, result.processes
+
+    def has_weights(self, run: str) -> bool:
+        """Whether the weights of a finished run came with it; UserError if the record of that was altered."""
+        return not self._store.run(run).absent_weights()
+
+    def not_exported(self) -> tuple[str, ...]:
+        """Return sentences on what was left out when finished runs were exported; none for a store of one's own."""
+        done = [run.id for run in self.plan.runs if run.status == "done"]
+        without = sum(not self.has_weights(run) for run in done)
+        families = Counter(family for run in done for family in self._store.run(run).not_exported().families)
+        weights = f"Not exported: the weights of {without:,} runs, so how far tickets lie apart in them is left out."
+        sets = [
+            f"Not exported: the evaluation sets {family} of {count:,} runs."
+            for family, count in sorted(families.items())
+        ]
+        return (*([weights] if without else []), *sets)
 
     def tensors(self, run: str, index: int) -> dict[str, Array]:
         """Return weights and masks of a ticket by name; UserError that names the file if it is damaged."""

@@ -73,6 +73,7 @@ def _introduction(loaded: Loaded, findings: Findings) -> str:
     runs = ", ".join(f"{count} {status}" for status, count in counts.items())
     caveats = "".join(f"<li>{html.escape(caveat)}</li>" for caveat in context.caveats)
     problems = "".join(f"<li>{html.escape(problem)}</li>" for problem in loaded.problems)
+    absent = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in loaded.not_exported)
     answer = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in findings.sentences)
     surprises = "".join(f"<li>{html.escape(text)}</li>" for text in findings.surprises())
     work = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in findings.work.sentences)
@@ -84,6 +85,7 @@ def _introduction(loaded: Loaded, findings: Findings) -> str:
         f"{len(plan.runs)} runs: {html.escape(runs)}.{sets} {html.escape(context.replicates)}</p>"
         + (f'<div class="work">{work}</div>' if work else "")
         + (f'<ul class="caveats">{caveats}</ul>' if caveats else "")
+        + absent
         + (f'<div class="problems"><p>Left out:</p><ul>{problems}</ul></div>' if problems else "")
     )
 

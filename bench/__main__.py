@@ -1,4 +1,4 @@
-"""The command line: `python -m bench plan | run | data | schema`.
+"""The command line: `python -m bench plan | run | data | export | import | schema`.
 
 Imports wait until a command needs them, so that --help is instant.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.commands.archive import export, import_
 from bench.commands.options import (
     CheckpointSeconds,
     DataPath,
@@ -283,6 +284,10 @@ def prepare_data(
 
     _log_to_stderr()
     _print_rows([prepare(name, _root(root), data, progress=True)])
+
+
+app.command()(export)
+app.command("import")(import_)
 
 
 @app.command()

@@ -18,6 +18,7 @@ OVERLAP = "cell replicate first second layer iou topological_distance weight_cos
 def load_overlap(view: StoreView) -> pd.DataFrame:
     """Return one row a pair of tickets (first < second, from 1) of a finished replicate, and layer or "overall".
 
+    Replicates whose weights were not exported have none.
     Layers are in the order of the network. Columns: iou and topological_distance of masks, NaN without any;
     weight_cosine of the weights of the same layers.
     """
@@ -25,6 +26,8 @@ def load_overlap(view: StoreView) -> pd.DataFrame:
     for replicate in view.replicates():
         if replicate.cell.members > 1:
             with view.noting():
+                if not all(map(view.has_weights, replicate.runs)):
+                    continue
                 layers = [layer.name for layer in layers_of(replicate.cell.model, replicate.cell.data)]
                 rows += _pairs(view, replicate, layers) if layers else []
     return tidy(rows, OVERLAP)

@@ -70,7 +70,7 @@ class StoredLogits:
         record = self.records().get(name)
         if record is None or record.tickets != self._made_with:
             return False
-        file = self._file(name)
+        file = self.file(name)
         if not file.is_file() or file.stat().st_size != record.bytes:
             return False
         return not deep or sha256_of(file) == record.sha256
@@ -100,7 +100,7 @@ class StoredLogits:
     def _read(self, name: str) -> dict[str, Array]:
         from safetensors.numpy import load
 
-        file = self._file(name)
+        file = self.file(name)
         record = self.records().get(name)
         if record is None or record.tickets != self._made_with:
             raise UserError(f"{file}: missing from the store, or made with other tickets; `bench run` makes it")
@@ -138,7 +138,7 @@ class StoredLogits:
         """
         from safetensors.numpy import save_file
 
-        file = self._file(name)
+        file = self.file(name)
         fits = half and logits.shape[-1] > MOST_FLOAT32 and not np.any(np.abs(logits) > np.finfo(np.float16).max)
         kind = np.float16 if fits else np.float32
         tensors = {"logits": np.ascontiguousarray(logits, kind), "labels": labels}
@@ -166,19 +166,25 @@ class StoredLogits:
         """Remove sets, so that they are made again; only while holding the folder's lock."""
         forgotten = set(names)
         for name in forgotten:
-            discard(self._file(name))
+            discard(self.file(name))
         self._known = None
         self._write_records({name: record for name, record in self.records().items() if name not in forgotten})
 
     def _write_records(self, records: Mapping[str, EvaluationRecord]) -> None:
-        content = {name: record.model_dump(mode="json") for name, record in records.items()}
-        for record in content.values():
-            record["checksum"] = checksum_of(record)
-        write_json(self.path / RECORDS, content)
+        write_json(self.path / RECORDS, records_as_json(records))
         self._known = dict(records)
 
-    def _file(self, name: str) -> Path:
+    def file(self, name: str) -> Path:
+        """Return where the logits of a set are kept."""
         return self.path / "logits" / f"{name}.safetensors"
+
+
+def records_as_json(records: Mapping[str, EvaluationRecord]) -> dict[str, Any]:
+    """Return the content of evaluations.json, each record with its checksum."""
+    content = {name: record.model_dump(mode="json") for name, record in records.items()}
+    for record in content.values():
+        record["checksum"] = checksum_of(record)
+    return content
 
 
 def _problem(tensors: Mapping[str, Array]) -> str | None:

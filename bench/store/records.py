@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -215,6 +215,14 @@ class Attempts(Record):
     progress: str
 
 
+class NotExported(Record):
+    """not_exported.json: what `bench export` left out of a run: files of weights, and families of evaluation sets."""
+
+    schema_version: Literal[1] = 1
+    files: tuple[Annotated[str, Field(pattern=r"^(tickets|kept)/[0-9]+\.safetensors$")], ...]
+    families: tuple[str, ...]
+
+
 # What `python -m bench schema store` prints, by the file that holds it.
 STORE_RECORDS: dict[str, type[Record]] = {
     "result.json": Result,
@@ -223,6 +231,7 @@ STORE_RECORDS: dict[str, type[Record]] = {
     "error.json": Failure,
     "evaluations.json": EvaluationRecord,
     "attempts.json": Attempts,
+    "not_exported.json": NotExported,
 }
 
 EVALUATIONS: TypeAdapter[dict[str, EvaluationRecord]] = TypeAdapter(dict[str, EvaluationRecord])

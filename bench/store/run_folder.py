@@ -5,6 +5,7 @@ JSON and YAML only. Torch-free, so that analysis and plans need no accelerator s
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from bench.store.records import (
     EpochRecord,
     EvaluationRecord,
     Failure,
+    NotExported,
     Provenance,
     Result,
     Session,
@@ -36,6 +38,12 @@ Array = np.ndarray[Any, np.dtype[Any]]
 RESULT_SCHEMA: Literal[2] = 2
 # The result of a run that is trained again, kept until there is a new one.
 REPLACED_RESULT = "result.json.replaced"
+NOT_EXPORTED = "not_exported.json"
+# What a user can do whose run came without its weights.
+NO_WEIGHTS = (
+    "weights were not exported with the run; import an archive made with --weights into a new store, or delete the "
+    f"folders of runs that hold {NOT_EXPORTED}, and `bench run` trains them again"
+)
 
 
 def _differs(file: Path, recorded: StoredFile, *, deep: bool) -> bool:
@@ -72,14 +80,21 @@ class RunFolder:
     def damaged_files(self, *, deep: bool) -> list[Path]:
         """Return the files of a finished run that are gone or differ from result.json; `deep` compares SHA-256 too.
 
-        Logits are not among them: they have records of their own, and are made again without training.
+        Logits are not among them: they have records of their own, and are made again without training. Nor are weights
+        that were not exported.
         """
         try:
             files = self.result().files
         except UserError:
             return [self.path / "result.json"]
-        training = {name: file for name, file in files.items() if not name.startswith("logits/")}
-        return [self.path / name for name, file in training.items() if _differs(self.path / name, file, deep=deep)]
+        try:
+            apart, damaged = set(self.absent_weights()), []
+        except UserError:
+            apart, damaged = set(), [self.path / NOT_EXPORTED]
+        training = {name: file for name, file in files.items() if not name.startswith("logits/") and name not in apart}
+        return damaged + [
+            self.path / name for name, file in training.items() if _differs(self.path / name, file, deep=deep)
+        ]
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -93,6 +108,17 @@ class RunFolder:
         if result.checksum is not None and result.checksum != checksum_of(content):
             raise UserError(f"{path}: its checksum is not that of its content; it was altered")
         return result
+
+    def not_exported(self) -> NotExported:
+        """Return what was left out when the run was exported: nothing of most; UserError if the record was altered."""
+        path = self.path / NOT_EXPORTED
+        if not path.exists():
+            return NotExported(files=(), families=())
+        return read_record(NotExported, path, "the record of what was not exported")
+
+    def absent_weights(self) -> tuple[str, ...]:
+        """Return the files of weights that were not exported, and are not there; UserError as not_exported."""
+        return tuple(name for name in self.not_exported().files if not os.path.lexists(self.path / name))
 
     def error(self) -> Failure | None:
         """Return how training failed last, None if it did not."""
@@ -195,6 +221,8 @@ class RunFolder:
 
         recorded = self.result().files.get(name)
         file = self.path / name
+        if name in self.absent_weights():
+            raise UserError(f"{file}: {NO_WEIGHTS}")
         if recorded is None or not file.is_file():
             raise UserError(f"{file}: missing from the store; train the run again with `bench run --retry`")
         if _differs(file, recorded, deep=True):
@@ -256,7 +284,7 @@ class RunFolder:
             names += [str(file.relative_to(self.path)) for file in self.tensors(kind)]
         files = {name: self._stored(name) for name in names}
         self._write_result(Result(schema_version=RESULT_SCHEMA, status="done", **facts, files=files))
-        for name in ("error.json", "checkpoint.pt", REPLACED_RESULT):
+        for name in ("error.json", "checkpoint.pt", REPLACED_RESULT, NOT_EXPORTED):
             discard(self.path / name)
 
     def record_again(self, *names: str) -> None:

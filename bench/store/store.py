@@ -96,16 +96,20 @@ class Store:
                 continue
         return records
 
-    def record_data(self, name: str, record: DataRecord) -> None:
-        """Remember the images of a data set; UserError if the store was made from others."""
-        records = self.data_records()
-        known = records.get(name)
+    def check_data(self, name: str, record: DataRecord) -> None:
+        """Raise UserError if the store was made from other images of a data set."""
+        known = self.data_records().get(name)
         if known is not None and known.variant != record.variant:
             raise UserError(
                 f"{self.root}: its {name} runs were made from {known.variant} images, not {record.variant}; mixing "
                 "them would make tables that compare unlike things: give another --store, or --data as before"
             )
-        if known != record:
+
+    def record_data(self, name: str, record: DataRecord) -> None:
+        """Remember the images of a data set; UserError if the store was made from others."""
+        self.check_data(name, record)
+        records = self.data_records()
+        if records.get(name) != record:
             self.root.mkdir(parents=True, exist_ok=True)
             everything = {key: asdict(value) for key, value in {**records, name: record}.items()}
             write_json(self.root / "data.json", everything)

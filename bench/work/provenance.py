@@ -3,16 +3,15 @@
 import os
 import platform
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import distribution
-from pathlib import Path
 
 import torch
 
-from bench.store.records import GitState, Session
+from bench.store.records import Session
+from bench.work.code import git_state
 
 # Annotated here because torch leaves it untyped.
 CUDNN_VERSION: Callable[[], int | None] = torch.backends.cudnn.version
@@ -28,7 +27,7 @@ def session(device: torch.device, *, deterministic: bool, processes: int = 1) ->
         processes=processes,
         job=_slurm_job(),
         command=tuple(sys.argv),
-        git=_git(),
+        git=git_state(),
         python=platform.python_version(),
         versions={name: distribution(name).version for name in PACKAGES},
         cuda=torch.version.cuda,
@@ -57,16 +56,3 @@ def _slurm_job() -> str | None:
     if array is not None and task is not None:
         return f"{array}_{task}"
     return os.environ.get("SLURM_JOB_ID") or os.environ.get("SUBMITIT_LOCAL_JOB_ID")
-
-
-def _git() -> GitState | None:
-    """Return commit and dirtiness of the checkout this code runs from, None outside one."""
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return GitState(commit=git("rev-parse", "HEAD"), dirty=bool(git("status", "--porcelain")))
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -15,6 +15,7 @@ from bench.evaluation.sets import AttackSet, TicketSet
 from bench.spec.run import RunSpec
 from bench.store.lock import STALE_SECONDS, holder, is_live
 from bench.store.logits import Ensemble, StoredLogits, ensemble_folder, ensemble_logits
+from bench.store.run_folder import NO_WEIGHTS
 from bench.store.store import Store
 from bench.work.attempts import GIVEN_UP, given_up
 from bench.work.items import AttackEnsemble, EvaluateRun, Item, TrainRun
@@ -86,14 +87,16 @@ class StoreView:
         if (unready := self._needs([spec])) is not None:
             return unready
         folder = self.store.run(spec.run_id)
-        return self._set(folder.path, asked.name, lambda: StoredLogits.of_run(folder))
+        found = self._set(folder.path, asked.name, lambda: StoredLogits.of_run(folder))
+        return self._with_weights(found, [spec])
 
     def attack(self, ensemble: Ensemble, specs: Sequence[RunSpec], attack: AttackSet) -> Readiness:
         """Return whether an ensemble may be attacked."""
         if (unready := self._needs(specs)) is not None:
             return unready
         folder = ensemble_folder(self.store, ensemble)
-        return self._set(folder, attack.name, lambda: ensemble_logits(self.store, ensemble))
+        found = self._set(folder, attack.name, lambda: ensemble_logits(self.store, ensemble))
+        return self._with_weights(found, specs)
 
     def _look(self, spec: RunSpec) -> Readiness:
         folder = self.store.run(spec.run_id)
@@ -121,7 +124,7 @@ class StoreView:
         parent, name = self.run(spec.parent), f"its parent {spec.parent.run_id}"
         match parent.state:
             case "done":
-                return MAY_START
+                return self._with_weights(MAY_START, [spec.parent])
             case "missing" | "waiting":
                 return Readiness("waiting", f"{name} is not trained yet")
             case "running":
@@ -134,6 +137,12 @@ class StoreView:
                 return Readiness("blocked", f"{name} is damaged")
             case _:
                 assert_never(parent.state)
+
+    def _with_weights(self, found: Readiness, specs: Sequence[RunSpec]) -> Readiness:
+        """Return what was found of an item, blocked if it may start but for weights that were not exported."""
+        if found.now and any(self.store.run(spec.run_id).absent_weights() for spec in specs):
+            return Readiness("blocked", NO_WEIGHTS)
+        return found
 
     def _needs(self, specs: Sequence[RunSpec]) -> Readiness | None:
         """Return why a run that an item needs keeps it from starting, None if all are done."""

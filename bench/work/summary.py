@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 
+from bench.store.run_folder import NO_WEIGHTS
 from bench.store.store import Store
 from bench.work.items import TrainRun, Work
 from bench.work.readiness import StoreView
@@ -26,7 +27,11 @@ def summarise(work: Work, store: Store) -> int:
     counts = Counter(readiness.state for _, readiness in runs)
     log.info("%d runs: %s", len(runs), ", ".join(f"{count} {state}" for state, count in counts.items()))
     sets = [view.may_start(item) for item in work.items() if not isinstance(item, TrainRun)]
-    for reason in dict.fromkeys(readiness.reason for readiness in sets if readiness.state in ("failed", "damaged")):
+    for reason in dict.fromkeys(
+        readiness.reason
+        for readiness in sets
+        if readiness.state in ("failed", "damaged") or readiness.reason == NO_WEIGHTS
+    ):
         log.error("evaluation sets are left: %s", reason)
     made = sum(readiness.state == "done" for readiness in sets)
     if sets:
