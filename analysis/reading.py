@@ -248,7 +248,10 @@ class StoreView:
         done = [run.id for run in self.plan.runs if run.status == "done"]
         without = sum(not self.has_weights(run) for run in done)
         families = Counter(family for run in done for family in self._store.run(run).not_exported().families)
-        weights = f"Not exported: the weights of {without:,} runs, so how far tickets lie apart in them is left out."
+        weights = (
+            f"Not exported: the weights of {without:,} runs, so their rows of the table of distances between tickets "
+            "in weight space, and of the figures of mask overlap, are left out."
+        )
         sets = [
             f"Not exported: the evaluation sets {family} of {count:,} runs."
             for family, count in sorted(families.items())

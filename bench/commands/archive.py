@@ -110,7 +110,7 @@ def _check_out(out: Path) -> None:
     """Refuse to write over what is no archive."""
     if out.exists():
         with contextlib.suppress(OSError):
-            if tarfile.is_tarfile(out):
+            if out.is_file() and tarfile.is_tarfile(out):
                 return
         raise UserError(f"--out {out}: there already, and no archive; give another name")
 

@@ -25,6 +25,7 @@ from tests.grid_text import PAPER_CONFIGS, REPOSITORY, write_grid
 
 DIGITS = str(PAPER_CONFIGS / "digits.yaml")
 COMMANDS = (["plan"], ["run"], ["schema"], ["data"], ["data", "list"], ["data", "verify"], ["data", "prepare"])
+COMMANDS += (["export"], ["import"])
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -304,7 +305,17 @@ def test_help_documents_every_option_with_its_default(capsys: pytest.CaptureFixt
     assert all(re.search(r"[.)] +\[default: .+\]$", " ".join(option.split())) for option in options), out
     assert (
         len(options)
-        == {"plan": 6, "run": 11, "schema": 0, "data": 0, "list": 1, "verify": 3, "prepare": 2}[command[-1]]
+        == {
+            "plan": 6,
+            "run": 11,
+            "schema": 0,
+            "data": 0,
+            "list": 1,
+            "verify": 3,
+            "prepare": 2,
+            "export": 6,
+            "import": 1,
+        }[command[-1]]
     )
 
 

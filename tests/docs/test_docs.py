@@ -6,6 +6,7 @@ executed beside a small store, in which RUN is a run id; `yaml` is a grid, or a 
 """
 
 import importlib
+import json
 import re
 import shlex
 from configparser import ConfigParser
@@ -243,3 +244,16 @@ def test_the_pages_say_what_all_of_cifar_comes_to() -> None:
     found = [said for text in texts for said in re.findall(r"(\d+) cells are (\d+) distinct runs", text)]
     assert len(found) >= 2
     assert set(found) == {(str(together.cells), str(len(together.runs)))}
+
+
+def test_an_archive_of_the_suite_is_described_as_its_citation_is() -> None:
+    deposit = json.loads((REPOSITORY / ".zenodo.json").read_text(encoding="utf-8"))
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    for key in ("title", "version", "license"):
+        assert deposit[key] == citation[key]
+    assert deposit["creators"] == citation["authors"]
+    (paper,) = citation["references"]
+    assert paper["title"] in deposit["description"]
+    assert [entry["identifier"] for entry in deposit["related_identifiers"]] == [
+        entry["value"] for entry in paper["identifiers"]
+    ]
