@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from bench.__main__ import main
 from bench.grid import grid_files
 from bench.recipes import METHODS
-from bench.store.records import STORE_RECORDS, Failure
+from bench.store.records import STORE_RECORDS, Failure, NotExported
 from slurm.site import SITES
 from tests.grid_text import PAPER_CONFIGS, REPOSITORY
 from tests.store.runs import finished_run
@@ -61,12 +61,15 @@ def test_a_shipped_site_fits_its_schema(site: Path) -> None:
 def test_the_files_of_a_store_fit_their_schema(tmp_path: Path) -> None:
     folder = finished_run(tmp_path)
     folder.write_failure(Failure(type="ValueError", message="loss is nan"))
-    names = STORE_RECORDS.keys() - {"history.jsonl", "attempts.json"}
+    names = STORE_RECORDS.keys() - {"history.jsonl", "attempts.json", "not_exported.json"}
     content = {name: json.loads((folder.path / name).read_text(encoding="utf-8")) for name in names}
     assert content["evaluations.json"].keys() == {"test", "validation"}
     lines = (folder.path / "history.jsonl").read_text(encoding="utf-8").splitlines()
     for line in lines:
         assert problems("store", {**content, "history.jsonl": json.loads(line)}) == []
+    record = NotExported(files=("tickets/0.safetensors",), families=("local-c",)).model_dump(mode="json")
+    assert problems("store", {"not_exported.json": record}) == []
+    assert problems("store", {"not_exported.json": record | {"files": ["result.json"]}})
     altered = content["evaluations.json"]["test"] | {"count": 0}
     assert problems("store", {"evaluations.json": {"test": altered}}) == ["$['evaluations.json'].test.count"]
 
