@@ -94,7 +94,7 @@ class StoredLogits:
         """
         tensors = self._read(name)
         if LABEL_PAIRS not in tensors:
-            raise UserError(f"{self._file(name)}: holds no {LABEL_PAIRS}; delete it, and `bench run` makes it again")
+            raise UserError(f"{self.file(name)}: holds no {LABEL_PAIRS}; delete it, and `bench run` makes it again")
         return tensors[LABEL_PAIRS].astype(np.int64, copy=False), tensors["labels"].astype(np.int64, copy=False)
 
     def _read(self, name: str) -> dict[str, Array]:
