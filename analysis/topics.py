@@ -1,11 +1,11 @@
 """The topics of a report, in its order; a topic of the user's own is named as `package.module:NAME`."""
 
-from importlib import import_module
 from typing import Any
 
 from analysis import accuracy, attacks, calibration, corruption, diversity, efficiency, listings, ood, shift, training
 from analysis.topic import Topic
 from bench.errors import UserError
+from bench.spec.elsewhere import find_elsewhere
 
 TOPICS: tuple[Topic[Any], ...] = (
     accuracy.TOPIC,
@@ -23,11 +23,10 @@ TOPICS: tuple[Topic[Any], ...] = (
 
 def find_topic(name: str) -> Topic[Any]:
     """Return the topic that `package.module:NAME` names; UserError if there is none."""
-    module, _, attribute = name.partition(":")
     try:
-        topic = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"--topic: found {name!r}, which cannot be imported as package.module:NAME: {error}") from None
+        topic = find_elsewhere(name)
+    except ImportError as error:
+        raise UserError(f"--topic: {name!r}, as package.module:NAME, {error}") from None
     if not isinstance(topic, Topic):
         raise UserError(f"--topic: {name!r} is not an analysis.topic.Topic but a {type(topic).__name__}")
     known = {suite.name for suite in TOPICS} | {metric.key for suite in TOPICS for metric in suite.metrics}

@@ -7,7 +7,6 @@ A data set that is not listed is named `package.module:name`, or is an image fol
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
-from importlib import import_module
 
 from bench.data.ood import OtherDataSet
 from bench.data.record import DataSet, OodImages, ReleasedCorruptions, Shown
@@ -31,6 +30,7 @@ from bench.data.sets.openood import FAR, IMAGENET_O, NEAR
 from bench.data.sets.svhn import SVHN
 from bench.data.streamed.source import FileSource
 from bench.errors import UserError, did_you_mean
+from bench.spec.elsewhere import find_elsewhere
 from bench.spec.run import Augmentation, DataSpec, ImageFacts, ResizedCrop
 
 # In the order in which `bench data` shows them.
@@ -139,13 +139,10 @@ def find_release(family: str) -> ReleasedCorruptions | None:
 
 @cache
 def _imported(name: str) -> DataSet:
-    module, _, attribute = name.partition(":")
     try:
-        found = import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except Exception as error:  # importing runs the user's code, which can raise anything
-        raise UserError(f"data: {name!r} cannot be imported: {type(error).__name__}: {error}") from None
+        found = find_elsewhere(name)
+    except ImportError as error:
+        raise UserError(f"data: {name!r} {error}") from None
     if not isinstance(found, DataSet):
         kind = type(found).__name__
         raise UserError(f"data: {name!r} is a {kind}; allowed: a bench.data.record.DataSet")

@@ -64,7 +64,7 @@ def grid_files(paths: Iterable[Path]) -> list[Path]:
     """Return grid files, each once: a folder stands for the grids (*.yaml) in it; UserError for one that holds none."""
     files: list[Path] = []
     for path in paths:
-        found = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+        found = sorted(path.glob("[!.]*.yaml")) if path.is_dir() else [path]
         if not found:
             raise UserError(f"{path}: no grid (*.yaml) in this folder")
         files += found

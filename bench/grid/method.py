@@ -5,7 +5,6 @@ A method is an entry of bench.recipes.METHODS, or any `package.module:function` 
 
 import inspect
 from functools import lru_cache
-from importlib import import_module
 from traceback import extract_tb
 from typing import Any, get_type_hints
 
@@ -14,6 +13,7 @@ from pydantic import ValidationError, create_model
 from bench.errors import UserError, did_you_mean
 from bench.grid.messages import Locate, shown, validated
 from bench.recipes import METHODS, Method, RecipeWithParent, Setting
+from bench.spec.elsewhere import find_elsewhere
 from bench.spec.phases import Phase
 from bench.spec.record import Record
 
@@ -25,13 +25,10 @@ def find_method(name: str, locate: Locate) -> Method:
             other = ", or a function elsewhere as package.module:function"
             raise UserError(f"{locate('method')}: found {shown(name)}{did_you_mean(name, METHODS)}{other}")
         return METHODS[name]
-    module_name, _, function_name = name.partition(":")
     try:
-        recipe = getattr(import_module(module_name), function_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{locate('method')}: {name!r} cannot be imported: {error}") from None
-    except Exception as error:  # a module may raise anything
-        raise UserError(f"{locate('method')}: {name!r} cannot be imported: {_described(error)}") from None
+        recipe = find_elsewhere(name)
+    except ImportError as error:
+        raise UserError(f"{locate('method')}: {name!r} {error}") from None
     if not callable(recipe):
         raise UserError(f"{locate('method')}: {name!r} is not a function")
     method = Method(recipe)

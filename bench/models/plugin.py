@@ -9,10 +9,10 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
-from importlib import import_module
 from typing import Any
 
 from bench.models.tables import Layer, Rest
+from bench.spec.elsewhere import find_elsewhere
 
 Argument = int | float | bool | str
 IMAGE_CHANNELS = 3
@@ -44,13 +44,10 @@ class Plugin:
 
 def import_factory(name: str) -> Callable[..., Any]:
     """Return the callable that `package.module:factory` names; ValueError if there is none."""
-    module_name, _, attribute = name.partition(":")
     try:
-        factory: Any = import_module(module_name)
-        for part in attribute.split("."):
-            factory = getattr(factory, part)
-    except Exception as error:  # importing runs the user's code, which can raise anything
-        raise ValueError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
+        factory = find_elsewhere(name)
+    except ImportError as error:
+        raise ValueError(f"{name} {error}") from error
     if not callable(factory):
         raise ValueError(f"{name} is a {type(factory).__name__}, not a callable that returns a torch.nn.Module")
     return typing.cast(Callable[..., Any], factory)

@@ -305,7 +305,7 @@ def test_a_grid_that_cannot_be_extended_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_stands_for_the_grids_in_it(tmp_path: Path) -> None:
-    for name in ("b.yaml", "a.yaml", "notes.txt"):
+    for name in ("b.yaml", "a.yaml", "notes.txt", "._a.yaml"):
         (tmp_path / name).write_text("")
     assert grid_files([tmp_path, tmp_path / "a.yaml"]) == [tmp_path / "a.yaml", tmp_path / "b.yaml"]
     (tmp_path / "empty").mkdir()
