@@ -89,8 +89,7 @@ def figures(shift: pd.DataFrame, results: Results) -> Iterator[FigureEntry]:
             "shift",
             "Accuracy under natural shift",
             "Accuracy of each cell's ensemble on other images of ImageNet's classes, and by ReaL's labels of the test "
-            "images: dots are replicates, the marker is their mean, the bar the 95% Student-t interval, the tick the "
-            "mean accuracy on the test images of the same classes. "
+            "images: dots are replicates, the marker is their mean, the bar the 95% Student-t interval. "
             f"{describe_measured(results.cells, shift)}",
             lambda: accuracy_by_set(results.cells, shift),
         )
@@ -100,7 +99,7 @@ def figures(shift: pd.DataFrame, results: Results) -> Iterator[FigureEntry]:
 def accuracy_by_set(cells: pd.DataFrame, shift: pd.DataFrame) -> Figure:
     """Return dots of replicates, mean and interval of accuracy, a row a cell and a panel a set.
 
-    cells: cell, method, in order; shift: cell, replicate, shift, accuracy, clean_accuracy (shares).
+    cells: cell, method, in order; shift: cell, replicate, shift, accuracy (share).
     """
     sets: Sequence[str] = list(dict.fromkeys(shift["shift"]))
     columns, chosen = min(COLUMNS, len(sets)), looks(cells)
@@ -111,8 +110,6 @@ def accuracy_by_set(cells: pd.DataFrame, shift: pd.DataFrame) -> Figure:
         for position, cell in enumerate(cells["cell"]):
             measured = shift[(shift["cell"] == cell) & (shift["shift"] == name)]
             draw_row(axes, position, measured["accuracy"] * ACCURACY.factor, chosen[cell])
-            clean = measured["clean_accuracy"].mean() * CLEAN.factor
-            axes.plot(clean, position, "|", color=GREY, markersize=9, markeredgewidth=1.2)
         axes.set(title=name, xlabel=f"{ACCURACY.head}\n{ACCURACY.arrow}")
         axes.margins(x=0.12)
         axes.locator_params(axis="x", nbins=4)
@@ -124,9 +121,8 @@ def accuracy_by_set(cells: pd.DataFrame, shift: pd.DataFrame) -> Figure:
     handles = [
         Line2D([], [], marker="o", color=GREY, markersize=5, linewidth=1.4, label="ensemble, mean and 95% interval"),
         Line2D([], [], marker="o", color=GREY, markersize=3, alpha=0.6, linewidth=0, label="replicate"),
-        Line2D([], [], marker="|", color=GREY, markersize=9, linewidth=0, label="clean, same classes"),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    figure.legend(handles=handles, loc="outside upper center", ncols=2)
     return figure
 
 
