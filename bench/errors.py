@@ -12,12 +12,17 @@ class UserError(Exception):
     """A mistake in what the user gave; the message says where, what was found, and what is allowed."""
 
 
+# Of a long list, such as the classes of ImageNet, a message names so many.
+MOST_OPTIONS = 40
+
+
 def did_you_mean(found: object, allowed: Iterable[str]) -> str:
     """Return "; did you mean 'x'? allowed: ..." for a message about a value outside a closed set of strings."""
     options = list(allowed)
     close = difflib.get_close_matches(str(found)[:100], options, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{hint} allowed: {', '.join(options)}"
+    more = f", ... and {len(options) - MOST_OPTIONS:,} more" if len(options) > MOST_OPTIONS else ""
+    return f"{hint} allowed: {', '.join(options[:MOST_OPTIONS])}{more}"
 
 
 def without_controls(text: str) -> str:
