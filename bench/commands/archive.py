@@ -16,8 +16,8 @@ MOST_LINES = 10
 
 def export(
     grid: GridPath,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The archive to write, a tar.")] = Path(
-        "results.tar"
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The tar to write, compressed as .tar.gz.")] = Path(
+        "results.tar.gz"
     ),
     scale: ScaleName = "paper",
     store: StorePath = Path("results"),

@@ -99,7 +99,7 @@ class Export:
 
     def take_samples(self, dataset: str) -> None:
         """Take the samples of a data set."""
-        for path in sorted(self.store.root.glob(f"samples/{dataset}/*.safetensors")):
+        for path in sorted((self.store.root / "samples" / dataset).glob("*.safetensors")):
             if path.stem not in self.without:
                 try:
                     read_samples(self.store, dataset, path.stem)

@@ -55,7 +55,8 @@ class CellPlan:
 class RunPlan:
     """A run to train once for all the cells that ask for it; hours are of the whole run, done or not.
 
-    status    what bench.work.readiness says of training it; reason says why it may not start
+    status    what bench.work.readiness says of training it; reason says why it may not start,
+              or that its weights were not exported
     evaluations, evaluated   sets that its tickets are evaluated on, and how many of them are made
     """
 

@@ -11,6 +11,7 @@ from bench.plan.cost import GLOBAL_FLOPS, decoding_hours
 from bench.plan.evaluations import evaluation_bytes, evaluation_hours
 from bench.plan.near_misses import NearMisses
 from bench.plan.records import CellPlan, Plan, RunPlan
+from bench.store.run_folder import NO_WEIGHTS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -200,6 +201,8 @@ def _totals(plan: Plan) -> Iterator[str]:
         yield f"{plan.sets:,} evaluation sets ({kinds}; by run, attacks by ensemble): {plan.sets_left:,} left"
         length, gigabytes = duration(evaluation_hours(plan)), evaluation_bytes(plan) / 1e9
         yield f"  about {length} to make those, on the same device; {gigabytes:.2g} GB of logits in all"
+        if plan.sets_left and any(run.reason == NO_WEIGHTS for run in plan.runs):
+            yield f"  some cannot be made: {NO_WEIGHTS}"
     broken = [run for run in plan.runs if run.status in ("failed", "damaged")]
     for run in broken[:MOST_RUNS]:
         yield f"{run.status}: {run.id} ({', '.join(run.cells)}); `python -m bench run --retry` makes it again"

@@ -1,4 +1,4 @@
-"""An archive of a store: one plain tar of fixed bytes, manifest.json first, then files as they lie in the store.
+"""An archive of a store: a tar of fixed bytes, manifest.json first, then files as they lie in the store.
 
 An archive comes from strangers. Nothing is taken from it but files that a store may hold, each as its manifest lists
 it, and they enter a store together or not at all.
@@ -12,8 +12,10 @@ import os
 import re
 import shutil
 import tarfile
-from collections.abc import Mapping
-from contextlib import suppress
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from gzip import BadGzipFile, GzipFile
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +29,10 @@ from bench.store.records import GitState, StoredFile, parsed
 from bench.store.run_folder import RunFolder
 from bench.store.store import Store
 
+KIND = "archive of `python -m bench export`"
 MANIFEST = "manifest.json"
+MOST_MANIFEST = 2**28  # bytes: a million files
+GZIP = b"\x1f\x8b"  # how compressed files begin
 _PART = r"[^/\\.\x00-\x1f][^/\\\x00-\x1f]*"
 _TENSORS = rf"(?:{_PART}/)*{_PART}\.safetensors"
 _JSON = r"(?:result|evaluations|provenance|not_exported)\.json"
@@ -84,8 +89,17 @@ def stored_file(content: bytes) -> StoredFile:
 
 
 def write_archive(out: Path, manifest: Manifest, contents: Mapping[str, Path | bytes]) -> None:
-    """Write an archive of these contents by name, its bytes a function of them; UserError if a file changed since."""
-    with atomic_path(out) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
+    """Write an archive of these contents by name, its bytes a function of them; UserError if a file changed since.
+
+    It is compressed where its name ends in .gz.
+    """
+    with (
+        atomic_path(out) as temporary,
+        temporary.open("wb") as raw,
+        # without a name and a time, so that the same contents are the same bytes
+        GzipFile("", "wb", 6, raw, 0) if out.suffix == ".gz" else nullcontext(raw) as stream,
+        tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
         _add(tar, MANIFEST, (json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n").encode())
         for name in sorted(contents):
             source = contents[name]
@@ -107,7 +121,7 @@ def import_archive(archive: Path, store: Store) -> Manifest:
     Runs that the store has with the same content stay as they are.
     """
     if not archive.is_file():
-        raise UserError(f"{archive}: no such file; allowed: an archive of `python -m bench export`")
+        raise UserError(f"{archive}: no such file; allowed: an {KIND}")
     staged = store.root / f"{TEMPORARY}import-{os.getpid()}"
     created = not store.root.exists()
     try:
@@ -126,26 +140,24 @@ def import_archive(archive: Path, store: Store) -> Manifest:
 def _unpack(archive: Path, staged: Path) -> Manifest:
     """Write the files of an archive below a folder, each as the manifest lists it."""
     try:
-        with tarfile.open(archive, "r:") as tar:
+        with _opened(archive) as tar:
             first = tar.next()
             if first is None or first.name != MANIFEST:
-                raise UserError(
-                    f"{archive}: not an archive of `python -m bench export`: {MANIFEST} is not its first file"
-                )
-            manifest = _manifest(archive, _content(archive, tar, first))
+                raise UserError(f"{archive}: not an {KIND}: {MANIFEST} is not its first file")
+            manifest = _manifest(archive, _content(archive, tar, first, MOST_MANIFEST))
             left = dict(manifest.files)
             while (member := tar.next()) is not None:
                 recorded = left.pop(member.name, None)
                 if recorded is None:
                     raise UserError(f"{archive}: {member.name!r} is there twice, or not in its manifest")
-                content = _content(archive, tar, member)
+                content = _content(archive, tar, member, recorded.bytes)
                 if stored_file(content) != recorded:
                     raise UserError(f"{archive}: {member.name!r} is not as its manifest says; it was cut or altered")
                 file = staged / member.name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content)
-    except (tarfile.TarError, ValueError, EOFError) as error:
-        raise UserError(f"{archive}: not an archive of `python -m bench export`, or damaged ({error})") from None
+    except (tarfile.TarError, ValueError, EOFError, zlib.error, BadGzipFile) as error:
+        raise UserError(f"{archive}: not an {KIND}, or damaged ({error})") from None
     if left:
         raise UserError(
             f"{archive}: cut short: {len(left):,} of its files are not there, {next(iter(left))!r} the first"
@@ -153,10 +165,24 @@ def _unpack(archive: Path, staged: Path) -> Manifest:
     return manifest
 
 
-def _content(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+@contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+    with archive.open("rb") as raw:
+        compressed = raw.read(len(GZIP)) == GZIP
+        raw.seek(0)
+        with (
+            GzipFile(fileobj=raw) if compressed else nullcontext(raw) as stream,
+            tarfile.open(fileobj=stream, mode="r:") as tar,
+        ):
+            yield tar
+
+
+def _content(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes:
     stream = tar.extractfile(member) if member.isreg() and not member.issparse() else None
     if stream is None:
         raise UserError(f"{archive}: {member.name!r} is a link, folder or device, no plain file")
+    if member.size > most:  # which may be more than memory holds
+        raise UserError(f"{archive}: {member.name!r} has {member.size:,} bytes; allowed: {most:,}; it was altered")
     return stream.read()
 
 

@@ -102,7 +102,7 @@ class StoreView:
         folder = self.store.run(spec.run_id)
         match self.store.status(spec):
             case "done":
-                return DONE
+                return Readiness("done", NO_WEIGHTS if folder.absent_weights() else "")
             case "running":
                 return self._held_by(folder.path)
             case "failed":

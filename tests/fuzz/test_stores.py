@@ -71,6 +71,21 @@ def test_what_only_reads_says_what_it_cannot_use(made: Path, here: Path) -> None
     check()
 
 
+def test_what_is_exported_is_imported(made: Path, here: Path) -> None:
+    @inputs(60)
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        store, _ = damaged(data, made, here)
+        before = state(store, [])
+        archive, imported = here / "archive.tar", here / "imported"
+        if ask(bench.__main__, here, "export", "grid.yaml", "--out", str(archive)).code == 0:
+            assert call(bench.__main__, "import", str(archive), "--store", str(imported)).code == 0
+            discard(imported)
+        assert state(store, []) == before
+
+    check()
+
+
 def test_what_trains_mends_what_it_can_and_leaves_the_rest(made: Path, here: Path) -> None:
     @inputs(40)
     @given(st.data())
