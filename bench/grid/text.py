@@ -30,7 +30,7 @@ def read_text(path: Path, kind: str = "grid") -> str:
     """Return the text of a file that a user wrote; UserError that begins with the file, no `kind`."""
     try:
         if not path.is_file():
-            raise UserError(f"{path}: {_missing(path)}")
+            raise UserError(f"{path}: {_missing(path, kind)}")
         with path.open("rb") as stream:
             content = stream.read(MOST_BYTES + 1)
     except OSError as error:
@@ -50,7 +50,7 @@ def read_yaml(path: Path) -> Any:
 
 def read_record(model: type[M], path: Path) -> M:
     """Return a YAML document as a record; UserError with one line a mistake, each with file and key."""
-    content = read_yaml(path)
+    content = parse_yaml(read_text(path, "list"), path)
     try:
         return validated(model, content, lambda *keys: key_path(*keys) or "the file")
     except UserError as error:
@@ -87,7 +87,9 @@ def _check_size(text: str) -> None:
             raise UserError(f"more than {MOST_VALUES:,} values")
 
 
-def _missing(path: Path) -> str:
+def _missing(path: Path, kind: str) -> str:
+    if kind != "grid":
+        return f"a folder, not a {kind}" if path.is_dir() else "no such file"
     if not path.parent.is_dir():
         return f"no such file, nor a folder {path.parent}"
     folder = path if path.is_dir() else path.parent

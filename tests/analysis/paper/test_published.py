@@ -151,3 +151,11 @@ def test_values_beside_the_grid_come_before_those_of_the_repository(tmp_path):
     assert published_folder(tmp_path / "grid.yaml") == FOLDER
     (tmp_path / "published").mkdir()
     assert published_folder(tmp_path / "grid.yaml") == tmp_path / "published"
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_what_is_no_table_is_named(folder, content):
+    path = folder / "own.csv"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(UserError, match=r"own\.csv: (a folder, not a table|not UTF-8 text, so not a table)$"):
+        find_published(folder, make_plan(load_text(folder, GRID), "paper", None))
