@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import ceil
 
-from bench.data.catalog import facts_of, images_of
+from bench.data.catalog import facts_of, images_of, is_mapped
 from bench.data.dataset import at_once
 from bench.data.streamed.tasks import AHEAD, PIECE
 from bench.models.catalog import inputs_per_image
@@ -52,8 +52,8 @@ def memory_bytes(spec: RunSpec, site: Site) -> float:
 def image_bytes(spec: RunSpec, cpus: int = 1) -> int:
     """Return the bytes of images: the whole data set as it is read and joined, and those trained on, padded.
 
-    Of images that stay in their files: those that validate, twice, and the processes that decode, one a further core.
-    Evaluation sets are streamed from disk, so they count for nothing.
+    Of a memory map only those padded count. Of images that stay in their files: those that validate, twice, and the
+    processes that decode, one a further core. Evaluation sets are streamed from disk, so they count for nothing.
     """
     facts = facts_of(spec.data)
     if isinstance(spec.augmentation, ResizedCrop):
@@ -61,7 +61,8 @@ def image_bytes(spec: RunSpec, cpus: int = 1) -> int:
         return 3 * (2 * spec.data.validation_images + ahead) * facts.image_size**2 + INDEX_BYTES + cpus * DECODER_BYTES
     padded = spec.data.train_images + spec.data.validation_images
     side = facts.image_size + 2 * spec.augmentation.padding
-    return 3 * (2 * images_of(spec.data) * facts.image_size**2 + padded * side**2)
+    read = 0 if is_mapped(spec.data.name) else 2 * images_of(spec.data)
+    return 3 * (read * facts.image_size**2 + padded * side**2)
 
 
 def weight_bytes(spec: RunSpec) -> int:

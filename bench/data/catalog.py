@@ -14,6 +14,7 @@ from bench.data.sets.cifar import CIFAR10, CIFAR100
 from bench.data.sets.cifar_c import CIFAR10_C, CIFAR100_C
 from bench.data.sets.digits import DIGITS
 from bench.data.sets.imagenet import IMAGENET
+from bench.data.sets.imagenet64 import IMAGENET64, Batches
 from bench.data.sets.imagenet_c import IMAGENET_C
 from bench.data.sets.imagenet_parts import IMAGENET100, IMAGENETTE, IMAGEWOOF, TINY_IMAGENET
 from bench.data.sets.imagenet_shift import (
@@ -35,7 +36,8 @@ from bench.spec.run import Augmentation, DataSpec, ImageFacts, ResizedCrop
 
 # In the order in which `bench data` shows them.
 DATASETS: dict[str, DataSet] = {
-    data.name: data for data in (DIGITS, CIFAR10, CIFAR100, IMAGENET, IMAGENET100, IMAGENETTE, IMAGEWOOF, TINY_IMAGENET)
+    data.name: data
+    for data in (DIGITS, CIFAR10, CIFAR100, IMAGENET, IMAGENET64, IMAGENET100, IMAGENETTE, IMAGEWOOF, TINY_IMAGENET)
 }
 RELEASES: dict[str, ReleasedCorruptions] = {release.name: release for release in (CIFAR10_C, CIFAR100_C, IMAGENET_C)}
 # Other images of ImageNet's classes, and images of none of them.
@@ -107,6 +109,11 @@ def images_of(data: DataSpec) -> int:
     return data.train_images + data.validation_images + data.test_images
 
 
+def is_mapped(name: str) -> bool:
+    """Return whether the images of a data set are one array on disk, of which pages are read as they are used."""
+    return name in DATASETS and isinstance(DATASETS[name].source, Batches)
+
+
 def class_names(name: str) -> tuple[str, ...]:
     """Return the names of the classes, in the order of the labels; none where they are not known."""
     try:
@@ -116,10 +123,10 @@ def class_names(name: str) -> tuple[str, ...]:
 
 
 def ood_names() -> Iterator[str]:
-    """Yield the names of the sets out of distribution: those listed, and data sets whose images can be read."""
+    """Yield the names of the sets out of distribution: those listed, and small data sets whose images can be read."""
     yield from OOD
-    streamed_or_none = (FileSource, type(None))
-    yield from (data.name for data in DATASETS.values() if not isinstance(data.source, streamed_or_none))
+    large_or_none = (FileSource, Batches, type(None))
+    yield from (data.name for data in DATASETS.values() if not isinstance(data.source, large_or_none))
 
 
 def find_ood(name: str) -> OodImages:

@@ -17,7 +17,7 @@ from tests.data.records import change_set
 from tests.data.server import serve
 
 IMAGES = 10 * (TRAIN + TEST)
-PARTS = ("imagenet100", "imagenette", "imagewoof", "tiny_imagenet")
+PARTS = ("imagenet64", "imagenet100", "imagenette", "imagewoof", "tiny_imagenet")
 SHIFTS = ("imagenet_v2", "imagenet_a", "imagenet_r", "imagenet_sketch", "imagenet_real")
 OOD = ("imagenet_o", "ssb_hard", "ninco", "inaturalist", "textures", "openimage_o")
 ABSENT = ("cifar10", "cifar100", "imagenet", *PARTS, "cifar-10-c", "cifar-100-c", "svhn", "mnist", *SHIFTS, *OOD)

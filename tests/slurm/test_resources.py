@@ -123,6 +123,13 @@ def test_memory_of_the_papers_networks_fits_ordinary_nodes() -> None:
     assert asked == {12}
 
 
+def test_a_memory_map_counts_as_the_padded_images_that_are_trained_on() -> None:
+    data = DataSpec(name="imagenet64", train_images=1_271_167, validation_images=10_000, test_images=50_000)
+    padded = Augmentation(padding=8, padding_mode="zero", flip=True)
+    spec = run_spec().model_copy(update={"data": data, "augmentation": padded})
+    assert image_bytes(spec) == 1_281_167 * 80 * 80 * 3
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
 def test_the_estimate_covers_a_real_run_and_not_four_times_as_much(tmp_path: Path) -> None:
