@@ -92,7 +92,7 @@ def plan(
     kind = None if device is Device.auto else device.value
     where = Store(store)
     made = [
-        make_plan(loaded, scale, where, variants_of(loaded, where, data), device=kind, tflops=tflops)
+        make_plan(loaded, scale, where, variants_of(loaded, scale, where, data), device=kind, tflops=tflops)
         for loaded in map(load_grid, grid_files(grids))
     ]
     misses = near_misses(made, where)
@@ -182,12 +182,12 @@ def run(
 
     where = Store(store)
     loaded = load_grid(grid)
-    made = make_plan(loaded, scale, where, variants_of(loaded, where, data))
+    made = make_plan(loaded, scale, where, variants_of(loaded, scale, where, data))
     chosen = select_runs(made, select or [])
     _log_to_stderr()
     if retry:
         clear_failures(work_of(made, chosen), where)
-        made = make_plan(loaded, scale, where, variants_of(loaded, where, data))
+        made = make_plan(loaded, scale, where, variants_of(loaded, scale, where, data))
         ids = {run.id for run in chosen}
         chosen = tuple(run for run in made.runs if run.id in ids)
     work = work_of(made, chosen, limit)

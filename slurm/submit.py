@@ -77,7 +77,7 @@ def _open_work(grids: Sequence[Grid], store: Store, site: Site, request: Request
             grid,
             request.scale,
             store,
-            variants_of(grid, store, request.data),
+            variants_of(grid, request.scale, store, request.data),
             device=site.device,
             tflops=site.tflops,
         )

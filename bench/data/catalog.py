@@ -82,6 +82,11 @@ def facts_of(data: DataSpec) -> ImageFacts:
     return DATASETS[data.name].facts
 
 
+def facts_to_name(data: DataSet) -> ImageFacts | None:
+    """Return the facts that are part of the identity of a run on a data set; None where its name says them."""
+    return None if DATASETS.get(data.name) is data and not data.facts_named else data.facts
+
+
 def resized(data: DataSet, size: int) -> DataSet:
     """Return a data set with its images in another size.
 

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.data.cache import default_root
-from bench.data.catalog import DATASETS, find_data_set, remember_folder, resized
+from bench.data.catalog import DATASETS, facts_to_name, find_data_set, remember_folder, resized
 from bench.data.image_folder import open_image_folder
 from bench.data.record import DataSet
 from bench.data.streamed.folder import open_file_folder
@@ -176,7 +176,7 @@ def _data(choice: DataChoice, data: DataSet) -> DataSpec:
         train_images=choice.train_images or data.train_images,
         validation_images=data.validation_images if choice.validation_images is None else choice.validation_images,
         test_images=choice.test_images or data.test_images,
-        facts=None if DATASETS.get(data.name) is data and not data.facts_named else data.facts,
+        facts=facts_to_name(data),
     )
 
 

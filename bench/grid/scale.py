@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, TypeVar, assert_never
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from bench.data.catalog import facts_of, find_data_set, resized, resized_crop
-from bench.errors import UserError
+from bench.data.catalog import DATASETS, facts_of, facts_to_name, find_data_set, resized, resized_crop
+from bench.errors import UserError, did_you_mean
 from bench.evaluation.sets import Evaluations
 from bench.grid.cell import Cell
 from bench.grid.entry import MOST_BATCH, MOST_IMAGES, MOST_REPLICATES
@@ -64,9 +64,17 @@ EpochsFraction = Annotated[
 ]
 
 
+def _listed(name: object) -> object:
+    """Return the name of a data set of the suite."""
+    if isinstance(name, str) and name not in DATASETS:
+        raise ValueError(f"allowed: a data set of the suite{did_you_mean(name, DATASETS)}")
+    return name
+
+
 class Scale(Record):
     """What a scale changes of every cell; None leaves it as it is.
 
+    data         other images, augmented as their record says; how many train, validate and test stays
     epochs       fraction of each phase; exact, so 0.1 means a tenth
     evaluations  instead of the grid's own, if it has any
     needs_gpu    the scale is of no use on a machine without one
@@ -75,6 +83,7 @@ class Scale(Record):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     epochs: EpochsFraction = Fraction(1)
+    data: Annotated[str | None, BeforeValidator(_listed)] = None
     image_size: int | None = Field(default=None, ge=8, le=1024)
     depth: int | None = Field(default=None, ge=1, le=MOST_LAYERS)
     width: int | None = Field(default=None, ge=1, le=MOST_LAYERS)
@@ -133,7 +142,11 @@ def _scaled(spec: RunSpec, scale: Scale) -> RunSpec:
     images: dict[str, Any] = given("train_images", "validation_images", "test_images")
     if not spec.data.validation_images:  # a recipe that takes the last epoch has no use for any
         images.pop("validation_images", None)
-    if scale.image_size is not None:
+    if scale.data is not None:
+        other = resized(DATASETS[scale.data], scale.image_size or DATASETS[scale.data].image_size)
+        images |= {"name": other.name, "variant": other.version, "facts": facts_to_name(other)}
+        changed_crop["augmentation"] = other.augmentation
+    elif scale.image_size is not None:
         before = facts_of(spec.data).image_size
         data = resized(find_data_set(spec.data.name, spec.data.variant), scale.image_size)
         if scale.image_size != before:

@@ -139,6 +139,7 @@ def _models(definitions: Schema) -> Schema:
 def _name_choices(definitions: Schema) -> None:
     """Name the data sets and presets, and leave out the defaults of switches, which depend on the preset."""
     definitions["DataChoice"]["properties"]["name"]["anyOf"][:0] = [{"enum": [*DATASETS]}]
+    definitions["Scale"]["properties"]["data"] = {"anyOf": [{"enum": [*DATASETS]}, {"type": "null"}], "default": None}
     switches = definitions["SemanticsChoice"]["properties"]
     for switch in switches.values():
         switch.pop("default")

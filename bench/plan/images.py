@@ -5,16 +5,18 @@ from pathlib import Path
 from bench.data.sources import takes_location, variant_of
 from bench.errors import UserError
 from bench.grid import Grid
+from bench.plan.make import find_scale
 from bench.store.store import Store
 
 
-def variants_of(grid: Grid, store: Store, data: Path | None) -> dict[str, str] | None:
-    """Return which images each data set of a grid has at `data`; UserError if the store was made from others."""
+def variants_of(grid: Grid, scale: str, store: Store, data: Path | None) -> dict[str, str] | None:
+    """Return which images each data set of a grid has, at a scale, at `data`; UserError if the store has others."""
     if data is None:
         return None
     records = store.data_records()
     variants = {}
-    names = dict.fromkeys(cell.spec.data.name for cell in grid.cells)
+    other = find_scale(grid, scale).data
+    names = dict.fromkeys(other or cell.spec.data.name for cell in grid.cells)
     # beside another data set, one that takes no --data is not meant; alone it is refused
     for name in [name for name in names if takes_location(name)] or names:
         variant = variant_of(name, data)

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from bench.data.sets.imagenet64 import IMAGENET64
 from bench.errors import UserError
 from bench.grid import Scale, load_grid, scaled_cells
 from bench.grid.scale import scaled_phases
-from bench.plan import make_plan
+from bench.plan import make_plan, variants_of
 from bench.spec.phases import LearningRate, Phase, Rewire, TicketPolicy
+from bench.store.store import Store
 from tests.grid_text import PAPER_CONFIGS, load_text
 
 CELLS = """
@@ -182,6 +184,52 @@ def test_a_scale_that_makes_no_sense_names_itself_and_the_cell(tmp_path: Path, s
         make_plan(grid, "bad", None)
     assert str(refused.value).startswith(f"{grid.path}: scales.bad: cell 'row': ")
     assert words in str(refused.value)
+
+
+def test_a_scale_may_be_of_other_images(tmp_path: Path) -> None:
+    text = """
+    base: {data: imagenet, model: resnet_imagenet}
+    cells: [{name: a, method: gradual_pruning, sparsity: 0.8}, {name: b, method: prune_finetune, sparsity: 0.8}]
+    scales: {small: {data: imagenet64}, tiny: {data: imagenet64, image_size: 32}}
+    """
+    grid = load_text(tmp_path, text)
+    for before, after in zip(grid.cells, scaled_cells(grid.cells, grid.scales["small"], "small"), strict=True):
+        for old, new in ((before.spec, after.spec), (before.spec.parent, after.spec.parent)):
+            if old is not None:
+                data = old.data.model_copy(update={"name": "imagenet64"})
+                changes = {"data": data, "augmentation": IMAGENET64.augmentation, "parent": new and new.parent}
+                assert old.model_copy(update=changes) == new
+    (small, *_) = scaled_cells(grid.cells, grid.scales["tiny"], "tiny")
+    assert (small.spec.augmentation.padding, small.spec.data.facts.image_size) == (4, 32)
+
+
+@pytest.mark.parametrize(
+    ("scale", "words"),
+    [
+        (
+            "data: imagenet46",
+            "scales.x.data: found 'imagenet46'; allowed: a data set of the suite; did you mean 'imagenet64'",
+        ),
+        ("data: tiny_imagenet", "images to train and 10000 to validate are more than the 100000"),
+        (
+            "data: imagenet64, image_size: 48",
+            "scales.x.image_size: cell 'a': found 48; the images of imagenet64 have 64",
+        ),
+    ],
+)
+def test_other_images_that_do_not_fit_are_refused(tmp_path: Path, scale: str, words: str) -> None:
+    text = "base: {data: imagenet, model: resnet_imagenet}\ncells: [{name: a, method: dense}]\n"
+    with pytest.raises(UserError, match=re.escape(words)):
+        make_plan(load_text(tmp_path, f"{text}scales: {{x: {{{scale}}}}}"), "x", None)
+
+
+def test_images_at_data_are_those_of_the_scale(tmp_path: Path) -> None:
+    text = "cells: [{name: a, method: dense, data: imagenet, model: resnet_imagenet}]\nscales: {x: {data: imagenet64}}"
+    grid, store = load_text(tmp_path, text), Store(tmp_path / "store")
+    (tmp_path / "files" / "imagenet64").mkdir(parents=True)
+    assert variants_of(grid, "x", store, tmp_path / "files") == {"imagenet64": "official"}
+    with pytest.raises(UserError, match="the images of imagenet are not in"):
+        variants_of(grid, "paper", store, tmp_path / "files")
 
 
 def test_cells_that_a_scale_makes_equal_are_refused_at_that_scale(tmp_path: Path) -> None:
