@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from scipy.special import log_softmax
 
 from bench.errors import UserError
 from bench.store.logits import MOST_FLOAT32, StoredLogits
@@ -58,3 +59,24 @@ def test_labels_of_test_images_come_back_as_pairs_of_place_and_label(tmp_path: P
 def test_pairs_that_fit_no_images_are_refused(tmp_path: Path, pairs: np.ndarray, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         StoredLogits(tmp_path, {}).write("a", np.empty((0, 2, 3), np.float32), LABELS, label_pairs=pairs)
+
+
+@pytest.mark.parametrize("peak", [0.0, 12.0])
+def test_half_precision_moves_the_nll_of_an_image_by_a_thousandth_of_its_largest_logit(
+    peak: float, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (1, 300, 1000)).astype(np.float32)
+    labels = rng.integers(0, 1000, 300)
+    logits[0, np.arange(300), rng.integers(0, 1000, 300)] += np.float32(peak)
+    stored = StoredLogits(tmp_path, {})
+    stored.write("a", logits, labels, half=True)
+    tensors = load_file(tmp_path / "logits" / "a.safetensors")
+    before, after = (
+        -log_softmax(values[0].astype(np.float64), axis=1)[np.arange(300), labels]
+        for values in (logits, tensors["logits"])
+    )
+    moved = np.abs(after - before)
+    # a logit is rounded by 2**-11 of itself at most, and so is the logarithm of the sum of all
+    assert np.all(moved <= 2**-10 * np.abs(logits[0]).max(axis=1))
+    assert moved.max() > 2**-14
