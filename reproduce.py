@@ -59,7 +59,9 @@ def reproduce(
     files = grid_files(grids)
     for grid in files:
         check_folder("--out", _pages(out, grid, scale))
-    lacking = [grid for grid in files if _lacks_gpu(grid, scale, store, device)]  # reads every grid before any work
+    for grid in files:  # every grid, and what is claimed of it, before any work
+        _check_claims(grid)
+    lacking = [grid for grid in files if _lacks_gpu(grid, scale, store, device)]
     if lacking and not force:
         bench.plan(files, scale=scale, store=store, data=data)
         print(
@@ -97,6 +99,15 @@ def reproduce(
     if any(codes):
         print("Some runs or evaluation sets are not there: reports are made of the others; --retry tries again.")
     raise typer.Exit(max(codes))
+
+
+def _check_claims(grid: Path) -> None:
+    """Read the claims that a grid names; UserError for a mistake in them."""
+    from analysis.paper.claims import claims_of
+    from analysis.topics import TOPICS
+    from bench.grid import load_grid
+
+    claims_of(load_grid(grid).claims, {metric.key: metric for topic in TOPICS for metric in topic.metrics})
 
 
 def _say_whether_expected(grid: Path, store: Path, scale: str) -> None:

@@ -29,8 +29,14 @@ app = typer.Typer(
 
 GridPath = Annotated[Path, typer.Option("--grid", metavar="GRID", help=GRID_HELP)]
 OutPath = Annotated[
-    Path,
-    typer.Option("--out", metavar="DIR", help="Where to write; files of the same name go.", callback=a_folder),
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Where to write; files of the same name go.",
+        show_default="report/GRID-SCALE",
+        callback=a_folder,
+    ),
 ]
 TopicNames = Annotated[
     list[str] | None,
@@ -43,7 +49,7 @@ def tables(
     grid: GridPath,
     store: StorePath = Path("results"),
     scale: ScaleName = "paper",
-    out: OutPath = Path("report"),
+    out: OutPath = None,
     topics: TopicNames = None,
 ) -> None:
     """Write the tables of a grid as CSV, Markdown and LaTeX."""
@@ -51,6 +57,7 @@ def tables(
     from analysis.report import all_tables, write_tables
 
     loaded = load(grid, store, scale, topics or ())
+    out = out or _folder_of(grid, scale)
     write_tables(all_tables(loaded), loaded.results.context, out)
     _finish(loaded, out)
 
@@ -60,7 +67,7 @@ def figures(
     grid: GridPath,
     store: StorePath = Path("results"),
     scale: ScaleName = "paper",
-    out: OutPath = Path("report"),
+    out: OutPath = None,
     topics: TopicNames = None,
 ) -> None:
     """Write the figures of a grid as PNG and PDF, and their captions."""
@@ -68,6 +75,7 @@ def figures(
     from analysis.report import write_figures
 
     loaded = load(grid, store, scale, topics or ())
+    out = out or _folder_of(grid, scale)
     write_figures(loaded, out)
     _finish(loaded, out)
 
@@ -77,7 +85,7 @@ def report(
     grid: GridPath,
     store: StorePath = Path("results"),
     scale: ScaleName = "paper",
-    out: OutPath = Path("report"),
+    out: OutPath = None,
     topics: TopicNames = None,
 ) -> None:
     """Write index.html with all tables, figures and verdicts, and the files it shows in tables/ and figures/."""
@@ -85,7 +93,12 @@ def report(
     from analysis.report import write_report
 
     loaded = load(grid, store, scale, topics or ())
-    _finish(loaded, write_report(loaded, out))
+    _finish(loaded, write_report(loaded, out or _folder_of(grid, scale)))
+
+
+def _folder_of(grid: Path, scale: str) -> Path:
+    """Return where a grid's report goes unless --out says so: no two grids share a folder."""
+    return Path("report") / f"{grid.stem}-{scale}"
 
 
 @app.command()

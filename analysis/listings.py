@@ -37,7 +37,8 @@ def load_members(view: StoreView) -> pd.DataFrame:
 def tables(members: pd.DataFrame, results: Results) -> Iterator[Table]:
     """Yield every replicate with its scores on the test images, those of the main table first, and every member."""
     columns = dict.fromkeys((*MAIN, *results.metrics.values()))
-    scores = [metric for metric in columns if metric.measured_on == "test" and metric.key in results.metrics]
+    there = results.replicates.columns[results.replicates.notna().any()]
+    scores = [metric for metric in columns if metric.measured_on == "test" and metric.key in there]
     keys = {"cell": "Cell", "replicate": "Replicate", "members": "Members"}
     yield listing_table("replicates", "Replicates", results.replicates, keys, scores, results.context)
     keys = {"cell": "Cell", "replicate": "Replicate", "member": "Member"}

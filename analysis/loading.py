@@ -45,6 +45,8 @@ class Loaded:
     claims: tuple[Claim, ...]
     tolerances: Mapping[tuple[str, str], float]
     work: Work
+    path: Path
+    more_topics: tuple[str, ...]
     problems: tuple[str, ...]
     not_exported: tuple[str, ...] = ()
 
@@ -103,7 +105,18 @@ def load(grid_path: Path, store_path: Path, scale: str, more_topics: Sequence[st
         metrics=metrics,
         published=find_published(folder, full_size),
     )
-    return Loaded(plan, results, loaded, claims, tolerances, read_work(view), view.problems, view.not_exported())
+    return Loaded(
+        plan,
+        results,
+        loaded,
+        claims,
+        tolerances,
+        read_work(view),
+        grid_path,
+        tuple(more_topics),
+        view.problems,
+        view.not_exported(),
+    )
 
 
 def finished_replicates(view: StoreView) -> pd.DataFrame:

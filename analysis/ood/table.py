@@ -24,10 +24,10 @@ def tables(ood: Ood, results: Results) -> Iterator[Table]:
 def ood_table(ood: Ood, results: Results) -> Table:
     """Return a row a cell, set out of distribution and score: how well the score tells it from the test images."""
     notes = (
-        "Out of distribution is the positive class of AUROC and AUPR. FPR: the share of such images that are taken for "
-        "test images when 95% of those are taken for what they are. Scores are of the ensemble's mean probability; "
-        "mutual information is the entropy of the mean less the members' mean entropy, which no single network has. "
-        "AUPR depends on how many images a set has: compare it within a set.",
+        "Out of distribution is the positive class of AUROC and AUPR. For FPR at 95% TPR, as usual, test images are: "
+        "the share of other images taken for test images when 95% of those are taken for what they are. Scores are of "
+        "the ensemble's mean probability; mutual information is the entropy of the mean less the members' mean entropy, "
+        "which no single network has. AUPR depends on how many images a set has: compare it within a set.",
     )
     # Scripts that read the CSV file know the column of sets as "outside".
     frame = ood.detection.rename(columns={"ood_set": "outside"})

@@ -5,7 +5,7 @@ of one is paired with replicate r of the other, and the Student-t interval of th
 from the plan and are exact. What the published values say of the same claim stands beside.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -33,10 +33,10 @@ NOTES = (
     "otherwise). Fails: all of it is below. Level: the 90% interval lies within the margin on both sides (two "
     "one-sided tests); it fails where the 95% interval lies outside. Undecided: neither, or fewer than two replicates "
     "can be paired; the number in brackets is how many would decide if mean and spread stayed as they are. Costs come "
-    "from the plan and are exact. Published: what the published values say, without an interval. The wording is this "
-    "suite's, after the passage named."
+    "from the plan and are exact. Published: what the published values say, without an interval. The wording is that "
+    "of the file that the grid names, after the passage named."
 )
-SCALE_NOTE = "These verdicts are about this grid at this scale and on these images; they say nothing about the paper's."
+SCALE_NOTE = "These verdicts are about this grid at this scale and on these images; they say nothing about others."
 
 
 class Side(Record):
@@ -84,14 +84,15 @@ class ClaimEntry(Record):
 
 
 class ClaimsFile(Record):
-    """The claims of a file, in the order of the table."""
+    """The claims of a file, in the order of the table; `about` is whose claims they are, such as a paper."""
 
+    about: str = ""
     claims: list[ClaimEntry] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim about one pair of cells, or a cell and a number."""
+    """A claim about one pair of cells, or a cell and a number; `about` is whose it is."""
 
     id: str
     text: str
@@ -101,6 +102,7 @@ class Claim:
     direction: Direction
     margin: float
     data: str | None = None
+    about: str = ""
 
     @property
     def sides(self) -> list[tuple[str, str]]:
@@ -130,18 +132,22 @@ class Verdict:
     published_difference: float | None = None
 
 
-def read_claims(path: Path, metrics: Collection[str]) -> list[Claim]:
+def read_claims(path: Path, metrics: Mapping[str, Metric]) -> list[Claim]:
     """Return the claims of a YAML file, one a pair of cells; UserError that names file and key of a mistake."""
-    entries = read_record(ClaimsFile, path).claims
-    for entry in entries:
-        for side in (entry.left, entry.right):
-            if isinstance(side, Side) and side.metric not in metrics:
+    file = read_record(ClaimsFile, path)
+    for entry in file.claims:
+        sides = [side for side in (entry.left, entry.right) if isinstance(side, Side)]
+        for side in sides:
+            if side.metric not in metrics:
                 hint = did_you_mean(side.metric, metrics)
                 raise UserError(f"{path}: claim {entry.id!r}: metric {side.metric!r}{hint}")
-    return [claim for entry in entries for claim in _pairs(entry)]
+        if len({(metrics[side.metric].factor, metrics[side.metric].better) for side in sides}) > 1:
+            both = " and ".join(metrics[side.metric].head for side in sides)
+            raise UserError(f"{path}: claim {entry.id!r}: {both} cannot be compared: not of one unit and direction")
+    return [claim for entry in file.claims for claim in _pairs(entry, file.about)]
 
 
-def _pairs(entry: ClaimEntry) -> list[Claim]:
+def _pairs(entry: ClaimEntry, about: str) -> list[Claim]:
     rights = entry.right.names if isinstance(entry.right, Side) else ("",)
     several = len(entry.left.names) * len(rights) > 1
     return [
@@ -154,6 +160,7 @@ def _pairs(entry: ClaimEntry) -> list[Claim]:
             direction=entry.direction,
             margin=entry.margin,
             data=entry.data,
+            about=about,
         )
         for left, right in product(entry.left.names, rights)
     ]
@@ -211,14 +218,16 @@ def verdict_table(
             }
         )
     tested = sum(verdict.p is not None for verdict in verdicts)
-    notes = [NOTES, *([] if context.comparable else [SCALE_NOTE]), *topic_notes]
+    about = next((verdict.claim.about for verdict in verdicts), "")
+    notes = [f"Claims of {about}. {NOTES}" if about else NOTES]
+    notes += [*([SCALE_NOTE] if about and not context.comparable else []), *topic_notes]
     if tested:
         chance = f"{tested * ALPHA:.1f} of them would be decided by chance alone if no claim were true or false"
         notes.append(f"{tested} claims are tested at once: {chance}. Holm: decisions after Holm's correction for that.")
     if left_out:
         notes.append(f"{left_out} more claims are about cells or data that this grid does not have.")
     frame = stated(pd.DataFrame(numbers), context)
-    return Table(f"{context.grid}_claims", "Claims of the paper", head, tuple(rows), tuple(notes), frame)
+    return Table(f"{context.grid}_claims", "Claims", head, tuple(rows), tuple(notes), frame)
 
 
 def judge_claim(claim: Claim, results: Results) -> Verdict:

@@ -76,7 +76,7 @@ class Findings:
         single = len(open_ones) - len(needed)
         parts = []
         if needed:
-            middle = needed[len(needed) // 2]
+            middle = needed[(len(needed) - 1) // 2]
             parts.append(
                 f"half of {len(needed)} would be decided by {middle:,} replicates or fewer at the present spread"
             )
@@ -92,7 +92,7 @@ class Findings:
             if verdict.decision in ("holds", "fails") and verdict.decision != expected:
                 metric = self.results.metrics[verdict.claim.left[1]]
                 width = verdict.difference.half_width or 1.0
-                whose = "the published values say" if verdict.published else "the paper says"
+                whose = "the published values say" if verdict.published else f"{verdict.claim.where} says"
                 favour = shown_estimate(verdict.difference, metric.digits)
                 text = f"“{verdict.claim.text}” {verdict.decision} ({metric.head}: {favour}); {whose} it {expected}."
                 ranked.append((abs(verdict.difference.mean - verdict.claim.margin) / width, text))
@@ -131,9 +131,9 @@ def find(results: Results, claims: Sequence[Any], tolerances: Any, work: Work) -
 
 
 def _counted(counts: dict[Any, int]) -> str:
-    """Return "3 agree, 2 differ, 1 undecided", without those that are none."""
-    words = {"agrees": "agree", "differs": "differ", "holds": "hold", "fails": "fail"}
-    return ", ".join(f"{count} {words.get(word, word)}" for word, count in counts.items() if count)
+    """Return "3 agree, 1 differs, 1 undecided", without those that are none."""
+    several = {"agrees": "agree", "differs": "differ", "holds": "hold", "fails": "fail"}
+    return ", ".join(f"{n} {word if n == 1 else several.get(word, word)}" for word, n in counts.items() if n)
 
 
 def _value_json(value: Value) -> dict[str, Any]:

@@ -150,4 +150,4 @@ def test_options_show_their_defaults(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "[default: results]" in text
     assert "[default: paper]" in text
-    assert "[default: report]" in text
+    assert "[default: (report/GRID-SCALE)]" in text

@@ -100,7 +100,7 @@ def call(program: str, *arguments: str) -> int:
 
 
 def test_what_the_readme_writes_in_a_few_lines_is_trained_and_reported(here: Path) -> None:
-    table = (here / "report" / "my_grid_replicates.csv").read_text(encoding="utf-8")
+    table = (here / "report" / "my_grid-paper" / "my_grid_replicates.csv").read_text(encoding="utf-8")
     assert "mean_confidence_percent" in table
     assert table.count("mine") == 3
 
@@ -127,7 +127,7 @@ def test_yaml_is_a_grid_or_completes_one(block: Block, tmp_path: Path) -> None:
     part = yaml.safe_load(block.text)
     if isinstance(part.get("claims"), list):
         (tmp_path / "claims.yaml").write_text(block.text, encoding="utf-8")
-        metrics = {metric.key for topic in TOPICS for metric in topic.metrics}
+        metrics = {metric.key: metric for topic in TOPICS for metric in topic.metrics}
         assert read_claims(tmp_path / "claims.yaml", metrics)
         return
     if "claims" in part:

@@ -21,7 +21,7 @@ from bench.grid import load_grid
 
 PAPER = Context("g", "paper", (), "")
 # The metrics of all topics.
-KNOWN = {metric.key for topic in TOPICS for metric in topic.metrics}
+KNOWN = {metric.key: metric for topic in TOPICS for metric in topic.metrics}
 CONFIGS = Path(__file__).resolve().parents[3] / "paper_configs"
 
 
@@ -115,7 +115,10 @@ def test_table_shows_the_numbers_behind_a_verdict_and_the_scale():
     assert (adjusted, published) == ("holds", "")
     assert (left, right) == ("a: 94.00", "a, Member accuracy (%): 50.00")
     assert difference.startswith("44.00 ± ")
-    assert any("nothing about the paper" in note for note in table.notes)
+    assert not any("nothing about others" in note for note in table.notes)  # claims of nobody
+    whose = verdict_table(judge([replace(made, about="a paper")], measured), 0, measured)
+    assert whose.notes[0].startswith("Claims of a paper. ")
+    assert any("nothing about others" in note for note in whose.notes)
 
 
 @pytest.mark.parametrize("grid", ["cifar10", "cifar100", "imagenet"])
@@ -141,12 +144,12 @@ def test_a_claim_of_several_cells_is_one_a_pair(tmp_path):
     path = tmp_path / "claims.yaml"
     path.write_text(
         "claims: [{id: x, text: '{left} beats {right}.', where: w, left: {cells: [a, b], metric: nll}, "
-        "right: {cells: [c, d], metric: accuracy}, direction: lower}]"
+        "right: {cells: [c, d], metric: member_nll}, direction: lower}]"
     )
     found = read_claims(path, KNOWN)
     assert [made.text for made in found] == ["a beats c.", "a beats d.", "b beats c.", "b beats d."]
     assert found[1].id == "x: a / d"
-    assert (found[2].left, found[2].right) == (("b", "nll"), ("c", "accuracy"))
+    assert (found[2].left, found[2].right) == (("b", "nll"), ("c", "member_nll"))
 
 
 def test_a_claim_about_other_data_is_left_out():
@@ -231,6 +234,7 @@ GOOD = "{id: x, text: t, where: w, left: {cell: a, metric: nll}, right: 1.0, dir
         ("[]", "the file: found a list"),
         ("claims: [{id: x}]", "claims[0].text"),
         (f"claims: [{GOOD.replace('nll', 'nil')}]", "did you mean 'nll'"),
+        (f"claims: [{GOOD.replace('1.0', '{cell: b, metric: accuracy}')}]", "NLL and Accuracy (%) cannot be compared"),
         (f"claims: [{GOOD.replace('lower', 'below')}]", "claims[0].direction"),
         (f"claims: [{GOOD.replace('id: x', 'id: x, colour: red')}]", "claims[0].colour"),
         (f"claims: [{GOOD.replace('lower', 'level')}]", "margin must be above 0"),
