@@ -26,8 +26,8 @@ def ood_table(ood: Ood, results: Results) -> Table:
     notes = (
         "Out of distribution is the positive class of AUROC and AUPR. For FPR at 95% TPR, as usual, test images are: "
         "the share of other images taken for test images when 95% of those are taken for what they are. Scores are of "
-        "the ensemble's mean probability; mutual information is the entropy of the mean less the members' mean entropy, "
-        "which no single network has. AUPR depends on how many images a set has: compare it within a set.",
+        "the ensemble's mean probability; mutual information is the entropy of the mean less the members' mean "
+        "entropy, which no single network has. AUPR depends on how many images a set has: compare it within a set.",
     )
     # Scripts that read the CSV file know the column of sets as "outside".
     frame = ood.detection.rename(columns={"ood_set": "outside"})
