@@ -50,7 +50,12 @@ def attacks_table(attacks: Attacks, results: Results) -> Table:
     order = order.merge(clean[[*keys, "accuracy", "member_accuracy"]], on=keys, how="left")
     # Where nothing was measured a column may be of objects, which floats are not filled from.
     order["ensemble"] = order["ensemble"].fillna(order["accuracy"].astype(float))
-    unattacked = order["member_accuracy"].where(order["budget"] == 0).astype(float)
+    # A single network has no members beside itself, attacked or not.
+    several = pd.MultiIndex.from_frame(parts["members"][["cell", "replicate"]].drop_duplicates())
+    unattacked = order["member_accuracy"].where(
+        (order["budget"] == 0) & pd.MultiIndex.from_frame(order[["cell", "replicate"]]).isin(several)
+    )
+    unattacked = unattacked.astype(float)
     order["members"] = order["members"].fillna(unattacked)
     order = order.sort_values(["attack", "budget"], kind="stable")
     images = sorted(set(frame["images"]))

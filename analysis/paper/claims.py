@@ -181,10 +181,11 @@ def judge(claims: Sequence[Claim], results: Results) -> list[Verdict]:
 
 
 def verdict_table(
-    verdicts: Sequence[Verdict], left_out: int, results: Results, topic_notes: Sequence[str] = ()
+    verdicts: Sequence[Verdict], left_out: Sequence[Claim], results: Results, topic_notes: Sequence[str] = ()
 ) -> Table:
-    """Return the verdicts as a table; `left_out` claims are about cells or data that the grid does not have.
+    """Return the verdicts as a table.
 
+    left_out      claims about cells or data that the grid does not have
     topic_notes   what a reader has to know about the metrics of topics
     """
     context = results.context
@@ -225,7 +226,10 @@ def verdict_table(
         chance = f"{tested * ALPHA:.1f} of them would be decided by chance alone if no claim were true or false"
         notes.append(f"{tested} claims are tested at once: {chance}. Holm: decisions after Holm's correction for that.")
     if left_out:
-        notes.append(f"{left_out} more claims are about cells or data that this grid does not have.")
+        known = set(results.cells["cell"])
+        cells = dict.fromkeys(cell for claim in left_out for cell, _ in claim.sides if cell not in known)
+        without = f"; it has no cell {', '.join(cells)}" if cells else ""
+        notes.append(f"Left out, as about cells or data that this grid does not have: {len(left_out)} claims{without}.")
     frame = stated(pd.DataFrame(numbers), context)
     return Table(f"{context.grid}_claims", "Claims", head, tuple(rows), tuple(notes), frame)
 

@@ -1,12 +1,12 @@
 """What a reviewer reads first: how many published values and claims reproduce, and which results surprise most."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 from analysis.paper.agreement import Agreement, Value, agreement_table, compare
-from analysis.paper.claims import Decision, Verdict, judge, verdict_table
+from analysis.paper.claims import Claim, Decision, Verdict, judge, verdict_table
 from analysis.paper.work import Work
 from analysis.results import Results
 from analysis.table import Table, shown, shown_estimate
@@ -20,13 +20,13 @@ class Findings:
     """The verdicts of a grid.
 
     values     published values beside ours; none where the results are not comparable with them
-    verdicts   on the claims that the grid names; `left_out` more are about cells or data that it does not have
+    verdicts   on the claims that the grid names; those `left_out` are about cells or data that it does not have
     """
 
     results: Results
     values: tuple[Value, ...]
     verdicts: tuple[Verdict, ...]
-    left_out: int
+    left_out: tuple[Claim, ...]
     work: Work
 
     def tables(self, notes: Sequence[str]) -> list[Table]:
@@ -123,11 +123,15 @@ class Findings:
         }
 
 
-def find(results: Results, claims: Sequence[Any], tolerances: Any, work: Work) -> Findings:
+def find(
+    results: Results, claims: Sequence[Claim], tolerances: Mapping[tuple[str, str], float], work: Work
+) -> Findings:
     """Return the verdicts on the claims that a grid names, and on published values if ours compare with them."""
     verdicts = judge(claims, results)
     values = compare(tolerances, results) if results.context.comparable else []
-    return Findings(results, tuple(values), tuple(verdicts), len(claims) - len(verdicts), work)
+    judged = {verdict.claim for verdict in verdicts}
+    left_out = tuple(claim for claim in claims if claim not in judged)
+    return Findings(results, tuple(values), tuple(verdicts), left_out, work)
 
 
 def _counted(counts: dict[Any, int]) -> str:

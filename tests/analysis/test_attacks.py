@@ -209,3 +209,11 @@ def test_single_networks_have_two_replicates_though_nothing_is_transferred(all_o
     ).iloc[0]
     assert np.isnan(numbers["transferred_percent"])
     assert numbers["replicates"] == 2
+
+
+def test_a_single_network_has_no_members_beside_itself_attacked_or_not(all_of_it):
+    table = attacks_table(all_of_it.numbers("attacks"), all_of_it.results)
+    members = {(row[0], row[2]): row[4] for row in table.rows if row[1] == "fgsm"}
+    assert {text for (cell, _), text in members.items() if cell == "dense"} == {""}
+    assert all(text for (cell, _), text in members.items() if cell != "dense")
+    assert table.head[4] == "Members (%)"

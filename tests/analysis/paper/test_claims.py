@@ -101,22 +101,24 @@ def test_costs_are_exact_and_need_no_replicates():
 def test_claims_about_other_cells_are_left_out_and_counted():
     measured = results(a=[0.5], b=[0.6])
     assert judge([claim(left=("elsewhere", "nll"))], measured) == []
-    table = verdict_table(judge([claim()], measured), 1, measured)
-    assert "1 more claims are about cells or data that this grid does not have." in table.notes
+    others = [claim(left=("elsewhere", "nll")), claim(data="cifar100")]
+    table = verdict_table(judge([claim()], measured), others, measured)
+    said = "Left out, as about cells or data that this grid does not have: 2 claims; it has no cell elsewhere."
+    assert said in table.notes
 
 
 def test_table_shows_the_numbers_behind_a_verdict_and_the_scale():
     context = Context("g", "tiny", ("Scale tiny: not comparable with published numbers.",), "")
     made = claim("higher", left=("a", "accuracy"), right=("a", "member_accuracy"))
     measured = results(context, a=[0.5, 0.7], b=[])
-    table = verdict_table(judge([made], measured), 0, measured)
+    table = verdict_table(judge([made], measured), (), measured)
     _, where, metric, left, right, difference, n, decision, adjusted, published = table.rows[0]
     assert (where, metric, n, decision) == ("abstract", "Accuracy (%)", "2", "holds")
     assert (adjusted, published) == ("holds", "")
     assert (left, right) == ("a: 94.00", "a, Member accuracy (%): 50.00")
     assert difference.startswith("44.00 ± ")
     assert not any("nothing about others" in note for note in table.notes)  # claims of nobody
-    whose = verdict_table(judge([replace(made, about="a paper")], measured), 0, measured)
+    whose = verdict_table(judge([replace(made, about="a paper")], measured), (), measured)
     assert whose.notes[0].startswith("Claims of a paper. ")
     assert any("nothing about others" in note for note in whose.notes)
 
@@ -212,14 +214,14 @@ def test_what_the_published_values_say_stands_beside():
     )
     made = verdict(claim("lower"), measured)
     assert (made.decision, made.published, made.published_difference) == ("holds", "fails", pytest.approx(-0.1))
-    assert verdict_table([made], 0, measured).rows[0][-1] == "fails (-0.1000)"
+    assert verdict_table([made], (), measured).rows[0][-1] == "fails (-0.1000)"
     assert verdict(claim("lower"), replace(measured, published={})).published is None
 
 
 def test_missing_members_are_marked_in_a_verdict():
     measured = results(a=[0.50, 0.51], b=[0.60, 0.61])
     cells = measured.cells.assign(members=[2, 1])
-    table = verdict_table(judge([claim("lower")], replace(measured, cells=cells)), 0, replace(measured, cells=cells))
+    table = verdict_table(judge([claim("lower")], replace(measured, cells=cells)), (), replace(measured, cells=cells))
     assert table.rows[0][3].startswith("a [members: 2 (1 in replicate 1, 1 in replicate 2)]: ")
 
 
