@@ -59,9 +59,14 @@ def figures(_: pd.DataFrame, results: Results) -> Iterator[FigureEntry]:
             "Accuracy against training cost",
             "Test accuracy (mean over replicates, 95% Student-t interval) against the training FLOPs of all members "
             "together, counted from layers, densities and epochs and divided by those of one dense run; up and to the "
-            f"left is better. {describe_replicates(cells)}",
+            f"left is better.{_reference(cells)} {describe_replicates(cells)}",
             lambda: accuracy_against_cost(cells, replicates),
         )
+
+
+def _reference(cells: pd.DataFrame) -> str:
+    """Return what cells are divided by of which the grid has no dense run."""
+    return "".join(f" {line[:1].upper()}{line[1:]}." for line in dict.fromkeys(cells["flops_reference"]) if line)
 
 
 @styled

@@ -22,13 +22,13 @@ from analysis.topics import TOPICS, find_topic
 from bench.errors import UserError
 from bench.grid import load_grid
 from bench.plan import CellPlan, Plan, make_plan
-from bench.plan.show import uncounted_flops
+from bench.plan.show import assumed_references, uncounted_flops
 from bench.spec.run import RunSpec
 from bench.store.store import Store
 
 CELLS = (
     "cell method members sparsity replicates replicates_done runs dataset variant train_flops_ratio "
-    "inference_flops_ratio parameters_ratio flops_assumed flops_uncounted selection warnings"
+    "inference_flops_ratio parameters_ratio flops_assumed flops_uncounted flops_reference selection warnings"
 )
 
 
@@ -133,9 +133,11 @@ def cells_of(view: StoreView, finished: pd.DataFrame) -> pd.DataFrame:
     """Return what the plan knows of each cell, how many of its replicates are finished, and what their runs warn of."""
     done = finished["cell"].value_counts()
     specs = {run.id: run.spec for run in view.plan.runs}
+    reference = "; ".join(assumed_references(view.plan.cells))
     rows = [
         {
             **_cell_row(cell, int(done.get(cell.name, 0))),
+            "flops_reference": reference if cell.assumed_epochs is not None else "",
             "selection": _selection(specs[cell.runs[0][0]]),
             "warnings": "; ".join(view.warnings(cell)),
         }

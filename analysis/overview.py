@@ -42,6 +42,7 @@ def main_table(results: Results) -> Table:
         notes.append(SELECTION.format(", ".join(by_choice["augmented"]), ", ".join(by_choice["plain"])))
     if assumed := list(cells.loc[cells["flops_assumed"], "cell"]):
         notes.append(ASSUMED_FLOPS.format(", ".join(assumed)))
-    notes += [f"{line[:1].upper()}{line[1:]}." for line in dict.fromkeys(cells["flops_uncounted"]) if line]
+    for key in ("flops_uncounted", "flops_reference"):
+        notes += [f"{line[:1].upper()}{line[1:]}." for line in dict.fromkeys(cells[key]) if line]
     notes += [f"{row['cell']}: {row['warnings']}." for row in cells.to_dict("records") if row["warnings"]]
     return replace(table, notes=tuple(notes))

@@ -58,8 +58,10 @@ def make_plan(
     # Replicate 0 of every cell comes first, so that a first table is there early.
     by_replicate = zip_longest(*asked, fillvalue=())
     planned = runs.planned(spec for replicate in by_replicate for specs in replicate for spec in specs)
-    rows = tuple(_row(cell, replicates, planned) for cell, replicates in zip(cells, asked, strict=True))
-    plan = Plan(grid.name, grid.title, scale, overlay.needs_gpu, rows, tuple(planned.values()))
+    rows = [_row(cell, replicates, planned) for cell, replicates in zip(cells, asked, strict=True)]
+    alone, epochs = _without_dense(cells), _default_epochs(overlay)
+    rows = [replace(row, assumed_epochs=epochs) if row.name in alone else row for row in rows]
+    plan = Plan(grid.name, grid.title, scale, overlay.needs_gpu, tuple(rows), tuple(planned.values()))
     return _with_evaluations(plan, grid, overlay, store)
 
 
@@ -169,22 +171,34 @@ def _reference_epochs(cells: Sequence[Cell], scale: Scale) -> _References:
     without one, the default of the dense recipe at this scale on the images of the run.
     """
 
-    def key(spec: RunSpec) -> tuple[object, ...]:
-        return spec.data.name, spec.data.variant, spec.model.name, tuple(spec.model.arguments.items())
-
-    default = step_decay(Setting(members=1, learning_rate=0.1))
-    default_epochs = float(sum(phase.epochs for phase in default) * scale.epochs)
+    epochs = _default_epochs(scale)
     dense = {
-        key(cell.spec): training_flops(cell.spec)
+        _network(cell.spec): training_flops(cell.spec)
         for cell in reversed(cells)
         if cell.method == "dense" and cell.spec.model.ensemble is None
     }
 
     def reference(spec: RunSpec) -> float:
-        known = dense.get(key(spec))
-        return reference_flops(spec.model, spec.data, default_epochs) if known is None else known
+        known = dense.get(_network(spec))
+        return reference_flops(spec.model, spec.data, epochs) if known is None else known
 
     return reference
+
+
+def _network(spec: RunSpec) -> tuple[object, ...]:
+    """Return what two runs share that are compared by their cost."""
+    return spec.data.name, spec.data.variant, spec.model.name, tuple(spec.model.arguments.items())
+
+
+def _default_epochs(scale: Scale) -> float:
+    """Return the length of the dense recipe, if nothing is said, at a scale."""
+    return float(sum(phase.epochs for phase in step_decay(Setting(members=1, learning_rate=0.1))) * scale.epochs)
+
+
+def _without_dense(cells: Sequence[Cell]) -> set[str]:
+    """Return the cells of whose data set and network the grid has no single dense network."""
+    dense = {_network(cell.spec) for cell in cells if cell.method == "dense" and cell.spec.model.ensemble is None}
+    return {cell.name for cell in cells if _network(cell.spec) not in dense}
 
 
 def _with_variant(cell: Cell, variants: Mapping[str, str]) -> Cell:

@@ -28,6 +28,7 @@ class CellPlan:
     inference_flops_ratio   FLOPs of predicting with all members over those of one dense network
     parameters_ratio        weights of all members over those of one dense network
     flops_assumed           those of networks pruned by global magnitude are: what is left in a layer is known later
+    assumed_epochs          length of the dense run that train_flops_ratio is relative to, where the grid has none
     flops_uncounted         parameters and operations of the network that no FLOPs are counted of
     """
 
@@ -45,6 +46,7 @@ class CellPlan:
     data: DataSpec
     model: ModelSpec
     flops_uncounted: tuple[str, ...] = ()
+    assumed_epochs: float | None = None
 
     def all_runs(self, replicate: int) -> tuple[str, ...]:
         """Return the ids of every run that a replicate needs, parents first."""

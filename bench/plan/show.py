@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # More rows than this help nobody on a screen; --json has them all.
 MOST_CELLS = 60
 MOST_RUNS = 20
+# Of cells in a sentence.
+MOST_NAMES = 8
 STATUSES = ("done", "running", "failed", "damaged", "blocked", "waiting", "missing")
 
 
@@ -65,6 +67,7 @@ def _cell_record(cell: CellPlan) -> dict[str, Any]:
         "inference_flops_ratio": cell.inference_flops_ratio,
         "parameters_ratio": cell.parameters_ratio,
         "flops_assumed": cell.flops_assumed,
+        **({"assumed_epochs": cell.assumed_epochs} if cell.assumed_epochs is not None else {}),
         **({"flops_uncounted": list(cell.flops_uncounted)} if cell.flops_uncounted else {}),
         "parents": [run_id for replicate in cell.parents for run_id in replicate],
         "runs": [run_id for replicate in cell.runs for run_id in replicate],
@@ -111,6 +114,8 @@ def print_plan(plan: Plan, console: "Console", misses: NearMisses | None = None)
     if len(plan.cells) > MOST_CELLS:
         console.print(f"... and {len(plan.cells) - MOST_CELLS:,} more cells; --json lists them all")
     console.print("training, prediction: FLOPs of one replicate, in dense runs and dense networks", style="dim")
+    for line in assumed_references(plan.cells):
+        console.print(line, style="dim")
     if any(cell.flops_assumed for cell in plan.cells):
         console.print(
             f"what global magnitude pruning leaves is assumed: {GLOBAL_FLOPS} x density of the FLOPs", style="dim"
@@ -134,6 +139,18 @@ def _material(cell: CellPlan) -> str:
         f"{data.name}{variant}: {data.train_images:,} images to train, {data.validation_images:,} to validate, "
         f"{data.test_images:,} to test; {cell.model.name}, {arguments}"
     )
+
+
+def assumed_references(cells: Iterable[CellPlan]) -> list[str]:
+    """Return a sentence on the cells that are priced in dense runs which the grid does not have; none without any."""
+    alone = [cell for cell in cells if cell.assumed_epochs is not None]
+    if not alone:
+        return []
+    more = f" and {len(alone) - MOST_NAMES:,} more" if len(alone) > MOST_NAMES else ""
+    return [
+        f"training of {', '.join(cell.name for cell in alone[:MOST_NAMES])}{more}: in dense runs of "
+        f"{alone[0].assumed_epochs:g} epochs, as the grid has no dense cell of that data and network"
+    ]
 
 
 def uncounted_flops(cells: Iterable[CellPlan]) -> list[str]:

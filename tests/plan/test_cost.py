@@ -1,6 +1,7 @@
 """FLOPs against the protocol's check values, and hours against hand calculation."""
 
 from math import prod
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,13 +11,14 @@ from bench.grid import load_grid
 from bench.models.layers import layers_of
 from bench.plan import make_plan
 from bench.plan.cost import ASSUMED_TFLOPS, Speeds, forward_flops, training_flops
+from bench.plan.show import assumed_references
 from bench.recipes import Setting
 from bench.recipes.alternating import acdc
 from bench.recipes.fixed import step_decay
 from bench.recipes.pruning import gradual_pruning
 from bench.spec.run import Augmentation, DataSpec, Execution, ModelSpec, Optimizer, RunSpec, Topology
 from bench.store.store import Throughput
-from tests.grid_text import PAPER_CONFIGS
+from tests.grid_text import PAPER_CONFIGS, load_text
 
 WRN_28_10 = ModelSpec(name="wide_resnet", arguments={"depth": 28, "width": 10})
 WRN_10_1 = ModelSpec(name="wide_resnet", arguments={"depth": 10, "width": 1})
@@ -225,3 +227,21 @@ def test_without_a_measurement_a_masked_run_takes_the_time_of_a_dense_one() -> N
 def test_costs_that_rest_on_an_assumption_are_marked() -> None:
     plan = make_plan(load_grid(PAPER_CONFIGS / "cifar10.yaml"), "paper", None)
     assert {cell.name for cell in plan.cells if cell.flops_assumed} == {"LTR M=3 S=0.8", "PF M=3 S=0.8"}
+
+
+def test_cells_without_a_dense_run_of_their_network_say_what_they_are_divided_by(tmp_path: Path) -> None:
+    text = """
+base: {data: digits, sparsity: 0.8, model: {name: wide_resnet, depth: 10, width: 1}}
+cells:
+  - {name: beside, method: dst, recipe: {epochs: 8, update_every: 5}}
+  - {name: alone, method: dst, recipe: {epochs: 8, update_every: 5}, model: {width: 2}}
+  - {name: dense, method: dense, sparsity: 0.0, recipe: {epochs: 8}}
+scales: {half: {epochs: 0.5}}
+"""
+    plan = make_plan(load_text(tmp_path, text), "paper", None)
+    assert {cell.name: cell.assumed_epochs for cell in plan.cells} == {"beside": None, "alone": 250, "dense": None}
+    (said,) = assumed_references(plan.cells)
+    assert said.startswith("training of alone: in dense runs of 250 epochs, as the grid has no dense cell")
+    assert assumed_references([cell for cell in plan.cells if cell.name != "alone"]) == []
+    half = make_plan(load_text(tmp_path, text), "half", None)
+    assert [cell.assumed_epochs for cell in half.cells] == [None, 125, None]
