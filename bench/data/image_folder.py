@@ -110,7 +110,8 @@ def open_image_folder(
     """
     with named(path):
         if not path.exists():
-            raise UserError(f"{path}: no such folder, nor a zip")
+            where = "" if path.is_absolute() else f" in {Path.cwd()}"
+            raise UserError(f"{path}: no such folder, nor a zip{where}")
     name = folder_name(path, name)
     index = _index(path, root)
     tests = [part for part in OWN.tests if part in index.counts]
