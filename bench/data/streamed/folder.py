@@ -29,8 +29,8 @@ def open_file_folder(
     layout.
     """
     if not path.exists():
-        where = "" if path.is_absolute() else f" in {Path.cwd()}"
-        raise UserError(f"{path}: no such folder{where}")
+        place = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise UserError(f"{path}: no such folder{place}")
     name = folder_name(path, name)
     source = FileSource((), (TRAIN,), ("test", "val", "valid"), validation=("val", "valid"), where=path.resolve())
     data = DataSet(
