@@ -137,5 +137,7 @@ def _read(model: type[M], path: Path) -> M:
         raise UserError(f"{path}: {error.strerror}") from None
     except ValidationError as error:
         reason = error.errors()[0]
-        at = ".".join(map(str, reason["loc"]))
-        raise UserError(f"{path}: {at}: {reason['msg']}; it was altered, or written by another version") from None
+        at = "".join(f"{key}." for key in reason["loc"]).rstrip(".")
+        said = reason["msg"].removeprefix("Value error, ")
+        where = f"{path}: {at}: " if at else f"{path}: "
+        raise UserError(f"{where}{said}; it was altered, or written by another version") from None

@@ -7,6 +7,8 @@ means the same when the grid was edited.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pydantic import model_validator
+
 from bench.evaluation.sets import AttackSet, OwnSet, TicketSet
 from bench.spec.record import Record
 from bench.spec.run import RunSpec
@@ -46,10 +48,18 @@ class EnsembleWork(Record):
 
 
 class Work(Record):
-    """All work of a plan, in its order."""
+    """All work of a plan, in its order; ensembles are of its runs."""
 
     runs: tuple[RunWork, ...]
     ensembles: tuple[EnsembleWork, ...] = ()
+
+    @model_validator(mode="after")
+    def _ensembles_of_its_runs(self) -> "Work":
+        known = {run.id for run in self.runs} if self.ensembles else set()
+        for run in (run for ensemble in self.ensembles for run in ensemble.runs):
+            if run not in known:
+                raise ValueError(f"an ensemble of run {run}, which is none of its runs")
+        return self
 
     def items(self) -> Iterator["Item"]:
         """Yield the items in the order to take them.
