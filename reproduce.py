@@ -115,7 +115,7 @@ def _say_whether_expected(grid: Path, store: Path, scale: str) -> None:
     from analysis.side_by_side import expected_file
 
     if expected_file(grid, scale).exists():
-        _exit_code(analysis.compare, store, grid=grid, scale=scale)
+        _exit_code(analysis.compare, grid, store, scale=scale)
 
 
 def _pages(out: Path, grid: Path, scale: str) -> Path:

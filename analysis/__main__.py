@@ -103,11 +103,11 @@ def _folder_of(grid: Path, scale: str) -> Path:
 
 @app.command()
 def compare(
+    grid: GridPath,
     store: Annotated[Path, typer.Argument(metavar="STORE", help="Results of your own.")],
     other: Annotated[
         Path | None, typer.Argument(metavar="[OTHER]", help="Another store; left out: what the suite expects.")
     ] = None,
-    grid: GridPath = ...,  # type: ignore[assignment]
     scale: ScaleName = "paper",
     every: Annotated[bool, typer.Option("--every", help="Show every score, not only those that differ.")] = False,
     keep: Annotated[

@@ -88,12 +88,11 @@ def compare(tolerances: Mapping[tuple[str, str], float], results: Results) -> li
     found = []
     for cell in results.cells["cell"]:
         beside = results.published.get(cell, NOTHING)
-        for key, published in sorted(beside.items(), key=lambda entry: list(results.metrics).index(entry[0])):
-            tolerance = tolerances.get((dataset[cell], key))
-            if tolerance is not None:
+        for key, metric in results.metrics.items():  # a value of a metric that is not measured here has no verdict
+            published, tolerance = beside.get(key), tolerances.get((dataset[cell], key))
+            if published is not None and tolerance is not None:
                 claim = Claim(key, "", "", (cell, key), published.value, "level", tolerance)
-                verdict = judge_claim(claim, results)
-                found.append(Value(cell, results.metrics[key], published, tolerance, verdict))
+                found.append(Value(cell, metric, published, tolerance, judge_claim(claim, results)))
     return found
 
 

@@ -1,5 +1,6 @@
 """Sets of image files to evaluate on that a user puts into the data folder: no command gets them."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -22,20 +23,20 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ByHand:
+class ByHand(ABC):
     """A set by name: how many images it has, and how to get them."""
 
     name: str
     images: int
     by_hand: str
 
+    @abstractmethod
     def is_there(self, root: Path) -> bool:
         """Whether anything of the set is in a data folder."""
-        raise NotImplementedError
 
+    @abstractmethod
     def find(self, root: Path) -> Found:
         """Return the files, sorted by folder and name; UserError if they are not those of the set. Reads no image."""
-        raise NotImplementedError
 
     def open(self, size: int, images: int | None, root: Path, *, download: bool, progress: bool) -> EvaluationImages:  # noqa: ARG002
         """Return the first images, all if None, in a fixed order: LazyImages uint8 [N, size, size, 3], as test images.

@@ -99,6 +99,13 @@ def test_values_without_a_tolerance_are_not_judged():
     assert compare({("cifar100", "accuracy"): 0.5}, results([96.3, 96.3])) == []
 
 
+def test_a_published_value_of_what_is_not_measured_here_takes_nothing_with_it():
+    measured = results([96.2, 96.3, 96.25])
+    beside = {"a": {"auroc_textures": measured.published["a"]["accuracy"], **measured.published["a"]}}
+    (value,) = compare({("cifar10", "accuracy"): 0.5}, replace(measured, published=beside))
+    assert value.metric == ACCURACY
+
+
 def test_nothing_is_judged_where_ours_may_not_be_compared():
     elsewhere = Context("g", "tiny", ("Scale tiny: not comparable with published numbers.",), "")
     tolerances = {("cifar10", "accuracy"): 0.5}
