@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import typer
 
 from analysis import __main__ as analysis
-from bench import __main__ as bench
 from bench.commands.options import (
     DataPath,
     Device,
@@ -24,6 +23,8 @@ from bench.commands.options import (
     check_folder,
     run_app,
 )
+from bench.commands.plan import plan
+from bench.commands.run import Decoders, Parallel, run
 from bench.errors import UserError, printable
 from bench.work.signals import EXIT_INTERRUPTED
 
@@ -41,8 +42,8 @@ def reproduce(
     ] = Path("report"),
     device: DeviceName = Device.auto,
     retry: Retry = False,
-    parallel: bench.Parallel = 1,
-    decoders: bench.Decoders = None,
+    parallel: Parallel = 1,
+    decoders: Decoders = None,
     force: Annotated[
         bool, typer.Option("--force", help="Train a scale that needs a GPU without one.", show_default="stop")
     ] = False,
@@ -63,7 +64,7 @@ def reproduce(
         _check_claims(grid)
     lacking = [grid for grid in files if _lacks_gpu(grid, scale, store, device)]
     if lacking and not force:
-        bench.plan(files, scale=scale, store=store, data=data)
+        plan(files, scale=scale, store=store, data=data)
         print(
             f"Stopped before any work: the scale {scale!r} needs a GPU and this machine offers none. "
             "What makes sense here:\n"
@@ -76,7 +77,7 @@ def reproduce(
     for grid in files:
         try:
             code = _exit_code(
-                bench.run,
+                run,
                 grid,
                 scale=scale,
                 store=store,
@@ -128,8 +129,8 @@ def _lacks_gpu(grid: Path, scale: str, store: Path, device: Device) -> bool:
     from bench.plan import make_plan
     from bench.store.store import Store
 
-    plan = make_plan(load_grid(grid), scale, Store(store))
-    if not plan.needs_gpu or plan.finished:
+    made = make_plan(load_grid(grid), scale, Store(store))
+    if not made.needs_gpu or made.finished:
         return False
     import torch
 

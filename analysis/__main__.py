@@ -11,21 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.options import GRID_HELP, ScaleName, StorePath, a_folder, run_app
+from bench.commands.options import GRID_HELP, ScaleName, StorePath, a_folder, make_app, run_app
 from bench.errors import UserError
 
 if TYPE_CHECKING:
     from analysis.loading import Loaded
     from analysis.side_by_side import Scores, SideBySide
 
-# Without rich, help takes a tenth of a second; tracebacks stay Python's own.
-app = typer.Typer(
-    help="Tables, figures and the report of a grid, from whatever results its store holds. Trains nothing.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+app = make_app("Tables, figures and the report of a grid, from whatever results its store holds. Trains nothing.")
 
 GridPath = Annotated[Path, typer.Option("--grid", metavar="GRID", help=GRID_HELP)]
 OutPath = Annotated[

@@ -15,18 +15,13 @@ from bench.commands.options import (
     Retry,
     ScaleName,
     a_folder,
+    make_app,
     make_console,
     run_app,
 )
 from bench.errors import UserError
 
-app = typer.Typer(
-    help="Dispatch grids to a SLURM cluster, and see what became of their runs.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+app = make_app("Dispatch grids to a SLURM cluster, and see what became of their runs.")
 
 WATCH_SECONDS = 15.0
 EXIT_CTRL_C = 130

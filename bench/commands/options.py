@@ -84,6 +84,22 @@ CheckpointSeconds = Annotated[
 Retry = Annotated[bool, typer.Option("--retry", help="Make failed and damaged runs again.", show_default="leave them")]
 
 
+def make_app(text: str) -> typer.Typer:
+    """Return a command line without commands; `text` is its help."""
+    # Without rich, help takes a tenth of a second; tracebacks stay Python's own.
+    return typer.Typer(
+        help=text, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
+
+
+def log_to_stderr() -> None:
+    """Show what the suite logs, with the time of day."""
+    import logging
+
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("bench").setLevel(logging.INFO)  # not the root: libraries log what nobody asked for
+
+
 def make_console() -> "Console":
     """Return a console that prints names and paths as they are: brackets and colons mean nothing to it."""
     from rich.console import Console
