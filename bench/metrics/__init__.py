@@ -1,4 +1,9 @@
-"""Metrics as functions on NumPy arrays: probabilities float [images, classes], labels int [images]."""
+"""Metrics as functions on arrays: probabilities float [images, classes], labels int [images].
+
+Arrays are NumPy's; the functions take tensors of torch, on any device, and nested lists as well (bench.metrics.arrays).
+"""
+
+from inspect import isfunction
 
 from bench.metrics.accuracy import accuracy, brier, judged_labels, negative_log_likelihood
 from bench.metrics.agreement import (
@@ -9,6 +14,7 @@ from bench.metrics.agreement import (
     q_statistic,
     q_statistic_matrix,
 )
+from bench.metrics.arrays import takes_arrays
 from bench.metrics.calibration import (
     Reliability,
     adaptive_expected_calibration_error,
@@ -112,3 +118,7 @@ __all__ = [
     "topological_distance",
     "weight_cosine",
 ]
+
+for _name in __all__:
+    if isfunction(globals()[_name]):
+        globals()[_name] = takes_arrays(globals()[_name])
