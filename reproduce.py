@@ -13,6 +13,7 @@ import typer
 
 from analysis import __main__ as analysis
 from bench.commands.options import (
+    PLAIN,
     DataPath,
     Device,
     DeviceName,
@@ -25,10 +26,11 @@ from bench.commands.options import (
 )
 from bench.commands.plan import plan
 from bench.commands.run import Decoders, Parallel, run
+from bench.commands.version import Version
 from bench.errors import UserError, printable
 from bench.work.signals import EXIT_INTERRUPTED
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(**PLAIN)
 
 
 @app.command()
@@ -47,6 +49,7 @@ def reproduce(
     force: Annotated[
         bool, typer.Option("--force", help="Train a scale that needs a GPU without one.", show_default="stop")
     ] = False,
+    version: Version = False,  # noqa: ARG001, as its callback ends the program
 ) -> None:
     """Train and evaluate what is missing of a grid, then write its tables and figures; several grids in turn.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.options import GRID_HELP, ScaleName, StorePath, a_folder, make_app, run_app
+from bench.commands.options import GridPath, ScaleName, StorePath, a_folder, make_app, run_app
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 app = make_app("Tables, figures and the report of a grid, from whatever results its store holds. Trains nothing.")
 
-GridPath = Annotated[Path, typer.Option("--grid", metavar="GRID", help=GRID_HELP)]
 OutPath = Annotated[
     Path | None,
     typer.Option(

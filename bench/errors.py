@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # No controls, line and paragraph separators, nor what changes the direction of the text around it.
 NO_CONTROLS = r"[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]*"
@@ -16,10 +16,19 @@ class UserError(Exception):
 MOST_OPTIONS = 40
 
 
+def nearest(found: object, options: Sequence[str], most: int = 1) -> list[str]:
+    """Return the options most like a value: those that hold it, in any case, then those that are spelled like it."""
+    text = str(found)[:100]
+    close = difflib.get_close_matches(text, options, n=most, cutoff=0.5)
+    holding = [option for option in options if len(text) > 1 and text.casefold() in option.casefold()]
+    holding.sort(key=lambda option: not option.casefold().startswith(text.casefold()))
+    return list(dict.fromkeys([*holding, *close] if most > 1 else [*close, *holding]))[:most]
+
+
 def did_you_mean(found: object, allowed: Iterable[str]) -> str:
     """Return "; did you mean 'x'? allowed: ..." for a message about a value outside a closed set of strings."""
     options = list(allowed)
-    close = difflib.get_close_matches(str(found)[:100], options, n=1, cutoff=0.5)
+    close = nearest(found, options)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     more = f", ... and {len(options) - MOST_OPTIONS:,} more" if len(options) > MOST_OPTIONS else ""
     return f"{hint} allowed: {', '.join(options[:MOST_OPTIONS])}{more}"

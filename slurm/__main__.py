@@ -14,6 +14,7 @@ from bench.commands.options import (
     GridPaths,
     Retry,
     ScaleName,
+    Selections,
     a_folder,
     make_app,
     make_console,
@@ -54,10 +55,7 @@ def submit(
     scale: ScaleName = "paper",
     store: StoreFolder = None,
     data: DataPath = None,
-    select: Annotated[
-        list[str] | None,
-        typer.Option("--select", metavar="KEY=VALUE", help="As of `bench run`.", show_default="all runs"),
-    ] = None,
+    select: Selections = None,
     retry: Retry = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be submitted, and write nothing.", show_default="submit")

@@ -82,7 +82,7 @@ def test_a_report_is_made_of_what_is_done_and_the_next_call_adds_the_rest(
     assert "as expected" not in capsys.readouterr().out
 
     expected = door.grid.parent / "expected" / "small-quick.json"
-    kept = ["compare", str(door.store), "--grid", str(door.grid), "--scale", "quick", "--keep", str(expected)]
+    kept = ["compare", str(door.grid), str(door.store), "--scale", "quick", "--keep", str(expected)]
     with pytest.raises(SystemExit):
         analysis.__main__.main(kept)
     assert door("quick", "--device", "cpu") == 0

@@ -67,7 +67,7 @@ def _command(loaded: Loaded) -> str:
     if not loaded.more_topics:
         return f"python -m reproduce {grid} --scale {scale}"
     topics = " ".join(f"--topic {name}" for name in loaded.more_topics)
-    report = f"python -m analysis report --grid {grid} --scale {scale} {topics}"
+    report = f"python -m analysis report {grid} --scale {scale} {topics}"
     return f"python -m bench run {grid} --scale {scale} && {report}"
 
 

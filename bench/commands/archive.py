@@ -73,7 +73,7 @@ def export(
         rebuild=(
             *([f"git checkout {suite.git.commit}"] if suite.git else []),
             "python -m bench import FILE --store imported",
-            f"python -m analysis report --grid {_in_the_suite(loaded.path)} --scale {scale} --store imported",
+            f"python -m analysis report {_in_the_suite(loaded.path)} --scale {scale} --store imported",
         ),
         files=made.files(),
     )

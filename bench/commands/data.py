@@ -12,7 +12,7 @@ from bench.errors import UserError
 if TYPE_CHECKING:
     from bench.data.inventory import Row
 
-app = make_app("The images: what is there, whether it is intact, how to get it.")
+app = make_app("The images: what is there, whether it is intact, how to get it.", inside=True)
 
 RootPath = Annotated[
     Path | None,

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.commands.version import Version
 from bench.errors import UserError, printable, without_controls
 
 if TYPE_CHECKING:
@@ -53,10 +54,48 @@ def a_folder(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
     return path
 
 
-GRID_HELP = "A grid, such as paper_configs/digits.yaml."
-GridPath = Annotated[Path, typer.Argument(metavar="GRID", help=GRID_HELP)]
+def a_grid(grid: Path) -> Path:
+    """Return the grid that is meant, by its path or by its name in the suite."""
+    from bench.grid.suite import find_grid
+
+    return find_grid(grid)
+
+
+def some_grids(grids: list[Path]) -> list[Path]:
+    """Return the grids that are meant, each as a_grid."""
+    return [a_grid(grid) for grid in grids]
+
+
+def complete_grid(incomplete: str) -> list[str]:
+    """Return the grids of the suite whose names begin so, for shells; they complete paths by themselves."""
+    from bench.grid.suite import suite_grids
+
+    return [name for name in suite_grids() if name.startswith(incomplete)]
+
+
+GRID_HELP = "A grid: its path, or its name in paper_configs/, such as digits."
+GridPath = Annotated[
+    Path, typer.Argument(metavar="GRID", help=GRID_HELP, callback=a_grid, autocompletion=complete_grid)
+]
 GridPaths = Annotated[
-    list[Path], typer.Argument(metavar="GRID...", help=f"{GRID_HELP} Several, or a folder of grids: what they share.")
+    list[Path],
+    typer.Argument(
+        metavar="GRID...",
+        help=f"{GRID_HELP} Several, or a folder of grids: what they share.",
+        callback=some_grids,
+        autocompletion=complete_grid,
+    ),
+]
+Selections = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--select",
+        metavar="KEY=VALUE",
+        help="Only the runs that fit; keys: cell, method, members, sparsity, run (beginning of an id), seed, status. "
+        "* and ? in VALUE stand for any text and any character: 'cell=DST*'. Repeat it to narrow down, or with the "
+        "same key to widen.",
+        show_default="all runs",
+    ),
 ]
 ScaleName = Annotated[str, typer.Option("--scale", metavar="NAME", help="A scale of the grid.")]
 StorePath = Annotated[Path, typer.Option("--store", metavar="DIR", help="The results directory.", callback=a_folder)]
@@ -84,12 +123,20 @@ CheckpointSeconds = Annotated[
 Retry = Annotated[bool, typer.Option("--retry", help="Make failed and damaged runs again.", show_default="leave them")]
 
 
-def make_app(text: str) -> typer.Typer:
-    """Return a command line without commands; `text` is its help."""
-    # Without rich, help takes a tenth of a second; tracebacks stay Python's own.
-    return typer.Typer(
-        help=text, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
-    )
+# Without rich, help takes a tenth of a second; tracebacks stay Python's own.
+PLAIN: Any = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
+COMPLETION = ("--install-completion", "--show-completion")
+
+
+def make_app(text: str, *, inside: bool = False) -> typer.Typer:
+    """Return a command line without commands; `text` is its help. `inside`: for commands inside another one."""
+    app = typer.Typer(help=text, no_args_is_help=True, **PLAIN)
+    if not inside:
+        app.callback()(_of_every_program)
+    return app
+
+
+def _of_every_program(version: Version = False) -> None: ...
 
 
 def log_to_stderr() -> None:
@@ -135,6 +182,11 @@ def run_app(app: typer.Typer, arguments: Sequence[str] | None) -> None:
 def _check(arguments: Iterable[str]) -> None:
     """Refuse arguments that no command has a use for: UserError that shows the argument."""
     for argument in arguments:
+        if argument.partition("=")[0] in COMPLETION and Path(sys.argv[0]).suffix == ".py":
+            raise UserError(
+                f"{argument}: shells complete commands, not `python -m`: install the suite (python -m pip install -e . "
+                "in its checkout), then freetickets-bench --install-completion, and so on"
+            )
         if not argument or re.fullmatch("--[a-z-]+=", argument):
             raise UserError(f"found the argument {argument!r}, which is empty: is a variable of the shell not set?")
         shown = ascii(argument[:60]) + "..." * (len(argument) > 60)

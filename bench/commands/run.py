@@ -13,6 +13,7 @@ from bench.commands.options import (
     GridPath,
     Retry,
     ScaleName,
+    Selections,
     StorePath,
     log_to_stderr,
 )
@@ -47,16 +48,7 @@ def run(
     scale: ScaleName = "paper",
     store: StorePath = Path("results"),
     data: DataPath = None,
-    select: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--select",
-            metavar="KEY=VALUE",
-            help="Only the runs that fit; keys: cell, method, members, sparsity, run (beginning of an id), seed, "
-            "status. Repeat it to narrow down, or with the same key to widen.",
-            show_default="all runs",
-        ),
-    ] = None,
+    select: Selections = None,
     limit: Annotated[
         int | None,
         typer.Option(

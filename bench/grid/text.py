@@ -13,6 +13,7 @@ import yaml
 
 from bench.errors import UserError, did_you_mean
 from bench.grid.messages import Key, M, key_path, shown, validated
+from bench.grid.suite import suite_grids
 
 # libyaml where PyYAML was built with it: ten times faster on grids of thousands of rows.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -90,15 +91,16 @@ def _check_size(text: str) -> None:
 def _missing(path: Path, kind: str) -> str:
     if kind != "grid":
         return f"a folder, not a {kind}" if path.is_dir() else "no such file"
+    of_suite = list(suite_grids()) if path.parent == Path() else []  # a name alone may be one of the suite's
     if not path.parent.is_dir():
         return f"no such file, nor a folder {path.parent}"
     folder = path if path.is_dir() else path.parent
-    grids = sorted(found.name for pattern in ("*.yaml", "*.yml") for found in folder.glob(pattern))
+    grids = sorted(found.name for pattern in ("[!.]*.yaml", "[!.]*.yml") for found in folder.glob(pattern))
     if path.is_dir():
         return f"a folder, not a grid; in it: {', '.join(grids) or 'no grid (*.yaml)'}"
-    if not grids:
+    if not grids and not of_suite:
         return f"no such file, and no grid (*.yaml) in {path.parent}"
-    return f"no such file{did_you_mean(path.name, grids)}"
+    return f"no such file{did_you_mean(path.name, [*grids, *of_suite])}"
 
 
 class _Values:

@@ -2,8 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from glob import escape
 
-from bench.errors import UserError, did_you_mean
+from bench.errors import UserError, did_you_mean, nearest
 from bench.plan.records import CellPlan, Plan, RunPlan
 
 # A run that several cells share fits if it fits together with any one of them.
@@ -17,13 +19,15 @@ KEYS: dict[str, Callable[[CellPlan, RunPlan], str | int | float]] = {
     "status": lambda _, run: run.status,
 }
 MOST_SHOWN = 12
+MOST_NEAREST = 3
 
 
 def select(plan: Plan, selections: Sequence[str]) -> tuple[RunPlan, ...]:
     """Return the runs that fit all of the selections, such as "method=dst" or "run=3f" (the beginning of an id).
 
-    The parents of runs that fit come with them, in the order of the plan. Of one key given twice, either value will do.
-    UserError for an unknown key, and for what fits no run.
+    In a value, * stands for any text, ? for any character and [ab] for either: "cell=DST*". The parents of runs that
+    fit come with them, in the order of the plan. Of one key given twice, either value will do. UserError for an unknown
+    key, and for what fits no run.
     """
     wanted: defaultdict[str, list[str]] = defaultdict(list)
     for selection in selections:
@@ -32,9 +36,10 @@ def select(plan: Plan, selections: Sequence[str]) -> tuple[RunPlan, ...]:
             raise UserError(f"--select {selection}: unknown key {key!r}{did_you_mean(key, KEYS)}")
         if not equals or not value:
             raise UserError(f"--select {selection}: no value; write {key}=VALUE, of {_listed(_values(plan, key))}")
-        if not any(_fits(key, value, cell, run) for cell, run in _pairs(plan)):
+        pattern = escape(value) if value in _values(plan, key) else value  # a name may read as a pattern
+        if not any(_fits(key, pattern, cell, run) for cell, run in _pairs(plan)):
             raise UserError(f"--select {selection}: fits no run{_allowed(key, value, _values(plan, key))}")
-        wanted[key].append(value)
+        wanted[key].append(pattern)
     chosen = {
         run.id
         for cell, run in _pairs(plan)
@@ -55,11 +60,13 @@ def _pairs(plan: Plan) -> list[tuple[CellPlan, RunPlan]]:
 def _fits(key: str, value: str, cell: CellPlan, run: RunPlan) -> bool:
     actual = KEYS[key](cell, run)
     if isinstance(actual, str):
-        return actual.startswith(value) if key == "run" else actual == value
+        if key == "run" and actual.startswith(value):
+            return True
+        return fnmatchcase(actual, value)
     try:
         return actual == float(value)
     except ValueError:
-        return False
+        return fnmatchcase(str(actual), value)
 
 
 def _values(plan: Plan, key: str) -> list[str]:
@@ -74,8 +81,9 @@ def _allowed(key: str, value: str, values: Sequence[str]) -> str:
     """Return what there is, with the nearest; too many are cut, and ids are not guessed."""
     if key == "run":
         return f"; there are {_listed(values)}"
-    hint, _, allowed = did_you_mean(value, values).partition(" allowed: ")
-    return f"{hint} allowed: {_listed(values) if len(values) > MOST_SHOWN else allowed}"
+    close = nearest(value.strip("*?"), values, MOST_NEAREST)
+    hint = f" did you mean {' or '.join(map(repr, close))}?" if close else ""
+    return f";{hint} allowed: {_listed(values)}, and * for any text"
 
 
 def _listed(values: Sequence[str]) -> str:

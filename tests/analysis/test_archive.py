@@ -27,7 +27,7 @@ def through_an_archive(made: Made, folder: Path, *options: str) -> Made:
 
 def tables(made: Made, out: Path) -> dict[str, bytes]:
     with pytest.raises(SystemExit) as ended:
-        main(["tables", "--grid", str(made.path), "--store", str(made.store.root), "--out", str(out)])
+        main(["tables", str(made.path), "--store", str(made.store.root), "--out", str(out)])
     assert not ended.value.code
     return {path.name: path.read_bytes() for path in out.iterdir()}
 

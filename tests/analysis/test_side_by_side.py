@@ -89,19 +89,19 @@ def run(capsys, *arguments):
 
 def test_the_command_keeps_compares_and_names_what_differs(evaluated, tmp_path, capsys):
     store, grid = evaluated.store.root, evaluated.path
-    code, said = run(capsys, store, "--grid", grid)
+    code, said = run(capsys, grid, store)
     assert (code, "nothing is expected of small at scale paper" in said.err) == (2, True)
     file = expected_file(grid, "paper")
-    assert run(capsys, store, "--grid", grid, "--keep", file)[0] == 0
-    assert run(capsys, store, "--grid", grid)[1].out.startswith("4 of 4 cells as expected: 4 identical.")
+    assert run(capsys, grid, store, "--keep", file)[0] == 0
+    assert run(capsys, grid, store)[1].out.startswith("4 of 4 cells as expected: 4 identical.")
     scores = read_scores(file)
     write_scores(changed(scores, "dense", "nll", 5.0), file)
-    code, said = run(capsys, store, "--grid", grid)
+    code, said = run(capsys, grid, store)
     assert code == 1
     assert said.out.startswith("3 of 4 cells as expected: 3 identical, 1 off.")
     assert "dense: off\n  NLL: " in said.out
     other = evaluated.copied(tmp_path / "other")
-    code, said = run(capsys, store, other.store.root, "--grid", grid, "--every")
+    code, said = run(capsys, grid, store, other.store.root, "--every")
     assert (code, said.out.count("identical")) == (0, 1 + 4 + len(compare_rows(evaluated)))
 
 

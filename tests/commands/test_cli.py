@@ -95,7 +95,7 @@ def test_an_assumed_speed_can_be_given(capsys: pytest.CaptureFixture[str], tmp_p
         (["plan", "paper_configs/digit.yaml"], "digit.yaml: no such file; did you mean 'digits.yaml'?"),
         (["plan", DIGITS, "--scale", "tinny"], "did you mean 'tiny'?"),
         (["run", DIGITS, "--select", "methd=dst"], "did you mean 'method'?"),
-        (["run", DIGITS, "--select", "method=rst"], "did you mean 'dst'?"),
+        (["run", DIGITS, "--select", "method=rst"], "did you mean 'dst' or 'edst'?"),
         (["plan", DIGITS, "--data", "nowhere.zip"], "digits brings its own images"),
         (["plan", str(PAPER_CONFIGS / "cifar10.yaml"), "--data", "nowhere.zip"], "nowhere.zip: no such file"),
         (["data", "verify", "cifar11"], "did you mean 'cifar10'"),

@@ -21,9 +21,9 @@ DIGITS = str(PAPER_CONFIGS / "digits.yaml")
 TAKE_A_GRID = [
     (bench.__main__, ["plan"]),
     (bench.__main__, ["run"]),
-    (analysis.__main__, ["tables", "--grid"]),
-    (analysis.__main__, ["figures", "--grid"]),
-    (analysis.__main__, ["report", "--grid"]),
+    (analysis.__main__, ["tables"]),
+    (analysis.__main__, ["figures"]),
+    (analysis.__main__, ["report"]),
     (slurm.__main__, ["submit", "--site", "local"]),
     (reproduce, []),
 ]

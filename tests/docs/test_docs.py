@@ -89,7 +89,7 @@ def here(tmp_path_factory: pytest.TempPathFactory):
         patch.syspath_prepend(str(folder))
         patch.setenv("FREETICKETS_DATA", str(folder / "data"))
         assert call("bench", "run", "my_grid.yaml", "--device", "cpu") == 0
-        assert call("analysis", "tables", "--grid", "my_grid.yaml", "--topic", "my_lab:SURE") == 0
+        assert call("analysis", "tables", "my_grid.yaml", "--topic", "my_lab:SURE") == 0
         yield folder
 
 

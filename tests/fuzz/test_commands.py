@@ -19,7 +19,7 @@ COMMANDS = {
     analysis.__main__: [["tables"], ["compare"], []],
     slurm.__main__: [["status"], ["logs"], []],
 }
-WORDS = ["grid.yaml", "results", "paper", "cell=dense", "--scale", "--store", "--data", "--json", "--grid", "--out"]
+WORDS = ["grid.yaml", "results", "paper", "cell=dense", "--scale", "--store", "--data", "--json", "--version", "--out"]
 WORDS += ["--site", "local", "--root", "--select", "--lines", "--topic", "a.b:c", "grid", "store", "digits", "cifar10"]
 
 

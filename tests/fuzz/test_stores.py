@@ -60,9 +60,9 @@ def test_what_only_reads_says_what_it_cannot_use(made: Path, here: Path) -> None
         store, hit = damaged(data, made, here)
         before = state(store, [])
         ask(bench.__main__, here, "plan", "grid.yaml", "--json")
-        ask(analysis.__main__, here, "tables", "--grid", "grid.yaml", "--out", str(here / "report"))
+        ask(analysis.__main__, here, "tables", "grid.yaml", "--out", str(here / "report"))
         whole, damaged_one = str(made / "results"), str(here / "results")
-        call(analysis.__main__, "compare", damaged_one, whole, "--grid", "grid.yaml")
+        call(analysis.__main__, "compare", "grid.yaml", damaged_one, whole)
         if any(path.parts[0] == "slurm" for path in hit):
             ask(slurm.__main__, here, "status")
             ask(slurm.__main__, here, "logs", "abc")
@@ -98,7 +98,7 @@ def test_what_trains_mends_what_it_can_and_leaves_the_rest(made: Path, here: Pat
         ask(bench.__main__, here, "run", "grid.yaml", "--device", "cpu", *retry)
         after = state(store, hit)
         assert {path: after.get(path) for path in others} == others
-        ask(analysis.__main__, here, "tables", "--grid", "grid.yaml", "--out", str(here / "report"))
+        ask(analysis.__main__, here, "tables", "grid.yaml", "--out", str(here / "report"))
 
     check()
 
@@ -108,7 +108,7 @@ def test_reports_are_made_of_what_is_left(made: Path, here: Path) -> None:
     @given(st.data())
     def check(data: st.DataObject) -> None:
         damaged(data, made, here)
-        ask(analysis.__main__, here, "report", "--grid", "grid.yaml", "--out", str(here / "report"))
+        ask(analysis.__main__, here, "report", "grid.yaml", "--out", str(here / "report"))
 
     check()
 

@@ -405,6 +405,23 @@ def test_selections_narrow_down_and_the_same_key_widens(paper: Plan) -> None:
     assert select(paper, ["status=missing"]) == paper.runs
 
 
+def test_values_may_be_patterns(paper: Plan) -> None:
+    def cells(*selections: str) -> set[str]:
+        return {run.cells[-1] for run in select(paper, selections)}
+
+    assert cells("cell=EDST*") == {"EDST M=3 S=0.8", "EDST M=7 S=0.9"}
+    assert cells("cell=*DST M=3*") == {"DST M=3 S=0.8", "EDST M=3 S=0.8"}
+    assert cells("method=?dst", "members=[37]") == {"EDST M=3 S=0.8", "EDST M=7 S=0.9"}
+    assert {run.spec.seed for run in select(paper, ["seed=1*", "method=edst"])} == {18, 118}
+    assert len(select(paper, ["run=*"])) == len(paper.runs)
+
+
+def test_a_name_that_reads_as_a_pattern_is_still_a_name(tmp_path: Path) -> None:
+    text = "base: {data: digits, method: dense}\ncells: [{name: 'a [b]'}, {name: a b, model: {width: 2}}]"
+    plan = make_plan(load_text(tmp_path, text), "paper", None)
+    assert {run.cells for run in select(plan, ["cell=a [b]"])} == {("a [b]",)}
+
+
 def test_a_shared_run_fits_by_any_one_of_its_cells_but_not_by_a_mixture(paper: Plan) -> None:
     assert len(select(paper, ["cell=dense"])) == 3
     assert len(select(paper, ["members=1"])) == 3
@@ -419,7 +436,9 @@ def test_a_shared_run_fits_by_any_one_of_its_cells_but_not_by_a_mixture(paper: P
         ("method", ["--select method: no value; write method=VALUE", "dense, static, dst, edst"]),
         ("method=", ["no value"]),
         ("method=rst", ["fits no run; did you mean 'dst'", "dense, static, dst, edst"]),
-        ("cell=DST", ["fits no run", "DST M=3 S=0.8"]),
+        ("cell=DST", ["fits no run; did you mean 'DST M=3 S=0.8' or 'EDST M=3 S=0.8'", "and * for any text"]),
+        ("cell=dst*", ["fits no run; did you mean 'DST M=3 S=0.8'"]),
+        ("cell=?DST", ["fits no run; did you mean 'DST M=3 S=0.8'"]),
         ("members=three", ["fits no run", "1, 4, 3, 7"]),
         ("sparsity=0.85", ["fits no run", "0.0, 0.8, 0.9"]),
         ("run=xyz", ["fits no run; there are", "and 24 more"]),

@@ -208,7 +208,7 @@ def test_a_grid_from_submission_to_its_report(work: Work, cluster: Cluster) -> N
     assert list(work.store.glob("ensembles/*/logits/fgsm-50-images/8.safetensors"))
     report = work.folder / "report"
     with pytest.raises(SystemExit) as ended:
-        analysis(["report", "--grid", str(work.grid), "--store", str(work.store), "--out", str(report)])
+        analysis(["report", str(work.grid), "--store", str(work.store), "--out", str(report)])
     assert not ended.value.code
     assert (report / "index.html").is_file()
 
