@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 log = logging.getLogger(__name__)
@@ -20,20 +20,25 @@ def on_terminal(progress: bool) -> bool:
 
 def tracked(items: Sequence[T], what: str, *, progress: bool) -> Iterator[T]:
     """Yield the items and report how many are done, such as "decoding cifar10.zip: 20,000 of 60,000"."""
-    return _with_bar(items, what) if on_terminal(progress) else _with_lines(items, what)
+    return counted(items, len(items), what, progress=progress)
 
 
-def _with_bar(items: Sequence[T], what: str) -> Iterator[T]:
+def counted(items: Iterable[T], total: int, what: str, *, progress: bool) -> Iterator[T]:
+    """Yield as many items as `total` says, as `tracked` does."""
+    return _with_bar(items, total, what) if on_terminal(progress) else _with_lines(items, total, what)
+
+
+def _with_bar(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     from rich.console import Console
     from rich.progress import track
 
-    return iter(track(items, description=what, console=Console(stderr=True)))
+    return iter(track(items, total=total, description=what, console=Console(stderr=True)))
 
 
-def _with_lines(items: Sequence[T], what: str) -> Iterator[T]:
+def _with_lines(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     due = time.monotonic()
     for done, item in enumerate(items):
         if time.monotonic() >= due:
-            log.info("%s: %s of %s", what, f"{done:,}", f"{len(items):,}")
+            log.info("%s: %s of %s", what, f"{done:,}", f"{total:,}")
             due = time.monotonic() + LOG_SECONDS
         yield item

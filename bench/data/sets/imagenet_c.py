@@ -108,7 +108,7 @@ class ImageNetC:
             by_class = self._in_tar(place, type).get(str(severity))
             if by_class is None:
                 raise UserError(f"{folder}: no such folder; expected {LAYOUT}")
-            return part_of(place, by_class, in_folders=False)
+            return part_of(by_class)
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; expected {LAYOUT}")
         return index_part(folder, default_root() / "cache")

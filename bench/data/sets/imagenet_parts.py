@@ -58,6 +58,7 @@ IMAGENET100 = DataSet(
         flat_labels=labels_of_val,
         official=(126_689, 5_000),
         some_classes=True,
+        numbers=IMAGENET.class_names,
         by_hand="Its images are those of ImageNet, wherever that is",
     ),
     image_size=224,

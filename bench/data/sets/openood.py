@@ -51,7 +51,7 @@ class OpenOodSet(ByHand):
             raise UserError(
                 f"{where / missing[0]}: missing, like {len(missing):,} of the {len(paths):,} images of {file}"
             )
-        files = image_files([(where, [(path, -1, -1) for path in paths])])
+        files = image_files([(path, str(where), -1, -1, -1) for path in paths])
         digest = hashlib.sha256("\0".join(paths).encode(errors="surrogateescape")).hexdigest()[:12]
         return Found(LabelledImages(files.as_array(), no_labels(len(paths))), where, digest)
 

@@ -5,21 +5,23 @@ An index holds names, not sizes: on the file systems of clusters a name costs a 
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from bench.data.dataset import Array
-from bench.errors import UserError
 from bench.store.files import regular_bytes
 
-BLOCK = 512
 # A file server that is away for a moment answers with these.
 PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 TRIES = 3
+ARRAYS = ("holder", "names", "offsets", "sizes", "checks")
+
+# Name, folder or tar that holds it, offset, size and CRC-32 of a file: -1 where it is a file of its own, or not known.
+Entry = tuple[str, str, int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,7 @@ class ImageFiles:
     names     bytes [N], of the file, or of the member
     offsets   int64 [N], of the bytes in a tar, -1 for a file of its own
     sizes     int64 [N], of the bytes in a tar
+    checks    int64 [N], CRC-32 of the bytes, -1 where none is known
     """
 
     holders: tuple[str, ...]
@@ -38,6 +41,7 @@ class ImageFiles:
     names: Array
     offsets: Array
     sizes: Array
+    checks: Array
     _opened: dict[int, int] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -69,12 +73,14 @@ class ImageFiles:
         raise AssertionError
 
     def _read(self, index: int) -> bytes:
-        if self.offsets[index] >= 0:
-            data = os.pread(self._tar(int(self.holder[index])), int(self.sizes[index]), int(self.offsets[index]))
-            if len(data) < self.sizes[index]:
-                raise ValueError("cannot be read (the tar ends within it)")
-            return data
-        return regular_bytes(self.path(index))
+        if self.offsets[index] < 0:
+            return regular_bytes(self.path(index))
+        data = os.pread(self._tar(int(self.holder[index])), int(self.sizes[index]), int(self.offsets[index]))
+        if len(data) < self.sizes[index]:
+            raise ValueError("cannot be read (the tar ends within it)")
+        if self.checks[index] >= 0 and zlib.crc32(data) != self.checks[index]:
+            raise ValueError("altered since it was packed (another CRC-32)")
+        return data
 
     def _tar(self, holder: int) -> int:
         if holder not in self._opened:
@@ -82,19 +88,18 @@ class ImageFiles:
         return self._opened[holder]
 
     def _arrays(self) -> tuple[Array, ...]:
-        return self.holder, self.names, self.offsets, self.sizes
+        return tuple(getattr(self, name) for name in ARRAYS)
 
     def save(self) -> dict[str, Array]:
         """Return all as arrays, for an npz file; `ImageFiles.load` takes them."""
-        names = ("holder", "names", "offsets", "sizes")
         holders = np.array([os.fsencode(holder) for holder in self.holders], dtype=np.bytes_)
-        return {"holders": holders, **dict(zip(names, self._arrays(), strict=True))}
+        return {"holders": holders, **dict(zip(ARRAYS, self._arrays(), strict=True))}
 
     @classmethod
     def load(cls, arrays: Mapping[str, Array]) -> "ImageFiles":
         """Return the files of what `save` returned."""
         holders = tuple(os.fsdecode(holder) for holder in arrays["holders"])
-        return cls(holders, *(arrays[name] for name in ("holder", "names", "offsets", "sizes")))
+        return cls(holders, *(arrays[name] for name in ARRAYS))
 
 
 def joined(first: ImageFiles, second: ImageFiles) -> ImageFiles:
@@ -104,99 +109,15 @@ def joined(first: ImageFiles, second: ImageFiles) -> ImageFiles:
     return ImageFiles((*first.holders, *second.holders), *(np.concatenate(pair) for pair in arrays))
 
 
-# Name, offset and size of a file: -1 and -1 where it is a file of its own.
-Entry = tuple[str, int, int]
-
-
-def image_files(listings: Iterable[tuple[Path, Sequence[Entry]]]) -> ImageFiles:
-    """Return the files of all listings, a folder or a tar with what it holds, one after the other."""
-    number: dict[str, int] = {}
-    held: list[int] = []
-    entries: list[Entry] = []
-    for holder, files in listings:
-        held += [number.setdefault(str(holder), len(number))] * len(files)
-        entries += files
+def image_files(entries: Sequence[Entry]) -> ImageFiles:
+    """Return the files of a listing, in its order."""
+    names, holders, offsets, sizes, checks = zip(*entries, strict=True) if entries else ((),) * 5
+    number = {holder: place for place, holder in enumerate(dict.fromkeys(holders))}
     return ImageFiles(
         holders=tuple(number),
-        holder=np.array(held, np.int32),
-        names=np.array([os.fsencode(name) for name, _, _ in entries], np.bytes_),
-        offsets=np.array([offset for _, offset, _ in entries], np.int64),
-        sizes=np.array([size for _, _, size in entries], np.int64),
+        holder=np.array([number[holder] for holder in holders], np.int32),
+        names=np.array([os.fsencode(name) for name in names], np.bytes_),
+        offsets=np.array(offsets, np.int64),
+        sizes=np.array(sizes, np.int64),
+        checks=np.array(checks, np.int64),
     )
-
-
-@dataclass(frozen=True)
-class Member:
-    """A file in a tar, or in a tar in it: its path from there, and where its bytes are in the outer one."""
-
-    name: str
-    offset: int
-    size: int
-
-
-def tar_members(path: Path) -> Iterator[Member]:
-    """Yield the files of an uncompressed tar, those of tars in it as <tar's name without .tar>/<name>.
-
-    Only headers are read. UserError for what is no such tar, or ends too early.
-    """
-    with path.open("rb", buffering=0) as stream:
-        end = os.fstat(stream.fileno()).st_size
-        yield from _members(path, stream.fileno(), 0, end)
-
-
-def _members(path: Path, descriptor: int, start: int, end: int) -> Iterator[Member]:
-    at, long_name = start, ""
-    while at + BLOCK <= end:
-        header = os.pread(descriptor, BLOCK, at)
-        if not header.strip(b"\0"):
-            return
-        if len(header) < BLOCK or (header[257:262] != b"ustar" and not _is_old_header(header)):
-            raise UserError(f"{path}: no tar header at byte {at:,}; it is compressed, truncated or no tar")
-        kind, size = header[156:157], _number(header[124:136])
-        data = at + BLOCK
-        if data + size > end:
-            raise UserError(f"{path}: truncated: a member at byte {at:,} has {size:,} bytes, the file {end:,} in all")
-        if kind == b"L":  # the name of the next member, too long for its header (GNU)
-            long_name = _text(os.pread(descriptor, size, data))
-        elif kind == b"x":  # attributes of the next member, a long name among them (POSIX)
-            long_name = _pax_path(os.pread(descriptor, size, data)) or long_name
-        elif kind in (b"0", b"\0"):
-            prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
-            name = long_name or "/".join(filter(None, (prefix, _text(header[:100]))))
-            if name.endswith(".tar"):
-                inner = name.removesuffix(".tar")
-                for member in _members(path, descriptor, data, data + size):
-                    yield Member(f"{inner}/{member.name}", member.offset, member.size)
-            else:
-                yield Member(name.removeprefix("./"), data, size)
-            long_name = ""
-        at = data + -(-size // BLOCK) * BLOCK
-
-
-def _is_old_header(header: bytes) -> bool:
-    """Whether the checksum of a header without magic number is right (V7 tars)."""
-    try:
-        return _number(header[148:156]) == sum(header[:148]) + 8 * 32 + sum(header[156:])
-    except ValueError:
-        return False
-
-
-def _number(digits: bytes) -> int:
-    if digits[0] & 0x80:  # base 256, of members over 8 GiB
-        return int.from_bytes(bytes([digits[0] & 0x7F]) + digits[1:], "big")
-    return int(digits.strip(b"\0 ") or b"0", 8)
-
-
-def _text(padded: bytes) -> str:
-    return os.fsdecode(padded.split(b"\0", 1)[0])
-
-
-def _pax_path(records: bytes) -> str:
-    """Return the value of `path` in records "<length> <key>=<value>\\n"."""
-    while records:
-        length = int(records.split(b" ", 1)[0])
-        key, _, value = records[:length].split(b" ", 1)[1].partition(b"=")
-        if key == b"path":
-            return os.fsdecode(value.rstrip(b"\n"))
-        records = records[length:]
-    return ""

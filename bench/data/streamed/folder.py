@@ -9,7 +9,7 @@ from bench.data.folders import training_order
 from bench.data.image_folder import Channels, folder_name, mean_and_std
 from bench.data.layout import TRAIN
 from bench.data.record import DataSet
-from bench.data.streamed.index import Part
+from bench.data.streamed.index import Part, find_part
 from bench.data.streamed.source import FileSource, shown, whole
 from bench.errors import UserError
 from bench.spec.run import ResizedCrop
@@ -28,16 +28,28 @@ def open_file_folder(
     and standard deviation, unless given, are measured on the first images to train on. UserError for an unusable
     layout.
     """
+    data, parts = read_folder(path, size, name)
+    data = replace(data, mean=mean or data.mean, std=std or data.std)
+    if mean and std:
+        return data
+    measured = _measured(data, parts[TRAIN], default_root() / "cache")
+    return replace(data, mean=mean or measured[0], std=std or measured[1])
+
+
+def read_folder(path: Path, size: int, name: str | None = None) -> tuple[DataSet, dict[str, Part]]:
+    """Return the record of a folder, without mean and standard deviation, and its parts: train, test and val, or one.
+
+    UserError for an unusable layout.
+    """
     if not path.exists():
         place = "" if path.is_absolute() else f" in {Path.cwd()}"
         raise UserError(f"{path}: no such folder{place}")
-    name = folder_name(path, name)
     source = FileSource((), (TRAIN,), ("test", "val", "valid"), validation=("val", "valid"), where=path.resolve())
-    data = DataSet(
-        name, 1, 1, 1, 1, mean or (0.0, 0.0, 0.0), std or (1.0, 1.0, 1.0), ResizedCrop(), source, image_size=size
-    )
+    unknown = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    data = DataSet(folder_name(path, name), 1, 1, 1, 1, *unknown, ResizedCrop(), source, image_size=size)
     (train, where), (test, test_where) = source.parts(data, path)
-    if test_where.name.removesuffix(".tar") != "test":
+    tests = "test" if test_where == find_part(test_where.parent, ("test",)) else "val"
+    if tests == "val":
         source = replace(source, validation=())
     held_out = source.held_out(where)
     validation = max(1, len(train.labels) // VALIDATION) if held_out is None else len(held_out.labels)
@@ -49,17 +61,15 @@ def open_file_folder(
         test_images=len(test.labels),
         source=source,
         class_names=train.classes,
-        version=source.version_of(train, test),
+        version=source.version_of(train, test, held_out),
     )
-    if mean and std:
-        return data
-    measured = _measured(data, train, default_root() / "cache")
-    return replace(data, mean=mean or measured[0], std=std or measured[1])
+    return data, {TRAIN: train, tests: test, **({} if held_out is None else {"val": held_out})}
 
 
 def _measured(data: DataSet, train: Part, cache: Path) -> tuple[Channels, Channels]:
     """Return mean and standard deviation of the first MEASURED images to train on, as kept, else as measured now."""
-    kept = cache / f"measured-{train.fingerprint}-{data.image_size}px.json"
+    encoded = f"-{train.encoding}" if train.encoding else ""
+    kept = cache / f"measured-{train.fingerprint}{encoded}-{data.image_size}px.json"
     with suppress(UserError, ValueError, TypeError, KeyError):
         (a, b, c), (d, e, f) = read_json(kept)
         return (float(a), float(b), float(c)), (float(d), float(e), float(f))

@@ -1,7 +1,7 @@
-"""Which images a folder or a tar holds, by class: names only are read, and kept until a folder changes.
+"""Which images a folder or tars hold, by class: names only are read, and kept until a folder or a tar changes.
 
-A part, such as train, is a folder of class folders, an uncompressed tar of them, or a tar of a tar for each class. A
-flat part, or a flat tar, needs labels by file name.
+A part, such as train, is a folder of class folders, an uncompressed tar of them, or tars of which each has a class:
+in a tar, in a folder, or numbered shards. A flat part, or a flat tar, needs labels by file name, or beside each image.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -17,32 +17,42 @@ import numpy as np
 
 from bench.data.alone import alone
 from bench.data.dataset import Array, LabelledImages
-from bench.data.files import IMAGE_SUFFIXES
-from bench.data.streamed.files import Entry, ImageFiles, image_files, tar_members
+from bench.data.streamed.files import Entry, ImageFiles, image_files
+from bench.data.streamed.tars import NESTED, find_shards, images_in, is_image, tar_members, tars_of
 from bench.errors import UserError, did_you_mean
 from bench.store.files import atomic_path
 
-VERSION = 1
+VERSION = 2
 # On the file servers of clusters most of the time of a listing is waiting.
 THREADS = 16
 # As many names are listed in a message.
 NAMED = 5
-
-# A folder of a class that holds its images in a folder of their own: Tiny ImageNet.
-NESTED = "images"
-# What a folder around the images of a flat tar may be called.
-PARTS = ("train", "val", "valid", "test")
 # Returns the label of each file name of a flat part, None if nothing says it.
 FlatLabels = Callable[[Path], Mapping[str, str] | None]
 
 
 @dataclass(frozen=True)
 class Part:
-    """Image files, sorted by class and name, and the class of each: an index into `classes`."""
+    """Image files, sorted by class and name, and the class of each: an index into `classes`.
+
+    encoding   how a pack has encoded them anew; empty for the bytes of the files
+    """
 
     files: ImageFiles
     labels: Array
     classes: tuple[str, ...]
+    encoding: str = ""
+
+    def named(self, names: Sequence[str]) -> "Part":
+        """Return the part with classes that are numbers called by name, as shards and folders 0 to 999 have them."""
+        numbers = [int(name) for name in self.classes if name.isascii() and name.isdigit()]
+        if len(numbers) < len(self.classes) or max(numbers, default=0) >= len(names) or {*self.classes} & {*names}:
+            return self
+        by_name = sorted(range(len(numbers)), key=lambda label: names[numbers[label]])
+        place = np.argsort(by_name)[self.labels]
+        order = np.argsort(place, kind="stable")
+        classes = tuple(names[numbers[label]] for label in by_name)
+        return replace(self, files=self.files[order], labels=place[order], classes=classes)
 
     def labelled(self, classes: Sequence[str], where: Path) -> LabelledImages:
         """Return files and labels, int64, that index `classes`; UserError for a class that is not among them."""
@@ -59,7 +69,7 @@ class Part:
         kept = [name for name in self.classes if name in classes]
         number = {name: label for label, name in enumerate(kept)}
         labels = np.array([number.get(name, -1) for name in self.classes], np.int64)[self.labels]
-        return Part(self.files[labels >= 0], labels[labels >= 0], tuple(kept))
+        return Part(self.files[labels >= 0], labels[labels >= 0], tuple(kept), self.encoding)
 
     def paths(self) -> set[str]:
         """Return <class>/<name> of all files."""
@@ -77,12 +87,12 @@ class Part:
 
 
 def find_part(location: Path, names: Sequence[str]) -> Path | None:
-    """Return a folder of one of these names in `location`, or a tar that is called so; None if there is none."""
+    """Return a folder of one of these names in `location`, a tar, or a pattern of shards; None if there is none."""
     for name in names:
         for path in (location / name, location / f"{name}.tar"):
             if path.exists():
                 return path
-    return None
+    return next(filter(None, (find_shards(location, name) for name in names)), None)
 
 
 def index_part(where: Path, cache: Path, flat_labels: FlatLabels = lambda _: None) -> Part:
@@ -109,37 +119,43 @@ def index_tar(tar: Path, cache: Path) -> dict[str, list[Entry]]:
     try:
         with np.load(kept, allow_pickle=False) as arrays:
             if str(arrays["state"]) == state:
-                return _by_folder(zip(*(arrays[name].tolist() for name in ("names", "offsets", "sizes")), strict=True))
+                columns = (arrays[name].tolist() for name in ("names", "offsets", "sizes"))
+                return _by_folder(zip(*columns, strict=True), str(tar))
     except (OSError, ValueError, KeyError, BadZipFile, EOFError):
         pass
     with alone(kept.with_suffix(".lock"), f"the images of {tar} are listed"):
-        members = (member for member in tar_members(tar) if _is_image(member.name.rpartition("/")[2]))
+        members = (member for member in tar_members(tar) if is_image(member.name.rpartition("/")[2]))
         found = [(os.fsencode(member.name), member.offset, member.size) for member in members]
         names, offsets, sizes = zip(*sorted(found), strict=True) if found else ((), (), ())
         arrays = {"state": np.array(state), "names": np.array(names, np.bytes_)}
         arrays |= {"offsets": np.array(offsets, np.int64), "sizes": np.array(sizes, np.int64)}
         with suppress(OSError), atomic_path(kept) as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
-    return _by_folder(sorted(found))
+    return _by_folder(sorted(found), str(tar))
 
 
-def _by_folder(members: Iterable[tuple[bytes, int, int]]) -> dict[str, list[Entry]]:
+def _by_folder(members: Iterable[tuple[bytes, int, int]], tar: str) -> dict[str, list[Entry]]:
     by_folder: dict[str, list[Entry]] = {}
     for path, offset, size in members:
         folder, _, name = os.fsdecode(path).rpartition("/")
-        by_folder.setdefault(folder, []).append((name, offset, size))
+        by_folder.setdefault(folder, []).append((name, tar, offset, size, -1))
     return by_folder
 
 
-def part_of(where: Path, by_class: Mapping[str, Sequence[Entry]], *, in_folders: bool) -> Part:
-    """Return the part of these files of each class, in folders of `where` or in it."""
+def part_of(by_class: Mapping[str, Sequence[Entry]], encoding: str = "") -> Part:
+    """Return the part of these files of each class."""
     classes = tuple(sorted(by_class))
-    files = image_files((where / name if in_folders else where, by_class[name]) for name in classes)
-    return Part(files, np.repeat(np.arange(len(classes)), [len(by_class[name]) for name in classes]), classes)
+    files = image_files([entry for name in classes for entry in by_class[name]])
+    labels = np.repeat(np.arange(len(classes)), [len(by_class[name]) for name in classes])
+    return Part(files, labels, classes, encoding)
 
 
 def _listed(where: Path, flat_labels: FlatLabels) -> Part:
-    by_class, flat = _in_tar(where) if where.is_file() else _in_folder(where)
+    by_class, flat = _in_folder(where) if where.is_dir() else ({}, [])
+    encoding = ""
+    if not by_class and not flat:
+        held = images_in(tars_of(where))
+        by_class, flat, encoding = held.by_class, held.flat, held.encoding
     if flat and not by_class:
         by_class = _labelled(where, flat, flat_labels(where))
     if not by_class:
@@ -148,7 +164,7 @@ def _listed(where: Path, flat_labels: FlatLabels) -> Part:
         if not entries:
             raise UserError(f"{where / name}: holds no image; remove the folder, or fill it")
         entries.sort()
-    return part_of(where, by_class, in_folders=where.is_dir() and not flat)
+    return part_of(by_class, encoding)
 
 
 def _in_folder(where: Path) -> tuple[dict[str, list[Entry]], list[Entry]]:
@@ -164,37 +180,29 @@ def _in_folder(where: Path) -> tuple[dict[str, list[Entry]], list[Entry]]:
         return {}, _in_class(where)
     with ThreadPoolExecutor(THREADS) as pool:
         by_class = dict(zip(folders, pool.map(lambda name: _in_class(where / name), folders), strict=True))
-    return by_class, [(name, -1, -1) for name, is_folder in found if not is_folder and _is_image(name)]
+    return by_class, _files(where, [name for name, is_folder in found if not is_folder])
 
 
 def _in_class(folder: Path) -> list[Entry]:
     try:
         names = os.listdir(folder)  # noqa: PTH208 (names alone)
-        found = [(name, -1, -1) for name in names if _is_image(name)]
+        found = _files(folder, names)
         if not found and NESTED in names:
-            return [(f"{NESTED}/{name}", -1, -1) for name in os.listdir(folder / NESTED) if _is_image(name)]  # noqa: PTH208
+            return _files(folder, os.listdir(folder / NESTED), f"{NESTED}/")  # noqa: PTH208
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}") from None
     return found
 
 
-def _in_tar(where: Path) -> tuple[dict[str, list[Entry]], list[Entry]]:
-    """Return the images in folders of a tar, or in tars in it, by the name of the folder; and those in none."""
-    by_class: dict[str, list[Entry]] = {}
-    flat: list[Entry] = []
-    for member in tar_members(where):
-        folder, _, name = member.name.rpartition("/")
-        label = folder.rpartition("/")[2]
-        if _is_image(name):
-            holder = flat if label in ("", *PARTS) else by_class.setdefault(label, [])
-            holder.append((name, member.offset, member.size))
-    return by_class, flat
+def _files(folder: Path, names: Iterable[str], inner: str = "") -> list[Entry]:
+    holder = str(folder)
+    return [(inner + name, holder, -1, -1, -1) for name in names if is_image(name)]
 
 
 def _labelled(where: Path, flat: Sequence[Entry], label_of: Mapping[str, str] | None) -> dict[str, list[Entry]]:
     """Return the files of a flat part by class."""
     if label_of is None:
-        names = sorted(name for name, _, _ in flat)
+        names = sorted(entry[0] for entry in flat)
         more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
         raise UserError(
             f"{where}: holds images, {', '.join(names[:NAMED])}{more}, and nothing says which class each is of; "
@@ -209,20 +217,18 @@ def _labelled(where: Path, flat: Sequence[Entry], label_of: Mapping[str, str] | 
     return by_class
 
 
-def _is_image(name: str) -> bool:
-    return name[0] != "." and name.lower().endswith(IMAGE_SUFFIXES)
-
-
 def _state(where: Path) -> str:
-    """Return a text that changes when a file comes to a folder of the part or goes from it."""
+    """Return a text that changes when a file comes to a folder of the part or goes from it, or a tar is another."""
     try:
-        status, folders = where.stat(), []
+        folders = []
         if where.is_dir():
             with os.scandir(where) as entries:
                 folders = sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries if entry.is_dir())
+        tars = [(path.name, status.st_mtime_ns, status.st_size) for path in tars_of(where) for status in [path.stat()]]
+        changed = where.stat().st_mtime_ns if where.is_dir() else 0
     except OSError as error:
         raise UserError(f"{where}: {error.strerror}") from None
-    text = repr((VERSION, status.st_mtime_ns, status.st_size if where.is_file() else 0, folders))
+    text = repr((VERSION, changed, tars, folders))
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
@@ -232,7 +238,7 @@ def _kept(path: Path, state: str) -> Part | None:
             if str(arrays["state"]) != state:
                 return None
             classes = tuple(os.fsdecode(name) for name in arrays["classes"].tolist())
-            return Part(ImageFiles.load(arrays), arrays["labels"], classes)
+            return Part(ImageFiles.load(arrays), arrays["labels"], classes, str(arrays["encoding"]))
     except (OSError, ValueError, KeyError, BadZipFile, EOFError):  # absent or damaged: it is listed anew
         return None
 
@@ -240,5 +246,5 @@ def _kept(path: Path, state: str) -> Part | None:
 def _keep(path: Path, state: str, part: Part) -> None:
     classes = np.array([os.fsencode(name) for name in part.classes], dtype=np.bytes_)
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        arrays = {"state": np.array(state), "classes": classes, "labels": part.labels, **part.files.save()}
-        np.savez(stream, allow_pickle=False, **arrays)
+        arrays = {"state": np.array(state), "encoding": np.array(part.encoding), "classes": classes}
+        np.savez(stream, allow_pickle=False, labels=part.labels, **arrays, **part.files.save())

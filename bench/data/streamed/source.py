@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from bench.data.record import DataSet, Parts
 from bench.data.rows import Row
 from bench.data.streamed.files import ImageFiles, joined
 from bench.data.streamed.index import Part, find_part, index_part
+from bench.data.streamed.parquet import parquet_parts
 from bench.errors import UserError
 from bench.spec.run import ResizedCrop
 from bench.spec.seeds import derived_seed
@@ -32,6 +34,8 @@ BATCH = 256
 NAMED = 5
 # How the variant of images begins that are known by the names of their files.
 FILES = "files"
+# What the images of ImageNet and of Tiny ImageNet are called by those who released them.
+RELEASED_NAME = re.compile(r"(images/)?(n[0-9]{8}_[0-9]+|ILSVRC2012_val_[0-9]{8}|val_[0-9]+)\.\w+")
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class FileSource:
     around        folders, relative to a location, that the parts may lie in
     flat_labels   what finds labels of a test part that is not by class, given the part's place and the folder of both
     official      numbers of images to train on and to test on, of images with published names
+    numbers       the classes that numbers stand for, in shards and in folders 0 to 999; the class names, if none
     some_classes  whether the parts hold other classes too, which are left out
     side          of images that all have it, in pixels; None: of any size
     by_hand       how to get them
@@ -58,6 +63,7 @@ class FileSource:
     around: tuple[str, ...] = ()
     flat_labels: Callable[[Path, Path], dict[str, str] | None] = lambda *_: None
     official: tuple[int, int] | None = None
+    numbers: tuple[str, ...] = ()
     some_classes: bool = False
     side: int | None = None
     by_hand: str = ""
@@ -88,7 +94,7 @@ class FileSource:
         images = files.as_array()
         if not isinstance(data.augmentation, ResizedCrop):
             images = whole(self._shown(images, data), f"decoding {where}", progress=progress)
-        if self.where is not None and (version := self.version_of(train, test)) != data.version:
+        if self.where is not None and (version := self.version_of(train, test, validation)) != data.version:
             raise UserError(f"{self.where}: its images are {version}, no longer {data.version}: plan again")
         return Parts(images, labels, tests, to_test.labels[shuffled])
 
@@ -102,8 +108,8 @@ class FileSource:
 
     def version(self, data: DataSet, folder: Path) -> str:
         """Return "official", or a fingerprint of the names of other images."""
-        (train, _), (test, _) = self.parts(data, folder)
-        return self.version_of(train, test)
+        (train, where), (test, _) = self.parts(data, folder)
+        return self.version_of(train, test, self.held_out(where))
 
     def listed(self, data: DataSet, folder: Path) -> Row:
         """Return what names of files say."""
@@ -113,7 +119,8 @@ class FileSource:
             there = any((folder / name).exists() for name in self.names)
             return Row(data.name, data.version, "damaged" if there else "absent", folder, None, str(error))
         images = len(train.labels) + len(test.labels)
-        return Row(data.name, self.version_of(train, test), "ready", where.parent, images, "")
+        version = self.version_of(train, test, self.held_out(where))
+        return Row(data.name, version, "ready", where.parent, images, "")
 
     def verified(self, data: DataSet, folder: Path) -> Row:
         """Return the row after decoding every image."""
@@ -131,6 +138,8 @@ class FileSource:
         root, train, test = self._places(data, folder)
         cache = default_root() / "cache"
         parts = index_part(train, cache), index_part(test, cache, lambda where: self.flat_labels(where, root))
+        names = self.numbers or data.class_names
+        parts = parts[0].named(names), parts[1].named(names)
         if self.some_classes:
             parts = parts[0].of_classes(data.class_names), parts[1].of_classes(data.class_names)
         return (parts[0], train), (parts[1], test)
@@ -156,17 +165,33 @@ class FileSource:
                 raise UserError(f"{root}: found {(train or test or root).name}, no {lacks[0]}; expected {expected}")
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:NAMED]) if folder.is_dir() else "no folder"
         by_hand = f". {self.by_hand}" if self.by_hand else ""
+        if parquet := next((root for root in roots if parquet_parts(root)), None):
+            raise UserError(
+                f"{parquet}: holds Parquet files, which give no single image; convert them once: python -m bench data "
+                f"pack {data.name if self.where is None else ''} --data {parquet} --out DIR"
+            )
         raise UserError(
             f"data: the images of {data.name} are not in {folder.resolve()} (found: {found or 'nothing'}); expected "
             f"{expected}{by_hand}"
         )
 
-    def version_of(self, train: Part, test: Part) -> str:
-        """Return "official", or a fingerprint of the names of other images."""
-        if self.official == (len(train.labels), len(test.labels)):
-            return "official"
-        both = hashlib.sha256(f"{train.fingerprint} {test.fingerprint}".encode()).hexdigest()
-        return f"{'images' if self.where is None else FILES}-{both[:12]}"
+    def version_of(self, train: Part, test: Part, validation: Part | None = None) -> str:
+        """Return "official", or a fingerprint of the names of other images; and how packs have encoded them anew."""
+        parts = [train, test, *([] if validation is None else [validation])]
+        if self.official == (len(train.labels), len(test.labels)) and all(map(_released, parts)):
+            version = "official"
+        else:
+            together = hashlib.sha256(" ".join(part.fingerprint for part in parts).encode()).hexdigest()
+            version = f"{'images' if self.where is None else FILES}-{together[:12]}"
+        encodings = [part.encoding or "original" for part in parts]
+        said = dict.fromkeys(encodings) if len(set(encodings)) == 1 else encodings
+        return version if not any(part.encoding for part in parts) else "-".join([version, *said])
+
+
+def _released(part: Part) -> bool:
+    """Whether the first image of each class has a name of the release: shards may have names of their own."""
+    first = np.unique(part.labels, return_index=True)[1]
+    return all(RELEASED_NAME.fullmatch(os.fsdecode(name)) for name in part.files.names[first].tolist())
 
 
 def test_order(name: str, count: int) -> Array:

@@ -11,9 +11,10 @@ import pytest
 from scipy.io import savemat
 
 from bench.data.sets.imagenet import DEVKIT, IMAGENET, KAGGLE
-from bench.data.streamed.files import ImageFiles, tar_members
+from bench.data.streamed.files import ImageFiles
 from bench.data.streamed.index import index_part
 from bench.data.streamed.source import FileSource
+from bench.data.streamed.tars import tar_members
 from bench.errors import UserError
 from tests.data.streamed.photographs import encoded, photograph
 
