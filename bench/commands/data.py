@@ -1,4 +1,4 @@
-"""`python -m bench data list | verify | prepare`: the images."""
+"""`python -m bench data list | verify | prepare | pack`: the images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,6 +92,50 @@ def prepare_data(
 
     log_to_stderr()
     _print_rows([prepare(name, _root(root), data, progress=True)])
+
+
+@app.command("pack")
+def pack_data(
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="DIR", help="The images: folders, tars, webdataset shards or Parquet files."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where the packs go.", callback=a_folder, show_default=False)
+    ],
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A data set.", show_default="a folder of your own")
+    ] = None,
+    short_side: Annotated[
+        int | None,
+        typer.Option(
+            "--short-side",
+            metavar="PIXELS",
+            min=16,
+            max=4096,
+            help="Encode all images anew, those with a longer short side made this small: other images, and the "
+            "variant of the data says so.",
+            show_default="bytes as they are",
+        ),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option("--quality", min=1, max=100, help="Of JPEGs that are encoded anew.", show_default="90"),
+    ] = None,
+) -> None:
+    """Write the images into one tar for each part, with a CRC-32 of each image that every later read checks.
+
+    For Parquet files, which give no single image, and for file systems where a million files are too many. Give the
+    folder of the packs as --data of other commands.
+    """
+    from bench.data.pack import pack
+    from bench.data.streamed.pack import Encoding
+
+    if quality is not None and short_side is None:
+        raise UserError("--quality: found without --short-side, without which the bytes stay as they are")
+    encoding = None if short_side is None else Encoding(short_side, quality or 90)
+    log_to_stderr()
+    _print_rows(pack(name, data, out, encoding))
 
 
 def _root(root: Path | None) -> Path:

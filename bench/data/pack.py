@@ -48,7 +48,9 @@ def pack(name: str | None, location: Path, out: Path, encoding: Encoding | None)
             path = out / f"{part}.tar"
             images = counted(images, count, f"packing {part}", progress=True)
             count = write_pack(path, images, encoding)
-            written.append(Row(name or folder_name(location, None), str(encoding or "as they were"), "ready", path, count, ""))
+            written.append(
+                Row(name or folder_name(location, None), str(encoding or "as they were"), "ready", path, count, "")
+            )
     return written
 
 
@@ -56,7 +58,9 @@ def _streamed(name: str) -> DataSet:
     data = find_data_set(name)
     if not isinstance(data.source, FileSource):
         allowed = ", ".join(known for known, data in DATASETS.items() if isinstance(data.source, FileSource))
-        raise UserError(f"{name}: its images are not read from image files; allowed: {allowed}, or none: your own folder")
+        raise UserError(
+            f"{name}: its images are not read from image files; allowed: {allowed}, or none: your own folder"
+        )
     return data
 
 

@@ -19,9 +19,9 @@ from torchvision.transforms import Compose, PILToTensor, RandomHorizontalFlip, R
 from bench.data.augment import Normalise
 from bench.data.streamed.crew import Crew
 from bench.data.streamed.decode import augmented
-from bench.data.streamed.tars import tar_members
 from bench.data.streamed.images import FileImages
 from bench.data.streamed.index import index_part
+from bench.data.streamed.tars import tar_members
 from bench.data.streamed.windows import uniforms
 from bench.spec.run import ResizedCrop
 from tests.data.streamed.photographs import encoded, photograph

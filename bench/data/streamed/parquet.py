@@ -1,4 +1,4 @@
-"""The Parquet files of Hugging Face's data sets. One image costs its whole row group: they are read in one pass, to pack.
+"""The Parquet files of Hugging Face's data sets. An image costs its whole row group: they are read in one pass, to pack.
 
 A part is <name>-00000-of-00294.parquet and so on, in a folder or in data/ in it.
 """
@@ -108,7 +108,9 @@ def _columns(path: Path) -> tuple[str, str]:
     labels = [name for name in columns if _is_class(features.get(name, {})) or name in LABELS]
     for found, what, expected in ((images, "images", IMAGES), (labels, "labels", LABELS)):
         if not found:
-            raise UserError(f"{path}: no column of {what}; found {', '.join(columns)}; expected {' or '.join(expected)}")
+            raise UserError(
+                f"{path}: no column of {what}; found {', '.join(columns)}; expected {' or '.join(expected)}"
+            )
     return images[0], labels[0]
 
 

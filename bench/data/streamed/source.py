@@ -166,9 +166,10 @@ class FileSource:
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:NAMED]) if folder.is_dir() else "no folder"
         by_hand = f". {self.by_hand}" if self.by_hand else ""
         if parquet := next((root for root in roots if parquet_parts(root)), None):
+            name = f"{data.name} " if self.where is None else ""
             raise UserError(
                 f"{parquet}: holds Parquet files, which give no single image; convert them once: python -m bench data "
-                f"pack {data.name if self.where is None else ''} --data {parquet} --out DIR"
+                f"pack {name}--data {parquet} --out DIR"
             )
         raise UserError(
             f"data: the images of {data.name} are not in {folder.resolve()} (found: {found or 'nothing'}); expected "

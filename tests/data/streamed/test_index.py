@@ -1,15 +1,19 @@
 """Every layout that people have gives the same images and labels; every other says what is wrong."""
 
 import io
+import json
 import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 from scipy.io import savemat
 
+from bench.data.pack import pack
 from bench.data.sets.imagenet import DEVKIT, IMAGENET, KAGGLE
 from bench.data.streamed.files import ImageFiles
 from bench.data.streamed.index import index_part
@@ -97,6 +101,59 @@ def write(root: Path, *parts: Callable[[Path], object]) -> None:
         part(root)
 
 
+def shards(root: Path, part: str, files: dict[str, bytes], label: Callable[[int], dict[str, bytes]]) -> None:
+    """Write files in two tars, as webdataset has them: those of one sample share the name before the first dot."""
+    root.mkdir(parents=True, exist_ok=True)
+    # Not by class: shards are shuffled.
+    names = sorted(files, key=lambda name: name[::-1])
+    for shard in (0, 1):
+        members = {}
+        for name in names[shard::2]:
+            stem, members_of = name.rpartition("/")[2].removesuffix(".JPEG"), label(WNIDS.index(name.partition("/")[0]))
+            members |= {f"{stem}{suffix}": data for suffix, data in members_of.items()}
+            members[f"{stem}.JPEG"] = files[name]
+        (root / f"{part}{shard:04d}.tar").write_bytes(tarred(members))
+
+
+def packed(root: Path) -> None:
+    """Write folders, and pack them."""
+    LAYOUTS["folders"](root / "before")
+    pack("imagenet", root / "before", root, None)
+    shutil.rmtree(root / "before")
+
+
+def parquet_packed(root: Path) -> None:
+    """Write what Hugging Face has, and pack it."""
+    write_parquet(root / "before/data/train-00000-of-00002.parquet", dict(list(TRAIN.items())[:4]))
+    write_parquet(root / "before/data/train-00001-of-00002.parquet", dict(list(TRAIN.items())[4:]))
+    write_parquet(root / "before/data/validation-00000-of-00001.parquet", VAL)
+    write_parquet(root / "before/data/test-00000-of-00001.parquet", VAL, labels=[-1] * len(VAL))
+    pack("imagenet", root / "before", root, None)
+    shutil.rmtree(root / "before")
+
+
+def write_parquet(
+    path: Path,
+    files: dict[str, bytes],
+    labels: list[int] | None = None,
+    classes: tuple[str, ...] = (),
+    columns: tuple[str, str] = ("image", "label"),
+) -> None:
+    """Write images as Hugging Face does, which adds the class to the name of a file to train on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wnids = [name.partition("/")[0] for name in files]
+    images = [
+        {"bytes": data, "path": f"{name.rpartition('/')[2].removesuffix('.JPEG')}_{wnid}.JPEG"}
+        for (name, data), wnid in zip(files.items(), wnids, strict=True)
+    ]
+    numbers = [WNIDS.index(wnid) for wnid in wnids] if labels is None else labels
+    table = pyarrow.table(dict(zip(columns, (images, numbers), strict=True)))
+    features = {columns[0]: {"_type": "Image"}, columns[1]: {"_type": "ClassLabel", "names": list(classes)}}
+    if classes:
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    parquet.write_table(table, path, row_group_size=2)
+
+
 LAYOUTS: dict[str, Callable[[Path], None]] = {
     "folders": lambda root: write(root, lambda r: folder(r / "train", TRAIN), lambda r: folder(r / "val", VAL)),
     "one folder deeper": lambda root: LAYOUTS["folders"](root / "ILSVRC2012"),
@@ -121,6 +178,28 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
         lambda r: (r / "train.tar").write_bytes(tarred({f"./train/{name}": data for name, data in TRAIN.items()})),
         lambda r: (r / "val.tar").write_bytes(tarred(VAL, tarfile.PAX_FORMAT)),
     ),
+    "folders called by numbers": lambda root: write(
+        root,
+        lambda r: folder(r / "train", {f"{WNIDS.index(name[:9])}{name[9:]}": data for name, data in TRAIN.items()}),
+        lambda r: folder(r / "val", VAL),
+    ),
+    "a tar of each class": lambda root: write(
+        root,
+        lambda r: folder(r / "train", {f"{w}.tar": tarred({n[10:]: TRAIN[n] for n in TRAIN if w in n}) for w in WNIDS}),
+        lambda r: folder(r / "val", VAL),
+    ),
+    "shards beside each other": lambda root: write(
+        root,
+        lambda r: shards(r, "imagenet1k-train-", TRAIN, lambda number: {".cls": b"%d" % number}),
+        lambda r: shards(r, "imagenet1k-validation-", VAL, lambda number: {".cls": b"%d\n" % number}),
+    ),
+    "shards in folders": lambda root: write(
+        root,
+        lambda r: shards(r / "train", "", TRAIN, lambda n: {".json": b'{"label": %d}' % n, ".mask.png": b""}),
+        lambda r: shards(r / "val", "", VAL, lambda n: {".cls": WNIDS[n].encode(), ".json": b"[]"}),
+    ),
+    "a pack": lambda root: write(root, packed),
+    "a pack of Parquet files": lambda root: write(root, parquet_packed),
 }
 
 
@@ -195,6 +274,43 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a class that is a link to nowhere": (
         lambda r: (r / "train" / "n02123045").symlink_to("nowhere"),
         r"train/n02123045: a link to what is not here",
+    ),
+    "Parquet files": (
+        lambda r: (shutil.rmtree(r), write_parquet(r / "data/train-00000-of-00001.parquet", TRAIN)),
+        r"holds Parquet files, which give no single image; .*: python -m bench data pack imagenet --data",
+    ),
+    "two series of shards": (
+        lambda r: (shutil.rmtree(r / "train"), (r / "a-train-00.tar").touch(), (r / "b-train-00.tar").touch()),
+        r"found a-train-\*.tar and b-train-\*.tar; keep one of them",
+    ),
+    "a shard without labels": (
+        lambda r: (
+            shutil.rmtree(r / "train"),
+            (r / "train-00.tar").write_bytes(tarred({"a.jpg": picture(1), "a.cls": b"0"})),
+            (r / "train-01.tar").write_bytes(tarred({"b.jpg": picture(1), "b.cls": b"0", "c.jpg": picture(2)})),
+        ),
+        r"train-01.tar/c.jpg: no label beside it, where others have one; expected c.cls",
+    ),
+    "a sample of two images": (
+        lambda r: (
+            shutil.rmtree(r / "train"),
+            (r / "train-00.tar").write_bytes(tarred({"a.jpg": picture(1), "a.cls": b"0", "a.png": picture(2)})),
+        ),
+        r"train-00.tar/a.png: the second image of its sample",
+    ),
+    "a label that is none": (
+        lambda r: (
+            shutil.rmtree(r / "train"),
+            (r / "train-00.tar").write_bytes(tarred({"a.jpg": picture(1), "a.json": b'{"caption": "a cat"}'})),
+        ),
+        r"train-00.tar/a.json: found b.*a cat.*; expected a class, a number or a name under cls, label, class_id",
+    ),
+    "a label of no class": (
+        lambda r: (
+            shutil.rmtree(r / "train"),
+            (r / "train-00.tar").write_bytes(tarred({"a.jpg": picture(1), "a.cls": b"1000"})),
+        ),
+        r"01000: not one of the 1,000 classes",
     ),
     "a file for a folder": (
         lambda r: (shutil.rmtree(r / "train"), (r / "train").write_bytes(b"")),
