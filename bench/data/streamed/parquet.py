@@ -1,4 +1,4 @@
-"""The Parquet files of Hugging Face's data sets. An image costs its whole row group: they are read in one pass, to pack.
+"""The Parquet files of Hugging Face's data sets. An image costs its whole row group: one pass reads them all, to pack.
 
 A part is <name>-00000-of-00294.parquet and so on, in a folder or in data/ in it.
 """
