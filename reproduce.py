@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from analysis import __main__ as analysis
+from bench.commands.gpu import Force, lacks_gpu, stop_without_gpu
 from bench.commands.options import (
     PLAIN,
     DataPath,
@@ -24,7 +25,6 @@ from bench.commands.options import (
     check_folder,
     run_app,
 )
-from bench.commands.plan import plan
 from bench.commands.run import Decoders, Parallel, run
 from bench.commands.version import Version
 from bench.errors import UserError, printable
@@ -46,9 +46,7 @@ def reproduce(
     retry: Retry = False,
     parallel: Parallel = 1,
     decoders: Decoders = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Train a scale that needs a GPU without one.", show_default="stop")
-    ] = False,
+    force: Force = False,
     version: Version = False,  # noqa: ARG001, as its callback ends the program
 ) -> None:
     """Train and evaluate what is missing of a grid, then write its tables and figures; several grids in turn.
@@ -65,17 +63,8 @@ def reproduce(
         check_folder("--out", _pages(out, grid, scale))
     for grid in files:  # every grid, and what is claimed of it, before any work
         _check_claims(grid)
-    lacking = [grid for grid in files if _lacks_gpu(grid, scale, store, device)]
-    if lacking and not force:
-        plan(files, scale=scale, store=store, data=data)
-        print(
-            f"Stopped before any work: the scale {scale!r} needs a GPU and this machine offers none. "
-            "What makes sense here:\n"
-            "  tox -e reproduce-digits\n"
-            "  tox -e reproduce-cifar10 -- --scale tiny\n"
-            "--force trains it all the same."
-        )
-        raise typer.Exit(2)
+    if not force and any(_lacks_gpu(grid, scale, store, data, device, retry=retry) for grid in files):
+        stop_without_gpu(files, scale, store, data)
     codes = []
     for grid in files:
         try:
@@ -89,6 +78,7 @@ def reproduce(
                 device=device,
                 parallel=parallel,
                 decoders=decoders,
+                force=True,  # it was seen to above
             )
             if code == EXIT_INTERRUPTED:
                 print("Interrupted; what was trained is kept, and the same command continues from there.")
@@ -126,18 +116,15 @@ def _pages(out: Path, grid: Path, scale: str) -> Path:
     return out / f"{grid.stem}-{scale}"
 
 
-def _lacks_gpu(grid: Path, scale: str, store: Path, device: Device) -> bool:
-    """Return whether something is left to train or evaluate that needs a GPU and would not get one."""
+def _lacks_gpu(grid: Path, scale: str, store: Path, data: Path | None, device: Device, *, retry: bool) -> bool:
+    """Return whether something of a grid is left to do that needs a GPU and would not get one."""
     from bench.grid import load_grid
-    from bench.plan import make_plan
+    from bench.plan import make_plan, variants_of, work_of
     from bench.store.store import Store
 
-    made = make_plan(load_grid(grid), scale, Store(store))
-    if not made.needs_gpu or made.finished:
-        return False
-    import torch
-
-    return device is Device.cpu or not torch.cuda.is_available()
+    loaded, where = load_grid(grid), Store(store)
+    made = make_plan(loaded, scale, where, variants_of(loaded, scale, where, data))
+    return lacks_gpu(made, work_of(made, made.runs), where, device, retry=retry)
 
 
 def _exit_code(command: Callable[..., Any], *arguments: object, **options: object) -> int:

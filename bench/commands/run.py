@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from bench.commands.gpu import Force, lacks_gpu, stop_without_gpu
 from bench.commands.options import (
     CheckpointSeconds,
     DataPath,
@@ -64,12 +65,13 @@ def run(
     checkpoint_seconds: CheckpointSeconds = 120.0,
     parallel: Parallel = 1,
     decoders: Decoders = None,
+    force: Force = False,
 ) -> None:
     """Train the runs that are missing, in the order of the plan, and evaluate finished runs.
 
     Runs are evaluated on every set the grid asks for that is still missing. A failed run is recorded, and the others go
     on. Several `run` commands on one store share the work. Exit code: 0 if all selected runs are done and evaluated, 1
-    if not, 2 for a mistake in what was given, 75 after an interruption (the same command continues).
+    if not, 2 for a mistake in what was given or a missing GPU, 75 after an interruption (the same command continues).
     """
     from bench.work.options import Options, set_thread_variables
 
@@ -86,13 +88,18 @@ def run(
     loaded = load_grid(grid)
     made = make_plan(loaded, scale, where, variants_of(loaded, scale, where, data))
     chosen = select_runs(made, select or [])
+    work = work_of(made, chosen, limit)
+    if not force and lacks_gpu(made, work, where, device, retry=retry):
+        stop_without_gpu([grid], scale, store, data)
     log_to_stderr()
     if retry:
         clear_failures(work_of(made, chosen), where)
         made = make_plan(loaded, scale, where, variants_of(loaded, scale, where, data))
         ids = {run.id for run in chosen}
         chosen = tuple(run for run in made.runs if run.id in ids)
-    work = work_of(made, chosen, limit)
+        work = work_of(made, chosen, limit)
+        if not force and lacks_gpu(made, work, where, device, retry=False):  # checksums may have found more to train
+            stop_without_gpu([grid], scale, store, data)
     options = Options(data, device.value, deterministic, checkpoint_seconds, decoders=decoders)
     sheets = missing_samples(where, ((run.spec.data, run.evaluations) for run in work.runs))
     if is_finished(work, where) and not sheets:
