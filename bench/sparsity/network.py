@@ -4,7 +4,7 @@ Masked tensors are the weights of every convolution and linear layer, the first 
 topology leaves dense; biases and batch norm stay dense (released code, Masking.add_module).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -22,6 +22,9 @@ from bench.spec.seeds import derived_seed
 # The layers whose weights are masked.
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
+# What an optimiser remembers of each weight in tensors of its shape, by parameter name.
+Momenta = Mapping[str, Sequence[Tensor]]
+
 
 @dataclass(frozen=True)
 class Update:
@@ -37,11 +40,15 @@ class SparseWeights:
 
     def __init__(self, model: nn.Module, masks: Mapping[str, Tensor], topology: Topology | None = None) -> None:
         self.weights = maskable_weights(model, topology)
-        if self.weights.keys() != masks.keys():
-            raise ValueError(f"masks for {sorted(masks)} do not fit the weights {sorted(self.weights)}")
         # Masks share their weight's strides, and apply() wants their complement at every step.
         self.masks: dict[str, Tensor] = {}
         self._inactive: dict[str, Tensor] = {}
+        self.load(masks)
+
+    def load(self, masks: Mapping[str, Tensor]) -> None:
+        """Take masks from elsewhere, on any device and in any memory format, and apply them."""
+        if self.weights.keys() != masks.keys():
+            raise ValueError(f"masks for {sorted(masks)} do not fit the weights {sorted(self.weights)}")
         for name, mask in masks.items():
             self._set(name, torch.empty_like(self.weights[name].data, dtype=torch.bool).copy_(mask))
         self.apply()
@@ -56,11 +63,16 @@ class SparseWeights:
     def mask_gradients(self) -> None:
         """Set the gradients of inactive weights to zero, so that momentum knows active weights only."""
         for name, weight in self.weights.items():
-            _gradient(weight).masked_fill_(self._inactive[name], 0.0)
+            _gradient(name, weight).masked_fill_(self._inactive[name], 0.0)
 
     def gradients(self) -> dict[str, Tensor]:
         """Return copies of the dense gradients."""
-        return {name: _gradient(weight).clone() for name, weight in self.weights.items()}
+        return {name: _gradient(name, weight).clone() for name, weight in self.weights.items()}
+
+    def restore_gradients(self, gradients: Mapping[str, Tensor]) -> None:
+        """Make these, which gradients() returned, the gradients of their weights."""
+        for name, gradient in gradients.items():
+            self.weights[name].grad = gradient
 
     @torch.no_grad()
     def update(
@@ -69,12 +81,12 @@ class SparseWeights:
         rule: RewireRule,
         seed: int,
         gradients: Mapping[str, Tensor] | None = None,
-        momenta: Mapping[str, Tensor] | None = None,
+        momenta: Momenta | None = None,
     ) -> Update:
         """Drop and grow in every layer; grown and dropped weights are zero afterwards.
 
-        gradients default to the parameters' own .grad; momenta (by name), where given, are zeroed wherever a weight
-        does not keep its value. seed names the random draws of this update.
+        gradients default to the parameters' own .grad; momenta, where given, are zeroed wherever a weight does not keep
+        its value. seed names the random draws of this update.
         """
         dropped = grown = 0
         for name, weight in self.weights.items():
@@ -88,30 +100,27 @@ class SparseWeights:
             if change.dropped:
                 lost = ~change.kept
                 weight.data.masked_fill_(lost, 0.0)
-                if momenta is not None:
-                    momenta[name].masked_fill_(lost, 0.0)
+                _zero(momenta, name, lost)
                 self._set(name, change.mask)
         return Update(dropped, grown, self.density())
 
     @torch.no_grad()
-    def prune(self, topology: Topology, progress: float = 1.0, momenta: Mapping[str, Tensor] | None = None) -> Update:
+    def prune(self, topology: Topology, progress: float = 1.0, momenta: Momenta | None = None) -> Update:
         """Prune by magnitude, `progress` of the way to the topology's density, and zero what is pruned."""
         before = sum(self.nonzeros().values())
         weights = {name: weight.data for name, weight in self.weights.items()}
         for name, mask in pruned_masks(weights, self.masks, topology, progress).items():
             self._set(name, mask)
-            if momenta is not None:
-                momenta[name].masked_fill_(self._inactive[name], 0.0)
+            _zero(momenta, name, self._inactive[name])
         self.apply()
         return Update(before - sum(self.nonzeros().values()), 0, self.density())
 
     @torch.no_grad()
-    def activate_all(self, momenta: Mapping[str, Tensor] | None = None) -> Update:
-        """Make all weights active; those that were not are zero, and so are their momenta (by name) where given."""
+    def activate_all(self, momenta: Momenta | None = None) -> Update:
+        """Make all weights active; those that were not are zero, and so are their momenta where given."""
         before = sum(self.nonzeros().values())
         for name, mask in self.masks.items():
-            if momenta is not None:
-                momenta[name].masked_fill_(self._inactive[name], 0.0)
+            _zero(momenta, name, self._inactive[name])
             self._set(name, torch.ones_like(mask))
         return Update(0, sum(self.nonzeros().values()) - before, self.density())
 
@@ -172,7 +181,12 @@ def random_masks(shapes: Mapping[str, tuple[int, ...]], topology: Topology, seed
     return masks
 
 
-def _gradient(weight: nn.Parameter) -> Tensor:
+def _gradient(name: str, weight: nn.Parameter) -> Tensor:
     if weight.grad is None:
-        raise ValueError("a maskable weight has no gradient: it takes no part in the loss")
+        raise ValueError(f"{name} has no gradient: it takes no part in the loss")
     return weight.grad
+
+
+def _zero(momenta: Momenta | None, name: str, where: Tensor) -> None:
+    for momentum in momenta[name] if momenta is not None else ():
+        momentum.masked_fill_(where, 0.0)

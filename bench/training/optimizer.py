@@ -1,11 +1,9 @@
 """SGD with the parameter groups of a run: which weights decay, and which learn at another rate."""
 
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bench.models.members import MultiMember
 from bench.spec.run import Optimizer
@@ -37,12 +35,6 @@ class Sgd:
         """Set the learning rate of the coming step."""
         for group in self.torch.param_groups:
             group["lr"] = rate * group["factor"]
-
-    def momenta(self, weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor] | None:
-        """Return momentum buffers by parameter name, None before the first optimiser step."""
-        state: Mapping[Any, dict[str, Tensor]] = self.torch.state
-        buffers = {name: state.get(weight, {}).get("momentum_buffer") for name, weight in weights.items()}
-        return {name: buffer for name, buffer in buffers.items() if buffer is not None} or None
 
 
 def _norm_parameters(model: nn.Module) -> set[str]:

@@ -74,7 +74,7 @@ def test_pruning_a_network_zeroes_weights_and_momenta_and_never_brings_one_back(
     topology = Topology(density=0.25, distribution="uniform")
     before = {name: mask.clone() for name, mask in sparse.masks.items()}
     for progress in (0.4, 0.8, 1.0):
-        update = sparse.prune(topology, progress, momenta)
+        update = sparse.prune(topology, progress, {name: [momentum] for name, momentum in momenta.items()})
         assert update.grown == 0
         for name, mask in sparse.masks.items():
             assert not (mask & ~before[name]).any()

@@ -67,7 +67,8 @@ def test_inactive_weights_are_exactly_zero_after_every_step(
         if step % EVERY == 0:
             fraction = drop_fraction(0.5, "constant", step, STEPS)
             momenta = momenta_of(optimizer, weights) if inactive_momentum == "masked" else None
-            changes += weights.update(fraction, rule, step, gradients, momenta).grown
+            buffers = {name: [momentum] for name, momentum in momenta.items()} if momenta else None
+            changes += weights.update(fraction, rule, step, gradients, buffers).grown
         for name, weight in weights.weights.items():
             assert not bits(weight[~weights.masks[name]]).any(), f"{name} at step {step}"
             if inactive_momentum == "masked":
