@@ -19,7 +19,7 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from bench.errors import UserError, did_you_mean
-from bench.grid.messages import shown
+from bench.spec.messages import shown
 from bench.store.store import Store
 from bench.work.items import Work
 from slurm.array_task import ArrayTask

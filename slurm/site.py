@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from bench.errors import UserError, did_you_mean, without_controls
-from bench.grid.messages import key_path, shown, validated
 from bench.grid.text import parse_yaml, read_text
+from bench.spec.messages import key_path, shown, validated
 from bench.spec.record import Record
 
 SITES = Path(__file__).with_name("sites")

@@ -6,7 +6,6 @@ nothing that could not be trained.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,13 @@ from bench.data.image_folder import open_image_folder
 from bench.data.record import DataSet
 from bench.data.streamed.folder import open_file_folder
 from bench.errors import UserError, did_you_mean
-from bench.grid.entry import CellEntry, DataChoice, OptimizerChoice, SemanticsChoice, TopologyChoice
-from bench.grid.messages import Locate, shown, validated
+from bench.grid.entry import CellEntry, DataChoice, OptimizerChoice, TopologyChoice
 from bench.grid.method import find_method, make_phases
 from bench.grid.network import resolve_model
 from bench.grid.problems import find_problem
-from bench.recipes import PRESETS, Method, RecipeWithParent, Semantics, Setting
+from bench.recipes import Method, RecipeWithParent, Semantics, Setting
+from bench.sparsity.distribution import density_of
+from bench.spec.messages import Locate, shown, validated
 from bench.spec.phases import Phase
 from bench.spec.run import Augmentation, DataSpec, ModelSpec, Optimizer, ResizedCrop, RunSpec, Topology
 
@@ -70,7 +70,7 @@ def resolve(entry: CellEntry, locate: Locate) -> Cell:
     data = _data_set(entry.data, locate)
     method = find_method(entry.method, locate)
     _check_sparsity(entry, method, locate)
-    semantics = _semantics(entry.semantics, locate)
+    semantics = entry.semantics.resolved(lambda *keys: locate("semantics", *keys))
     model = resolve_model(entry.model, entry.members, locate)
     # A recipe is told how many networks the members are: EDST on a tree of three heads takes one ticket for three.
     networks = entry.members // model.members if entry.members % model.members == 0 else entry.members
@@ -181,29 +181,16 @@ def _data(choice: DataChoice, data: DataSet) -> DataSpec:
 
 
 def _topology(sparsity: float, choice: TopologyChoice, semantics: Semantics, phases: tuple[Phase, ...]) -> Topology:
-    # Decimal, because 1 - 0.8 is not the float 0.2, and a run's identity holds the density.
-    density = float(1 - Decimal(str(sparsity)))
     at_once = any(phase.prunes_at_once for phase in phases)
     distribution = choice.distribution or ("global" if at_once else "erk")
     drawn = not any(phase.prunes for phase in phases)  # else no mask is sampled, and the switch cannot act
     sampling = semantics.mask_sampling if drawn else "exact"
     dense = tuple(sorted(set(choice.dense)))
-    return Topology(density=density, distribution=distribution, sampling=sampling, dense=dense)
+    return Topology(density=density_of(sparsity), distribution=distribution, sampling=sampling, dense=dense)
 
 
 def _optimizer(choice: OptimizerChoice) -> Optimizer:
     return Optimizer(**choice.model_dump(exclude={"learning_rate"}))
-
-
-def _semantics(choice: SemanticsChoice, locate: Locate) -> Semantics:
-    if choice.preset not in PRESETS:
-        raise UserError(
-            f"{locate('semantics', 'preset')}: found {choice.preset!r}{did_you_mean(choice.preset, PRESETS)}"
-        )
-    switches = choice.model_fields_set - {"preset"}
-    if not switches:
-        return PRESETS[choice.preset]
-    return PRESETS[choice.preset].model_copy(update={switch: getattr(choice, switch) for switch in switches})
 
 
 def _augmentation(override: dict[str, Any], data: DataSet, locate: Locate) -> Augmentation | ResizedCrop:

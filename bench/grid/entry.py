@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from bench.recipes import Semantics
+from bench.recipes.setting import SemanticsChoice
 from bench.spec.record import Name, Record
 from bench.spec.run import Execution, Optimizer
 
@@ -89,12 +89,6 @@ class TopologyChoice(Record):
 
     distribution: Literal["erk", "uniform", "global"] | None = None
     dense: list[str] = Field(default=[])
-
-
-class SemanticsChoice(Semantics):
-    """A preset of the protocol's switches, and those that differ from it."""
-
-    preset: str = "standard"
 
 
 class CellEntry(Record):

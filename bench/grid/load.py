@@ -11,10 +11,10 @@ from bench.errors import UserError
 from bench.evaluation.sets import Evaluations
 from bench.grid.cell import Cell, resolve
 from bench.grid.entry import MOST_REPLICATES, CellEntry
-from bench.grid.messages import key_path, validated
 from bench.grid.overlay import MOST_CELLS, merge, nested, raw_cells
 from bench.grid.scale import PAPER, Scale, check_paper
 from bench.grid.text import read_yaml
+from bench.spec.messages import key_path, validated
 from bench.spec.record import MOST_LETTERS, Record
 
 REPLICATES = 3

@@ -11,9 +11,9 @@ from typing import Any, get_type_hints
 from pydantic import ValidationError, create_model
 
 from bench.errors import UserError, did_you_mean
-from bench.grid.messages import Locate, shown, validated
 from bench.recipes import METHODS, Method, RecipeWithParent, Setting
 from bench.spec.elsewhere import find_elsewhere
+from bench.spec.messages import Locate, shown, validated
 from bench.spec.phases import Phase
 from bench.spec.record import Record
 

@@ -7,8 +7,8 @@ from pydantic import Field, create_model
 
 from bench.errors import UserError, did_you_mean
 from bench.grid.entry import MOST_BATCH, CellEntry
-from bench.grid.messages import Key, Locate, key_path, shown, validated
 from bench.models.catalog import NETWORKS, Network, find_network
+from bench.spec.messages import Key, Locate, key_path, shown, validated
 from bench.spec.record import Record
 from bench.spec.run import MULTI_MEMBER_KINDS, McDropout, ModelSpec, MultiMemberSpec
 

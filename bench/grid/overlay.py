@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 from bench.errors import UserError, did_you_mean
-from bench.grid.messages import Key, key_path, shown
+from bench.spec.messages import Key, key_path, shown
 
 # Products of axes, those that exclude leaves out among them.
 MOST_CELLS = 10_000

@@ -1,22 +1,16 @@
 """What about a spec cannot be trained: found when the grid is read, so that a plan holds no such run."""
 
-from collections.abc import Sequence
-from decimal import Decimal
-from difflib import get_close_matches
 from functools import lru_cache
 
 from bench.data.catalog import find_data_set
 from bench.models.layers import ImageKey, ModelKey, cached_layers, cached_rest, layers_of
-from bench.models.tables import Layer, Unmaskable
-from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
+from bench.sparsity.problems import topology_problem
 from bench.sparsity.schedule import drop_fraction
 from bench.spec.phases import Phase
-from bench.spec.run import ResizedCrop, RunSpec, Topology, names
+from bench.spec.run import ResizedCrop, RunSpec, Topology
 
 # The cost of each is added up.
 MOST_PRUNINGS = 1_000_000
-# Names in a message.
-MOST_NAMES = 12
 
 
 def find_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
@@ -51,45 +45,9 @@ def find_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:
 
 @lru_cache(maxsize=4096)  # the cells of a grid share a few
 def _topology_problem(model: ModelKey, images: ImageKey, topology: Topology) -> tuple[tuple[str, ...], str] | None:
-    layers = cached_layers(model, images)
-    problem = _dense_problem(model.name, layers, cached_rest(model, images).parameters, topology)
-    if problem is not None:
-        return ("topology", "dense"), problem
-    masked = [layer for layer in layers if topology.masks(layer.name)]
-    weights, sparsity = sum(layer.size for layer in masked), 1 - Decimal(str(topology.density))
-    if round(topology.density * weights) == weights:
-        return ("sparsity",), f"a sparsity of {sparsity} leaves all {weights:,} weights active; allowed: a higher one"
-    if topology.distribution == "global":
-        return None
-    shapes = {layer.name: layer.shape for layer in masked}
-    counts = exact_counts(shapes, DISTRIBUTIONS[topology.distribution](shapes, topology.density))
-    empty = next((layer for layer in masked if not counts[layer.name]), None)
-    if empty is None:
-        return None
-    return ("sparsity",), (
-        f"a sparsity of {sparsity} leaves none of the {empty.size} weights of {empty.name}; allowed: one that leaves "
-        "every layer a weight"
-    )
-
-
-def _dense_problem(model: str, layers: Sequence[Layer], others: Sequence[Unmaskable], topology: Topology) -> str | None:
-    """Return what is wrong with what a topology leaves dense: a name of nothing, nothing left, or too little."""
-    known = [parameter.name for parameter in (*layers, *others)]
-    for pattern in topology.dense:
-        if not any(names(pattern, name) for name in known):
-            modules = dict.fromkeys(name.rpartition(".")[0] for name in known if "." in name)
-            nearest = ", ".join(get_close_matches(pattern, [*known, *modules], n=5, cutoff=0))
-            return f"{pattern!r} is no weight of two or more dimensions, and no module, of {model}; nearest: {nearest}"
-    if left := [other for other in others if topology.masks(other.name)]:
-        named = ", ".join(f'"{other.name}"' for other in left[:MOST_NAMES])
-        more = f", and {len(left) - MOST_NAMES} more" if len(left) > MOST_NAMES else ""
-        return (
-            f"{left[0].name} of {model} cannot be masked: it {left[0].why}. Say that it stays dense: "
-            f'topology: {{dense: [{named}]}}{more}; patterns such as "encoder.*" are allowed'
-        )
-    if not any(topology.masks(layer.name) for layer in layers):
-        return f"all weights of {model} are left dense; a sparse cell needs one that is masked"
-    return None
+    shapes = {layer.name: layer.shape for layer in cached_layers(model, images)}
+    others = {other.name: other.why for other in cached_rest(model, images).parameters}
+    return topology_problem(model.name, shapes, others, topology)
 
 
 def _rewiring_problem(spec: RunSpec) -> tuple[tuple[str, ...], str] | None:

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from bench.errors import UserError, did_you_mean
-from bench.grid.messages import Key, M, key_path, shown, validated
 from bench.grid.suite import suite_grids
+from bench.spec.messages import Key, M, key_path, shown, validated
 
 # libyaml where PyYAML was built with it: ten times faster on grids of thousands of rows.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -36,7 +36,8 @@ def mask_overlap(first: Masks, second: Masks) -> dict[str, float]:
 def topological_distance(first: Masks, second: Masks) -> dict[str, float]:
     """Return the aligned topological distance of each layer, in [0, 1], and "overall", the mean over layers.
 
-    Of each output neuron (channel; the first axis of the mask), the connections that only one of the two tickets has,
+    Of each output neuron (channel; the first axis of the mask; of a transposed convolution these are its inputs), the
+    connections that only one of the two tickets has,
     divided by those that either has; mean over neurons. A neuron without connections in both has distance 0. Masks and
     errors as in mask_overlap. Source: Liu et al. 2020 (Topological insights into sparse neural networks) and its code,
     where this normalised edit distance is that of neurons matched at the least total distance; here neuron i is

@@ -1,23 +1,20 @@
 """The layer table of any module, from one forward pass on the meta device, without memory or arithmetic if that can be.
 
 For networks that have no table of their own (plug-ins), and the reference that the tests hold the other tables to.
-FLOPs are those of torch's own counter. A weight is a layer's, and can be masked, if the products that the counter knows
-read it as it is: a weight that is computed from parameters (normalised, parametrised) is dense whatever the mask.
+FLOPs are those of torch's own counter. A weight is a layer's if it can be masked (bench.sparsity.maskable).
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from bench.models.draws import seeded_generators
 from bench.models.tables import Layer, Rest, Unmaskable
-from bench.sparsity.network import maskable_weights
+from bench.sparsity.maskable import Products, check_shapes, maskable_weights, unmaskable
 
 # Operations that count for nothing, as in RigL: normalisation, pooling, reductions, softmax, interpolation, and what
 # moves or makes data. Every other operation without a formula is named.
@@ -64,11 +61,8 @@ def _trace(
         model = build()
         if not isinstance(model, nn.Module):
             raise TypeError(f"the factory returned {type(model).__name__}, not a torch.nn.Module")
-        parameters = dict(model.named_parameters())
-        if lazy := next((name for name, parameter in parameters.items() if is_lazy(parameter)), None):
-            raise ValueError(f"{lazy} has no shape before the first image; give its lazy module the sizes")
-        weights = {name: model.get_parameter(name) for name in maskable_weights(model)}
-        products = _Products(parameters, weights)
+        check_shapes(model)
+        products = Products(model)
         # Batch norm refuses a single value a channel while it trains.
         with _Operations() as others, FlopCounterMode(display=False, custom_mapping=products.formulas()):
             logits = model.eval()(torch.zeros(1, *input_shape))
@@ -76,69 +70,20 @@ def _trace(
         raise ValueError(f"it returns {tuple(logits.shape)} for one image, not (1, {classes})")
     if not products.total:
         raise ValueError("torch's counter knows the FLOPs of none of its operations, so nothing of it can be priced")
-    problems = _problems(parameters, weights, products)
+    problems = unmaskable(model, products.read)
     layers = tuple(
         Layer(name, tuple(weight.shape), _whole(products.flops[name], 2 * weight.numel()))
-        for name, weight in weights.items()
+        for name, weight in maskable_weights(model).items()
         if name not in problems
     )
     rest = Rest(
-        parameters=tuple(Unmaskable(name, tuple(parameters[name].shape), why) for name, why in problems.items()),
+        parameters=tuple(
+            Unmaskable(name, tuple(model.get_parameter(name).shape), why) for name, why in problems.items()
+        ),
         flops=products.total - sum(products.flops[layer.name] for layer in layers),
         uncounted=(*(name for name in problems if name not in products.read), *sorted(others.names)),
     )
     return layers, rest
-
-
-def _problems(
-    parameters: Mapping[str, nn.Parameter], weights: Mapping[str, nn.Parameter], products: "_Products"
-) -> dict[str, str]:
-    """Return the matrices and kernels that cannot be masked, in parameter order, and why."""
-    shared: defaultdict[int, int] = defaultdict(int)
-    for parameter in parameters.values():
-        shared[_memory(parameter)] += 1
-    problems = {}
-    for name, parameter in parameters.items():
-        if name in weights:
-            if not parameter.requires_grad:
-                problems[name] = "is frozen"
-            elif shared[_memory(parameter)] > 1 or parameter.untyped_storage().nbytes() != parameter.nbytes:
-                problems[name] = "is a view of memory that is not its own alone"
-            elif name not in products.read:
-                problems[name] = "is not multiplied as it is"
-        elif parameter.ndim >= 2 or name in products.read:
-            problems[name] = "is no weight of a convolution or linear layer"
-    return problems
-
-
-class _Products:
-    """The FLOPs of a pass by the weight that is read as it is, and which parameters are read by a product at all."""
-
-    def __init__(self, parameters: Mapping[str, nn.Parameter], weights: Mapping[str, nn.Parameter]) -> None:
-        self.total = 0
-        self.flops: defaultdict[str, int] = defaultdict(int)
-        self.read: set[str] = set()
-        self._parameters, self._weights = parameters, weights
-        self._names = {_memory(parameter): name for name, parameter in parameters.items()}
-
-    def formulas(self) -> dict[Any, Callable[..., int]]:
-        """Return torch's formulas, each noting what it counted."""
-        return {operation: self._noting(formula) for operation, formula in flop_registry.items()}
-
-    def _noting(self, formula: Callable[..., int]) -> Callable[..., int]:
-        def count(*args: Any, **kwargs: Any) -> int:
-            flops: int = formula(*args, **kwargs)
-            found = [(self._names.get(_memory(value)), value) for value in args if isinstance(value, Tensor)]
-            # A vector is a bias, unless it is read as a matrix.
-            read = {name for name, x in found if name and max(self._parameters[name].ndim, x.squeeze().ndim) >= 2}
-            self.read |= read
-            self.total += flops
-            if len(read) == 1 and (name := read.pop()) in self._weights:
-                self.flops[name] += flops
-            return flops
-
-        count._get_raw = True  # type: ignore[attr-defined]  # tensors, not their shapes: torch.utils.flop_counter
-        return count
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -153,11 +98,6 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if packet not in flop_registry and not free and packet.__name__.rstrip("_") not in FREE:
             self.names.add(str(packet))
         return func(*args, **(kwargs or {}))
-
-
-def _memory(tensor: Tensor) -> int:
-    """Return what names the memory of a tensor; those on the meta device have none, and differ all the same."""
-    return int(tensor.untyped_storage()._cdata)
 
 
 def _whole(flops: int, each: int) -> int | float:

@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from bench.errors import UserError, did_you_mean
+from bench.spec.messages import Locate
 from bench.spec.phases import LearningRate, Phase, Schedule
 from bench.spec.record import Record
 
@@ -68,6 +70,21 @@ RELEASED_IMAGENET = Semantics(
     warmup="by_epoch",
 )
 PRESETS = {"standard": STANDARD, "released": RELEASED, "released_imagenet": RELEASED_IMAGENET}
+
+
+class SemanticsChoice(Semantics):
+    """A preset of the protocol's switches, and those that differ from it."""
+
+    preset: str = "standard"
+
+    def resolved(self, locate: Locate) -> Semantics:
+        """Return the preset with its changes; UserError at locate("preset") if there is no such preset."""
+        if self.preset not in PRESETS:
+            raise UserError(f"{locate('preset')}: found {self.preset!r}{did_you_mean(self.preset, PRESETS)}")
+        switches = self.model_fields_set - {"preset"}
+        if not switches:
+            return PRESETS[self.preset]
+        return PRESETS[self.preset].model_copy(update={switch: getattr(self, switch) for switch in switches})
 
 
 class Setting(Record):

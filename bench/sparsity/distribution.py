@@ -4,7 +4,13 @@ Erdos-Renyi-kernel: Evci et al. 2020 (RigL), section 3; Mocanu et al. 2018 for t
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
 from math import floor, prod
+
+
+def density_of(sparsity: float) -> float:
+    """Return 1 - sparsity as it is written: of 0.8 the float 0.2, which 1 - 0.8 is not."""
+    return float(1 - Decimal(str(sparsity)))
 
 
 def erdos_renyi_kernel(shapes: Mapping[str, tuple[int, ...]], density: float) -> dict[str, float]:

@@ -12,15 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from bench.sparsity.distribution import DISTRIBUTIONS, exact_counts
+from bench.sparsity.maskable import maskable_weights
 from bench.sparsity.prune import pruned_masks
 from bench.sparsity.rewire import rewire_layer
 from bench.sparsity.select import count_true, largest
 from bench.spec.phases import RewireRule
 from bench.spec.run import Topology
 from bench.spec.seeds import derived_seed
-
-# The layers whose weights are masked.
-WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 # What an optimiser remembers of each weight in tensors of its shape, by parameter name.
 Momenta = Mapping[str, Sequence[Tensor]]
@@ -135,23 +133,6 @@ class SparseWeights:
     def _set(self, name: str, mask: Tensor) -> None:
         self.masks[name] = mask
         self._inactive[name] = ~mask
-
-
-def maskable_weights(model: nn.Module, topology: Topology | None = None) -> dict[str, nn.Parameter]:
-    """Return the weights of all convolutions and linear layers by parameter name, in the model's order.
-
-    A weight that several layers share is there once, by the first of them. Not there: what a topology leaves dense,
-    what a module of another kind has first, and weights that are computed from other parameters (weight norm).
-    """
-    weights: dict[str, nn.Parameter] = {}
-    seen: set[int] = set()
-    for prefix, module in model.named_modules():
-        for key, parameter in module._parameters.items():
-            if parameter is not None and id(parameter) not in seen:
-                seen.add(id(parameter))
-                if key == "weight" and isinstance(module, WEIGHTED):
-                    weights[f"{prefix}.{key}" if prefix else key] = parameter
-    return {name: weight for name, weight in weights.items() if topology is None or topology.masks(name)}
 
 
 def full_masks(model: nn.Module, topology: Topology | None = None) -> dict[str, Tensor]:

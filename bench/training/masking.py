@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from bench.sparsity.network import SparseWeights, full_masks, maskable_weights, random_masks
+from bench.sparsity.maskable import maskable_weights
+from bench.sparsity.network import SparseWeights, full_masks, random_masks
 from bench.sparsity.steps import Change, SparseSteps
 from bench.spec.phases import GlobalExploration, Phase
 from bench.spec.run import RunSpec, Topology

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from bench.models.wide_resnet import WideResNet
 from bench.recipes import PRESETS
-from bench.sparsity.network import SparseWeights, maskable_weights, random_masks
+from bench.sparsity.maskable import maskable_weights
+from bench.sparsity.network import SparseWeights, random_masks
 from bench.spec.phases import RewireRule
 from bench.spec.run import Topology
 

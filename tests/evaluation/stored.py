@@ -11,7 +11,7 @@ from bench.data.catalog import DATASETS
 from bench.data.dataset import LabelledImages
 from bench.evaluation.networks import Network, load_networks
 from bench.models.build import build_model
-from bench.sparsity.network import maskable_weights
+from bench.sparsity.maskable import maskable_weights
 from bench.spec.run import MASK_PREFIX, BatchEnsemble, McDropout, Mimo, ModelSpec, MultiMemberSpec, RunSpec, TreeNet
 from bench.store.run_folder import RunFolder
 from bench.store.store import Store

@@ -22,7 +22,7 @@ from bench.models.catalog import (
     wide_resnet_layers,
 )
 from bench.models.trace import trace_layers
-from bench.sparsity.network import maskable_weights
+from bench.sparsity.maskable import maskable_weights
 from bench.spec.run import MULTI_MEMBER_KINDS, BatchEnsemble, McDropout, Mimo, ModelSpec, MultiMemberSpec, TreeNet
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [

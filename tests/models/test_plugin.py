@@ -8,7 +8,7 @@ import torch
 
 from bench.models.build import build_model
 from bench.models.catalog import Layer, find_network, network_layers
-from bench.sparsity.network import maskable_weights
+from bench.sparsity.maskable import maskable_weights
 from bench.spec.run import BatchEnsemble, McDropout, Mimo, ModelSpec, TreeNet
 
 SOURCE = """

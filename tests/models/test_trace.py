@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.models.trace import trace_network
-from bench.sparsity.network import maskable_weights
+from bench.sparsity.maskable import maskable_weights
 from tests.models import networks
 
 NO_LAYER = "is no weight of a convolution or linear layer"
@@ -28,7 +28,7 @@ UNMASKABLE: dict[Callable[[int], nn.Module], dict[str, str]] = {
     networks.spectral_norm: {"0.parametrizations.weight.original": NO_LAYER},
     networks.old_spectral_norm: {"0.weight_orig": NO_LAYER},
     networks.orthogonal: {"0.parametrizations.weight.original": NO_LAYER},
-    networks.transposed: {"1.weight": NO_LAYER},
+    networks.transposed: {},
     networks.gru: {"rows.weight_ih_l0": NO_LAYER, "rows.weight_hh_l0": NO_LAYER},
     networks.Bare: dict.fromkeys(["matrix", "flat", "pair.weight", "token.weight"], NO_LAYER),
     networks.standardised: {"0.weight": COMPUTED},

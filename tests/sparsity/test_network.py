@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bench.sparsity import DISTRIBUTIONS, exact_counts
-from bench.sparsity.network import SparseWeights, maskable_weights, random_masks
+from bench.sparsity.maskable import maskable_weights
+from bench.sparsity.network import SparseWeights, random_masks
 from bench.spec.phases import RewireRule
 from bench.spec.run import Topology
 from tests.sparsity import reference

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.sparsity.network import SparseWeights, maskable_weights, random_masks
+from bench.sparsity.maskable import maskable_weights
+from bench.sparsity.network import SparseWeights, random_masks
 from bench.sparsity.schedule import drop_fraction
 from bench.spec.phases import RewireRule
 from bench.spec.run import Topology

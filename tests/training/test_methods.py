@@ -16,7 +16,7 @@ from bench.recipes.cyclic import fge, fge_dst, snapshot, snapshot_dst
 from bench.recipes.dynamic import edst, superposed_edst
 from bench.recipes.fixed import dense
 from bench.recipes.pruning import gradual_pruning, lottery_rewinding, prune_finetune
-from bench.sparsity.network import maskable_weights
+from bench.sparsity.maskable import maskable_weights
 from bench.spec.phases import Phase
 from bench.spec.run import Optimizer, RunSpec
 from bench.training.trainer import Trainer

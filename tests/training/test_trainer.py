@@ -15,7 +15,7 @@ from bench.recipes.dynamic import edst
 from bench.recipes.fixed import step_decay
 from bench.recipes.setting import PRESETS
 from bench.sparsity import erdos_renyi_kernel, exact_counts
-from bench.sparsity.network import maskable_weights
+from bench.sparsity.maskable import maskable_weights
 from bench.spec.run import RunSpec
 from bench.store.probe import decode
 from bench.training.trainer import DivergedError, Trainer
