@@ -38,7 +38,7 @@ def snapshot_dst(
 ) -> tuple[Phase, ...]:
     """Train as snapshot, and rewire as DST does all along."""
     phases = snapshot(setting, cycle_epochs=cycle_epochs, cycles=cycles)
-    return _rewired(phases, rewiring(setting, update_every, drop_fraction, growth))
+    return _rewired(phases, rewiring(setting.semantics, update_every, drop_fraction, growth))
 
 
 def fge(
@@ -94,7 +94,7 @@ def fge_dst(
         high_factor=high_factor,
         low_factor=low_factor,
     )
-    return _rewired(phases, rewiring(setting, update_every, drop_fraction, growth))
+    return _rewired(phases, rewiring(setting.semantics, update_every, drop_fraction, growth))
 
 
 def _rewired(phases: tuple[Phase, ...], rewire: Rewire) -> tuple[Phase, ...]:

@@ -44,7 +44,7 @@ def dst(
     growth: Growth = "gradient",
 ) -> tuple[Phase, ...]:
     """Train as step_decay, and every `update_every` steps drop `drop_fraction` of each layer and grow as many."""
-    rewire = rewiring(setting, update_every, drop_fraction, growth)
+    rewire = rewiring(setting.semantics, update_every, drop_fraction, growth)
     (phase,) = step_decay(
         setting,
         epochs=epochs,
@@ -89,7 +89,7 @@ def edst(
     elif epochs is not None:
         raise UserError("recipe.epochs: refinement_lengths set the length of a run already; keep one of them")
     lr = setting.learning_rate
-    rewire = rewiring(setting, update_every, drop_fraction, growth)
+    rewire = rewiring(setting.semantics, update_every, drop_fraction, growth)
     rates = tuple(lr / 10 ** (step + 1) for step in range(len(refinement_lengths)))
     changes = tuple(sum(refinement_lengths[:step]) for step in range(1, len(refinement_lengths)))
     first = warmed_up(LearningRate(values=(lr,), warmup_epochs=warmup_epochs), setting.semantics)
@@ -146,14 +146,14 @@ def superposed_edst(
     return RecipeWithParent(phases=(statistics,), parent=parent, parent_sparse=True)
 
 
-def rewiring(setting: Setting, update_every: int, drop_fraction: float, growth: Growth) -> Rewire:
-    """Return the periodic topology update with the switches of the cell's semantics."""
+def rewiring(semantics: Semantics, update_every: int, drop_fraction: float, growth: Growth) -> Rewire:
+    """Return the periodic topology update with the switches of the semantics."""
     return Rewire(
         every=update_every,
         drop_fraction=drop_fraction,
-        schedule=setting.semantics.drop_schedule,
-        update_step=setting.semantics.update_step,
-        rule=_rule(setting.semantics, growth),
+        schedule=semantics.drop_schedule,
+        update_step=semantics.update_step,
+        rule=_rule(semantics, growth),
     )
 
 

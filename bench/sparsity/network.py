@@ -48,8 +48,16 @@ class SparseWeights:
         if self.weights.keys() != masks.keys():
             raise ValueError(f"masks for {sorted(masks)} do not fit the weights {sorted(self.weights)}")
         for name, mask in masks.items():
-            self._set(name, torch.empty_like(self.weights[name].data, dtype=torch.bool).copy_(mask))
+            self._set(name, mask.bool())
+        self.refit()
         self.apply()
+
+    def refit(self) -> None:
+        """Give each mask the device and the memory format that its weight has by now."""
+        for name, weight in self.weights.items():
+            mask = self.masks[name]
+            if mask.device != weight.device or mask.stride() != weight.stride():
+                self._set(name, torch.empty_like(weight.data, dtype=torch.bool).copy_(mask))
 
     @torch.no_grad()
     def apply(self) -> None:

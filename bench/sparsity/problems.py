@@ -62,6 +62,8 @@ def _dense_problem(
             f"{left[0]} of {model} cannot be masked: it {others[left[0]]}. Say that it stays dense: "
             f'{written.format(named)}{more}; patterns such as "encoder.*" are allowed'
         )
+    if not maskable:
+        return f"{model} has no weight that can be masked"
     if not any(topology.masks(name) for name in maskable):
         return f"all weights of {model} are left dense; a sparse network needs one that is masked"
     return None

@@ -18,7 +18,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 def largest(values: Tensor, among: Tensor, count: int, ties: Literal["first", "last"] = "first") -> Tensor:
     """Return a boolean mask of exactly the `count` entries of `among` with the largest magnitudes.
 
-    values float32 without NaN, among bool, same shape and strides, dense in memory; 0 <= count <= entries of `among`.
+    values floats without NaN, among bool, same shape and strides, dense in memory; 0 <= count <= entries of `among`.
     Of entries tied at the threshold those of lowest ("first") or highest ("last") index in C order are chosen.
     """
     if count == 0:
@@ -39,6 +39,8 @@ def kth_largest_magnitude(values: Tensor, among: Tensor, k: int) -> float:
     if values.device.type != "cpu":
         # A sort takes a GPU less than a millisecond a layer, and unlike kthvalue was always deterministic there.
         return float(flat[marked].abs().sort().values[-k])
+    if flat.element_size() == 2:  # NumPy has no bfloat16; float32 holds the values of both half precisions
+        flat = flat.float()
     low, high = _bracket(flat.numpy(), marked.numpy(), k / count_true(marked))
     top = at_least(flat, high).logical_and_(marked)
     part = (at_least(flat, low) if low > 0 else flat != 0).logical_and_(marked).logical_xor_(top)
