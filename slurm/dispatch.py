@@ -99,7 +99,7 @@ def make_submission(
         gpus=site.gpus,
         gpu_type=site.gpu_type,
         cpus=site.cpus,
-        memory_gb=memory_gb([run.spec for run in work.runs], site),
+        memory_gb=memory_gb(work, site),
         minutes=site.walltime_minutes,
         requeue=site.requeue,
         data=None if data is None else str(data.resolve()),

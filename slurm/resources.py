@@ -1,6 +1,5 @@
 """The memory that a worker asks for: from the images, weights and activations of its largest run. Without torch."""
 
-from collections.abc import Sequence
 from math import ceil
 
 from bench.data.catalog import facts_of, images_of, is_mapped
@@ -9,6 +8,7 @@ from bench.data.streamed.tasks import AHEAD, PIECE
 from bench.models.catalog import inputs_per_image
 from bench.models.layers import layers_of, rest_of
 from bench.spec.run import ResizedCrop, RunSpec
+from bench.work.items import Work
 from slurm.site import Site
 
 GIGABYTES = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -28,25 +28,27 @@ INDEX_BYTES = int(0.2e9)
 DECODER_BYTES = int(0.1e9)
 
 
-def memory_gb(specs: Sequence[RunSpec], site: Site) -> int | None:
-    """Return the host memory, in GB of 1024 MB, of a process that trains and evaluates the largest of these runs.
+def memory_gb(work: Work, site: Site) -> int | None:
+    """Return the host memory, in GB of 1024 MB, of a process that trains and evaluates the largest run of this work.
 
     None where the site leaves memory to the cluster; at most the site's cap, even where that is too little. Peaks
-    measured on a CPU against memory_bytes, both in 1e9 bytes: WRN-10-1 1.12 (estimate 1.27), WRN-10-4 under DST 1.70
-    (2.09), FGSM on WRN-10-4 1.84 (2.09), WRN-16-8 2.36 (4.71), ResNet-50 4.71 (11.65), MIMO WRN-10-2 1.68 (1.79),
-    BatchEnsemble WRN-10-2 1.57 (1.60); digits, 360 of them tested on, batch 128, float32, one thread.
+    measured on a CPU against memory_bytes, both in 1e9 bytes. On digits (batch 128, float32): WRN-10-1 1.12 (estimate
+    1.11), WRN-10-4 under DST 1.70 (1.42), FGSM on WRN-10-4 1.84 (2.09), WRN-16-8 2.36 (2.56), MIMO WRN-10-2 1.68
+    (1.80), BatchEnsemble WRN-10-2 1.57 (1.80). On streamed images of 224 pixels, two decoders and their server
+    included: ResNet-18 with batch 64 3.3 (3.2), ResNet-50 with 24 4.0 (4.5), with 32 4.7 (5.2).
     """
     if site.memory is None:
         return None
-    needed = max(memory_bytes(spec, site) for spec in specs) * MARGIN / 2**30
+    attacked = {run for ensemble in work.ensembles if ensemble.attacks for run in ensemble.runs}
+    needed = max(memory_bytes(run.spec, site, attacked=run.id in attacked) for run in work.runs) * MARGIN / 2**30
     rung = next((rung for rung in GIGABYTES if needed <= rung), ceil(needed))
     return rung if site.memory_cap_gb is None else min(rung, site.memory_cap_gb)
 
 
-def memory_bytes(spec: RunSpec, site: Site) -> float:
-    """Return the estimated peak of host memory of a process of a run, without margin."""
+def memory_bytes(spec: RunSpec, site: Site, *, attacked: bool = False) -> float:
+    """Return the estimated peak of host memory of a process of a run, which is attacked or not, without margin."""
     total = BASE_BYTES[site.device] + image_bytes(spec, site.cpus or 1) + weight_bytes(spec)
-    return total if site.gpus else total + activation_bytes(spec, site.processes)
+    return total if site.gpus else total + activation_bytes(spec, site.processes, attacked=attacked)
 
 
 def image_bytes(spec: RunSpec, cpus: int = 1) -> int:
@@ -73,9 +75,13 @@ def weight_bytes(spec: RunSpec) -> int:
     return 4 * (WEIGHT_COPIES + tickets) * weights
 
 
-def activation_bytes(spec: RunSpec, processes: int = 1) -> int:
-    """Return the bytes of activations on a CPU: of a step of each of the processes, or of an attack, the larger."""
+def activation_bytes(spec: RunSpec, processes: int = 1, *, attacked: bool = False) -> int:
+    """Return the bytes of activations on a CPU: of a step of each of the processes, or of evaluation, the larger.
+
+    A step and an attack keep the outputs of all layers for the gradient, a prediction those of a layer or two.
+    """
     step = ceil(spec.batch_size / processes) * inputs_per_image(spec.model)
-    attack = min(at_once(facts_of(spec.data).image_size), max(spec.data.test_images, spec.data.validation_images))
-    outputs = sum(layer.shape[0] * layer.positions for layer in layers_of(spec.model, spec.data))
-    return 4 * ACTIVATION_COPIES * max(step, attack) * ceil(outputs)
+    images = min(at_once(facts_of(spec.data).image_size), max(spec.data.test_images, spec.data.validation_images))
+    outputs = [layer.shape[0] * layer.positions for layer in layers_of(spec.model, spec.data)]
+    predicted = images * (sum(outputs) if attacked else max(outputs))
+    return 4 * ACTIVATION_COPIES * ceil(max(step * sum(outputs), predicted))

@@ -2,18 +2,21 @@
 
 import subprocess
 import sys
+from math import ceil
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.evaluation.sets import AttackSet
 from bench.grid import load_grid
 from bench.plan import make_plan
 from bench.recipes import Setting
 from bench.recipes.fixed import step_decay
 from bench.spec.phases import Inherit
 from bench.spec.run import Augmentation, BatchEnsemble, DataSpec, Execution, Mimo, ModelSpec, Optimizer, RunSpec
+from bench.work.items import EnsembleWork, RunWork, Work
 from slurm import resources
 from slurm.resources import (
     GIGABYTES,
@@ -49,6 +52,10 @@ def run_spec(width: int = 1, batch_size: int = 32, ensemble: Mimo | BatchEnsembl
     )
 
 
+def work(*specs: RunSpec) -> Work:
+    return Work(runs=tuple(RunWork(spec=spec, cell="a") for spec in specs))
+
+
 # -- memory ------------------------------------------------------------------------------------------------------------
 
 
@@ -65,13 +72,14 @@ def test_weights_by_hand() -> None:
 
 
 def test_activations_by_hand() -> None:
-    # Few images a step: an attack on all 360 test images is larger.
-    assert activation_bytes(run_spec(batch_size=32)) == 2 * 4 * 360 * OUTPUTS
+    # Few images a step: an attack on all 360 test images is larger, and so is their prediction, of the widest layer.
+    assert activation_bytes(run_spec(batch_size=32), attacked=True) == 2 * 4 * 360 * OUTPUTS
+    assert activation_bytes(run_spec(batch_size=32)) == 2 * 4 * 360 * 16 * 32 * 32
     assert activation_bytes(run_spec(batch_size=512)) == 2 * 4 * 512 * OUTPUTS
     assert activation_bytes(run_spec(batch_size=1025), processes=2) == 2 * 4 * 513 * OUTPUTS
     cifar10 = DataSpec(name="cifar10", train_images=45_000, validation_images=5_000, test_images=10_000)
     many = run_spec().model_copy(update={"data": cifar10})
-    assert activation_bytes(many) == 2 * 4 * 500 * OUTPUTS
+    assert activation_bytes(many, attacked=True) == 2 * 4 * 500 * OUTPUTS
 
 
 def test_activations_count_every_input_of_a_network_with_several_members() -> None:
@@ -93,13 +101,24 @@ def test_the_largest_run_counts_with_the_margin_and_up_to_the_next_rung(monkeypa
     needed = memory_bytes(large, CPU) / 2**30
     for margin, asked in ((1.0, 4), (3.99 / needed, 4), (4.01 / needed, 8), (1100.5 / needed, 1101)):
         monkeypatch.setattr(resources, "MARGIN", margin)
-        assert memory_gb([small, large, small], CPU) == memory_gb([large], CPU) == asked
+        assert memory_gb(work(small, large, small), CPU) == memory_gb(work(large), CPU) == asked
+
+
+def test_an_attack_keeps_the_activations_of_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = run_spec(width=4)
+    monkeypatch.setattr(resources, "GIGABYTES", ())
+    monkeypatch.setattr(resources, "MARGIN", 2**30)  # then it says bytes
+    attack = AttackSet(steps=0, budget=8, images=100)
+    ensemble = EnsembleWork(runs=(spec.run_id,), members=1, cell="a", attacks=(attack,))
+    attacked = work(spec).model_copy(update={"ensembles": (ensemble,)})
+    assert memory_gb(attacked, CPU) == ceil(memory_bytes(spec, CPU, attacked=True))
+    assert memory_gb(work(spec), CPU) == ceil(memory_bytes(spec, CPU)) < ceil(memory_bytes(spec, CPU, attacked=True))
 
 
 @pytest.mark.parametrize(("memory", "asked"), [("3GB", 3), ("3999MB", 3), ("auto", 4), (None, None)])
 def test_the_most_memory_of_a_site_is_a_rung(memory: str | None, asked: int | None) -> None:
     site = Site(gpus=0, memory=memory)
-    found = memory_gb([run_spec(width=4, batch_size=512)], site)
+    found = memory_gb(work(run_spec(width=4, batch_size=512)), site)
     assert found == asked
 
 
@@ -108,7 +127,7 @@ def test_memory_grows_with_the_network_and_the_batch_and_shrinks_with_processes(
     width: int, batch_size: int, processes: int
 ) -> None:
     def needed(width: int, batch_size: int, processes: int) -> int:
-        return memory_gb([run_spec(width, batch_size)], Site(gpus=0, processes=processes)) or 0
+        return memory_gb(work(run_spec(width, batch_size)), Site(gpus=0, processes=processes)) or 0
 
     asked = needed(width, batch_size, processes)
     assert asked in GIGABYTES
@@ -119,7 +138,7 @@ def test_memory_grows_with_the_network_and_the_batch_and_shrinks_with_processes(
 
 def test_memory_of_the_papers_networks_fits_ordinary_nodes() -> None:
     plan = make_plan(load_grid(PAPER_CONFIGS / "cifar10.yaml"), "paper", None)
-    asked = {memory_gb([run.spec], Site()) for run in plan.runs}
+    asked = {memory_gb(work(run.spec), Site()) for run in plan.runs}
     assert asked == {12}
 
 
