@@ -109,6 +109,18 @@ class RunFolder:
             raise UserError(f"{path}: its checksum is not that of its content; it was altered")
         return result
 
+    def spec(self) -> RunSpec:
+        """Return the spec of the run; UserError if it is missing, or was altered."""
+        path = self.path / "spec.yaml"
+        text = self._checked(path)
+        if text is None:
+            raise UserError(f"{path}: missing, so this is no folder of a run")
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError:
+            content = None
+        return parsed(TypeAdapter(RunSpec), content, path, "the spec of a run")
+
     def not_exported(self) -> NotExported:
         """Return what was left out when the run was exported: nothing of most; UserError if the record was altered."""
         path = self.path / NOT_EXPORTED

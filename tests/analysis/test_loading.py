@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.optimize
 import scipy.spatial.distance
@@ -10,7 +11,10 @@ import scipy.special
 import scipy.stats
 from sklearn.metrics import accuracy_score, log_loss
 
+from analysis import load_results
 from analysis.loading import load
+from analysis.report import all_tables
+from bench.errors import UserError
 from bench.plan import make_plan
 from bench.store.store import DataRecord
 from tests.analysis.lookup import IMAGES, probabilities, spec_of
@@ -45,6 +49,24 @@ def test_the_dense_network_is_the_first_member_of_the_dense_ensemble(loaded):
     members = loaded.numbers("listings")
     single = of(members, cell="dense", replicate=1, member=1)["nll"].item()
     assert of(members, cell="dense ensemble M=2", replicate=1, member=1)["nll"].item() == single
+
+
+def test_load_results_has_the_frames_and_tables_of_the_report(full, grid, read):
+    loaded, results = read(), load_results(str(full.root), str(grid.path))
+    pd.testing.assert_frame_equal(results.replicates, loaded.results.replicates)
+    pd.testing.assert_frame_equal(results.cells, loaded.results.cells)
+    assert results.problems == ()
+    assert list(results.tables) == [table.name for table in all_tables(loaded)]
+    mean = 100 * results.replicates.groupby("cell")["accuracy"].mean()
+    main = results.tables["small"].set_index("cell")["accuracy_percent"]
+    assert main.to_dict() == pytest.approx(mean.to_dict())
+
+
+def test_a_grid_that_is_no_file_or_has_no_results_is_named(store):
+    with pytest.raises(UserError, match="nowhere"):
+        load_results(store.root, "nowhere")
+    with pytest.raises(UserError, match=r"none of the \d+ runs of grid digits at scale tiny is done"):
+        load_results(store.root, "digits", "tiny")
 
 
 def test_a_replicate_counts_when_all_its_runs_are_done(plan, store, read):

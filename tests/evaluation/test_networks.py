@@ -1,14 +1,17 @@
 """Tickets as networks: their own weights, in order, ready to predict and to be attacked, damage named by file."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import bench
 from bench.errors import UserError
 from bench.evaluation.networks import load_networks, normaliser
-from bench.spec.run import MASK_PREFIX, RunSpec
+from bench.spec.run import MASK_PREFIX, ModelSpec, RunSpec
 from bench.spec.seeds import derived_seed
 from tests.evaluation.stored import SPECS, finished_run, model_of, networks_of, normalised, random_images, random_model
 from tests.store.runs import result_facts, ticket
@@ -157,3 +160,67 @@ def test_a_ticket_that_was_never_left_is_not_there(tmp_path: Path) -> None:
     assert network.index == 1
     expected = random_model(spec, 1).state_dict()["fc.weight"]
     assert np.array_equal(network.model.state_dict()["fc.weight"], expected)
+
+
+class TestLoadTicket:
+    def test_it_is_the_ticket_with_its_masks_applied(self, tmp_path: Path) -> None:
+        spec = SPECS["two tickets"]
+        folder = finished_run(tmp_path, spec)
+        for index in range(2):
+            model = bench.load_ticket(folder.path, index)
+            expected = random_model(spec, index).state_dict()
+            masks = folder.masks(index)
+            assert masks
+            for name, tensor in model.state_dict().items():
+                mask = torch.from_numpy(masks[name]) if name in masks else torch.ones_like(tensor, dtype=torch.bool)
+                assert torch.equal(tensor, torch.where(mask, expected[name], 0)), name
+            assert not any(module.training for module in model.modules())
+            assert all(parameter.requires_grad for parameter in model.parameters())  # to be trained further
+            assert {parameter.device for parameter in model.parameters()} == {CPU}
+        assert model(IMAGES).shape == (6, 10)
+
+    def test_a_folder_may_be_named_in_three_ways_and_a_dense_run_has_no_masks(self, tmp_path: Path) -> None:
+        spec = dense_spec()
+        folder = finished_run(tmp_path, spec)
+        expected = random_model(spec, 0).state_dict()
+        for run in (folder, folder.path, str(folder.path)):
+            found = bench.load_ticket(run).state_dict()
+            assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+    def test_it_leaves_the_switches_and_generators_of_torch_as_they_are(self, tmp_path: Path) -> None:
+        folder = finished_run(tmp_path, edst_spec(execution={"precision": "tf32", "channels_last": True}))
+        before = torch.random.get_rng_state(), torch.get_float32_matmul_precision()
+        bench.load_ticket(folder)
+        assert torch.equal(torch.random.get_rng_state(), before[0])
+        assert torch.get_float32_matmul_precision() == before[1]
+
+    def test_what_is_no_ticket_is_named(self, tmp_path: Path) -> None:
+        folder = finished_run(tmp_path, SPECS["two tickets"])
+        with pytest.raises(UserError, match=r"nowhere: no such folder; a run is a folder of a store, such as"):
+            bench.load_ticket(tmp_path / "nowhere")
+        with pytest.raises(UserError, match=r"result.json: missing, so the run is not done"):
+            bench.load_ticket(tmp_path)
+        with pytest.raises(UserError, match=r"found ticket 2; the run left 0, 1"):
+            bench.load_ticket(folder, 2)
+        file = folder.tensor_file("tickets", 0)
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+        with pytest.raises(UserError, match=r"0\.safetensors: its SHA-256 is not the one"):
+            bench.load_ticket(folder)
+        spec = folder.path / "spec.yaml"
+        spec.write_text(spec.read_text().replace("seed: 18", "seed: 19"))
+        with pytest.raises(UserError, match=r"spec\.yaml: gone, truncated or altered"):
+            bench.load_ticket(folder, 1)
+
+    def test_a_network_that_is_not_here_is_named(self, tmp_path: Path) -> None:
+        folder = finished_run(tmp_path, edst_spec(model=ModelSpec(name="tests.models.networks:plain")))
+        spec = folder.path / "spec.yaml"
+        spec.write_text(spec.read_text().replace("networks:plain", "networks:planes"))
+        folder.record_again("spec.yaml")
+        with pytest.raises(UserError, match=r"its network cannot be built: tests\.models\.networks:planes"):
+            bench.load_ticket(folder)
+
+
+def test_importing_bench_and_analysis_is_cheap() -> None:
+    heavy = "{'torch', 'pandas', 'matplotlib', 'numpy'}"
+    program = f"import sys, bench, analysis; sys.exit(bool({heavy} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", program], check=True)
