@@ -66,6 +66,17 @@ class TestReading:
         assert pristine.result().images_per_second == 123.0
         assert pristine.error() is None
 
+    def test_the_spec_that_was_written_comes_back_and_another_is_refused(self, tmp_path: Path) -> None:
+        folder, spec = unfinished(tmp_path), run_spec()
+        with pytest.raises(UserError, match=r"spec\.yaml: missing, so this is no folder of a run"):
+            RunFolder(tmp_path).spec()
+        folder.write_spec(spec)
+        assert folder.spec() == spec
+        for text in ("seed: [", "seed: 18", "- 18"):
+            (folder.path / "spec.yaml").write_text(text)
+            with pytest.raises(UserError, match=r"spec\.yaml: not the spec of a run"):
+                folder.spec()
+
     def test_a_dense_ticket_has_no_masks(self, tmp_path: Path) -> None:
         folder = unfinished(tmp_path)
         folder.write_ticket(0, {"layer.weight": WEIGHT}, {})
