@@ -13,7 +13,9 @@ import pandas as pd
 from pydantic import Field
 
 from analysis.columns import Metric
-from analysis.paper.claims import Claim, Decision, Verdict, judge_claim, named_side, needed_text
+from analysis.paper.claims import Claim
+from analysis.paper.claims_table import named_side, needed_text
+from analysis.paper.judging import Decision, Verdict, judge_claim
 from analysis.paper.published import NOTHING, Published
 from analysis.results import Results
 from analysis.statistics import estimate

@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 from analysis.paper.agreement import Agreement, Value, agreement_table, compare
-from analysis.paper.claims import Claim, Decision, Verdict, judge, verdict_table
+from analysis.paper.claims import Claim
+from analysis.paper.claims_table import verdict_table
+from analysis.paper.judging import Decision, Verdict, judge
 from analysis.paper.work import Work
 from analysis.results import Results
 from analysis.table import Table, shown, shown_estimate

@@ -3,7 +3,9 @@
 import pytest
 
 from analysis.corruption.numbers import METRICS
-from analysis.paper.claims import Claim, judge, verdict_table
+from analysis.paper.claims import Claim
+from analysis.paper.claims_table import verdict_table
+from analysis.paper.judging import judge
 from analysis.report import all_tables
 from tests.analysis.lookup import mean_and_half_width
 

@@ -12,7 +12,9 @@ from analysis.accuracy.numbers import MEMBER_ACCURACY
 from analysis.columns import ACCURACY, NLL
 from analysis.context import Context
 from analysis.efficiency import TRAIN_FLOPS
-from analysis.paper.claims import Claim, judge, read_claims, verdict_table
+from analysis.paper.claims import Claim, read_claims
+from analysis.paper.claims_table import verdict_table
+from analysis.paper.judging import judge
 from analysis.paper.published import Published
 from analysis.results import Results
 from analysis.topics import TOPICS
