@@ -1,4 +1,4 @@
-"""The command line: `python -m bench plan | run | data | export | import | schema`.
+"""The command line: `python -m bench COMMAND`; each command has its file in bench/commands/.
 
 Imports wait until a command needs them, so that --help is instant.
 """
@@ -10,14 +10,24 @@ import typer
 
 from bench.commands import data
 from bench.commands.archive import export, import_
+from bench.commands.diff import diff
+from bench.commands.du import du
+from bench.commands.gc import gc
+from bench.commands.listing import list_runs
 from bench.commands.options import Document, make_app, run_app
 from bench.commands.plan import plan
 from bench.commands.run import run
+from bench.commands.show import show
 
 app = make_app("Plan and train a grid of experiments: cells -> runs -> tickets -> logits.")
 app.command()(plan)
 app.command()(run)
 app.add_typer(data.app, name="data")
+app.command("list")(list_runs)
+app.command()(show)
+app.command()(diff)
+app.command()(du)
+app.command()(gc)
 app.command()(export)
 app.command("import")(import_)
 

@@ -34,6 +34,11 @@ def did_you_mean(found: object, allowed: Iterable[str]) -> str:
     return f"{hint} allowed: {', '.join(options[:MOST_OPTIONS])}{more}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, which takes an s in the plural."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def without_controls(text: str) -> str:
     """Return a text; ValueError for one with a control character, such as the end of a line."""
     if not re.fullmatch(NO_CONTROLS, text):

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bench.commands.options import (
+    AsJson,
     CheckpointSeconds,
     DataPath,
     GridPaths,
@@ -90,7 +91,7 @@ def status(
     everything: Annotated[
         bool, typer.Option("--all", help="A line for every run.", show_default="no more than 20, none that is done")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.", show_default="tables")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say how every submitted run stands, by the store, and which workers are queued or running.
 

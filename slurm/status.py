@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from bench.errors import UserError
+from bench.errors import UserError, counted
 from bench.plan.show import duration, make_table
 from bench.store.lock import holder
 from bench.store.store import Store
@@ -15,7 +15,6 @@ from bench.work.items import RunWork, TrainRun
 from bench.work.readiness import State, StoreView
 from slurm.queue import QueuedWorker, queued_workers
 from slurm.records import SubmissionFolder
-from slurm.submit import counted
 
 if TYPE_CHECKING:
     from rich.console import Console

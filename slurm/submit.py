@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bench.data.cache import default_root
 from bench.data.catalog import DATASETS
 from bench.data.inventory import inventory
-from bench.errors import UserError, did_you_mean
+from bench.errors import UserError, counted, did_you_mean
 from bench.grid import Grid, grid_files, load_grid
 from bench.plan import Plan, make_plan, select, variants_of, work_of
 from bench.plan.show import duration
@@ -254,11 +254,6 @@ def open_store(path: Path) -> Store:
     except OSError as error:  # a name that is too long, a disk that is away
         raise UserError(f"store {root}: {error.strerror}") from None
     return Store(root)
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _site_path(name: str) -> str:

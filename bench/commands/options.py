@@ -86,6 +86,16 @@ GridPaths = Annotated[
         autocompletion=complete_grid,
     ),
 ]
+MaybeGrids = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[GRID...]",
+        help=f"{GRID_HELP} Several, or a folder of grids.",
+        show_default="none",
+        callback=lambda grids: some_grids(grids or []),
+        autocompletion=complete_grid,
+    ),
+]
 Selections = Annotated[
     list[str] | None,
     typer.Option(
@@ -120,6 +130,9 @@ CheckpointSeconds = Annotated[
         help="What a run killed outright may lose.",
     ),
 ]
+RUN_HELP = "A run of the store: its id, or enough of its beginning."
+RunId = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default="tables")]
 Retry = Annotated[bool, typer.Option("--retry", help="Make failed and damaged runs again.", show_default="leave them")]
 
 
@@ -145,6 +158,14 @@ def log_to_stderr() -> None:
 
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("bench").setLevel(logging.INFO)  # not the root: libraries log what nobody asked for
+
+
+def print_damage(damage: Sequence[str]) -> None:
+    """Name what is damaged in a store, and end the program with exit code 1; without any, return."""
+    for sentence in damage:
+        print(f"damaged: {printable(sentence)}", file=sys.stderr)
+    if damage:
+        raise typer.Exit(1)
 
 
 def make_console() -> "Console":

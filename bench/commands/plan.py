@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import DataPath, Device, GridPaths, ScaleName, StorePath, make_console
+from bench.commands.options import AsJson, DataPath, Device, GridPaths, ScaleName, StorePath, make_console
 from bench.errors import UserError
 
 MOST_TFLOPS = 1_000_000_000
@@ -31,7 +31,7 @@ def plan(
             show_default="20 of a GPU, 0.1 of a CPU",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.", show_default="tables")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the cells of a grid, the runs behind them, what is done and what the rest costs. Trains nothing.
 

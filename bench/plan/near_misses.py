@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from bench.plan.records import Plan
 from bench.spec.run import RunSpec
-from bench.store.files import regular_bytes
+from bench.store.files import parsed_yaml, regular_bytes
 from bench.store.store import Store
 
 # Runs of a grid that are not trained yet.
@@ -28,7 +27,6 @@ MOST_KEYS = 3
 DATA_SET = "data.name"
 MOST_VALUES = 4
 _ABSENT = object()
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SEED = re.compile(r"^( *seed: )(\d+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^#.*\n")  # the first line names the run
 _PLACE = re.compile(r"\[\d+\]|^(parent\.)+")  # of a key among phases and parents
@@ -188,8 +186,8 @@ def _text(path: Path) -> str:
 def _parsed(text: str) -> Leaves | None:
     """Return the leaves of a spec, None for a text that is no spec."""
     try:
-        content = _Loader(text).get_single_data()
-    except (yaml.YAMLError, ValueError):
+        content = parsed_yaml(text)
+    except ValueError:
         return None
     return dict(_leaves(content, "")) if isinstance(content, dict) and "seed" in content else None
 

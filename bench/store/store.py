@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter
 
 from bench.errors import UserError
 from bench.spec.run import RunSpec
-from bench.store.files import read_json, regular_bytes, write_json
+from bench.store.files import parsed_yaml, read_json, regular_bytes, write_json
 from bench.store.records import parsed
 from bench.store.run_folder import RunFolder, Status
 
@@ -90,9 +89,9 @@ class Store:
         records = {}
         for path in sorted(self.root.glob("runs/*/spec.yaml")):
             try:
-                data = yaml.safe_load(regular_bytes(path).decode())["data"]
+                data = parsed_yaml(regular_bytes(path).decode())["data"]
                 records[str(data["name"])] = DataRecord(str(data["variant"]), None, "")
-            except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):  # another run says the same
+            except (OSError, ValueError, KeyError, TypeError):  # another run says the same
                 continue
         return records
 

@@ -15,7 +15,21 @@ from tests.slurm.place import GRID
 
 # What reads. The rest of the commands train, download, submit or draw.
 COMMANDS = {
-    bench.__main__: [["plan"], ["data", "list"], ["data", "verify"], ["schema"], ["data"], [], ["export"], ["import"]],
+    bench.__main__: [
+        ["plan"],
+        ["data", "list"],
+        ["data", "verify"],
+        ["schema"],
+        ["data"],
+        [],
+        ["export"],
+        ["import"],
+        ["list"],
+        ["show"],
+        ["diff"],
+        ["du"],
+        ["gc"],
+    ],
     analysis.__main__: [["tables"], ["compare"], []],
     slurm.__main__: [["status"], ["logs"], []],
 }

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 import analysis.__main__
 import bench.__main__
 import slurm.__main__
+from bench.grid import load_grid
+from bench.plan import make_plan
 from bench.store.files import discard
 from tests.fuzz.calls import COUNTS, Ended, call, inputs
 from tests.fuzz.stores import INSTEAD, copy, damage, files, make, put
@@ -51,6 +53,47 @@ def state(store: Path, without: list[Path]) -> dict[Path, str]:
 
 def ask(program: object, here: Path, *words: str) -> Ended:
     return call(program, *words, "--store", str(here / "results"))  # type: ignore[arg-type]
+
+
+def test_a_damaged_store_can_be_looked_into(made: Path, here: Path) -> None:
+    @inputs(25)
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        store, _ = damaged(data, made, here)
+        before = state(store, [])
+        json_too = data.draw(st.sampled_from([[], ["--json"]]))
+        runs = sorted(path.name for path in (store / "runs").iterdir())
+        run = data.draw(st.sampled_from(runs))
+        listed = ask(bench.__main__, here, "list", *data.draw(st.sampled_from([[], ["grid.yaml"]])), *json_too)
+        assert all(run in listed.out for run in runs)  # all that is there, whatever is damaged of it
+        assert run in ask(bench.__main__, here, "show", run, *json_too).out
+        ask(bench.__main__, here, "diff", runs[0], run, *json_too)
+        ask(bench.__main__, here, "du", *json_too)
+        assert ask(bench.__main__, here, "gc", "grid.yaml", *json_too).code == 0
+        assert state(store, []) == before
+
+    check()
+
+
+def test_what_nobody_asks_for_is_removed_and_nothing_else(made: Path, here: Path) -> None:
+    (here / "other.yaml").write_bytes((here / "grid.yaml").read_bytes().split(b"  - {name: PF")[0])
+
+    @inputs(10)
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        store, hit = damaged(data, made, here)
+        asked = {run.id for run in make_plan(load_grid(here / "other.yaml"), "paper", None).runs}
+        others = {
+            path: content
+            for path, content in state(store, hit).items()
+            if path.parts[0] not in ("runs", "ensembles") or path.parts[1] in asked
+        }
+        ask(bench.__main__, here, "gc", "other.yaml", "--yes")
+        after = state(store, hit)
+        assert {path: after.get(path) for path in others} == others
+        assert ask(bench.__main__, here, "list", "other.yaml", "--json").code in (0, 1)
+
+    check()
 
 
 def test_what_only_reads_says_what_it_cannot_use(made: Path, here: Path) -> None:

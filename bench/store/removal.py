@@ -1,0 +1,96 @@
+"""Removing runs and ensembles from a store: each under its lock, at once, and never what a process works on."""
+
+import os
+import shutil
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bench.store.contents import RUN_ID, StoredRun
+from bench.store.files import TEMPORARY
+from bench.store.lock import RunLock, RunLockedError, is_live
+from bench.store.sizes import sizes_below, total
+from bench.store.store import Store
+
+
+@dataclass(frozen=True)
+class Removable:
+    """A folder of the store that nobody asks for; `what` describes it to people."""
+
+    kind: Literal["run", "ensemble"]
+    path: Path
+    what: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Removables:
+    """What may go, and a sentence for each unasked folder that stays all the same."""
+
+    items: tuple[Removable, ...]
+    kept: tuple[str, ...]
+
+
+def removables(
+    store: Store, runs: Sequence[StoredRun], asked_runs: Collection[str], asked_ensembles: Collection[str]
+) -> Removables:
+    """Return the runs and ensembles that are not among those asked for, but for those that a process works on."""
+    kept: list[str] = []
+    at_work: set[str] = set()
+    for run in runs:
+        if run.id not in asked_runs and _held(run.folder.path):
+            kept.append(f"{run.folder.path}: another process works on it")
+            at_work |= {run.id, *([run.spec.parent.run_id] if run.spec and run.spec.parent else [])}
+    items = [
+        Removable("run", run.folder.path, run.state, run.bytes)
+        for run in runs
+        if run.id not in asked_runs and run.id not in at_work
+    ]
+    for path in _ensembles(store):
+        if path.name not in asked_ensembles:
+            if _held(path):
+                kept.append(f"{path}: another process works on it")
+            else:
+                size = total(sizes_below(store.root, path).kinds).bytes
+                items.append(Removable("ensemble", path, "attacks on it", size))
+    return Removables(tuple(items), tuple(kept))
+
+
+def remove(store: Store, items: Sequence[Removable]) -> list[str]:
+    """Remove folders from a store; return a sentence for each that could not be.
+
+    A folder is moved away while its lock is held, so that no process ever finds half of it.
+    """
+    away = store.root / f"{TEMPORARY}removed-{os.getpid()}"
+    problems = []
+    try:
+        for item in items:
+            try:
+                away.mkdir(exist_ok=True)
+                with RunLock(item.path / "lock"):
+                    item.path.rename(away / f"{item.kind}-{item.path.name}")
+            except RunLockedError as locked:
+                problems.append(str(locked))
+            except OSError as refused:
+                problems.append(f"{item.path}: {refused.strerror}")
+    finally:
+        shutil.rmtree(away, ignore_errors=True)
+    if away.exists():
+        problems.append(f"{away}: what was removed could not be deleted; delete this folder")
+    return problems
+
+
+def _held(folder: Path) -> bool:
+    try:
+        return is_live(folder / "lock")
+    except OSError:  # a lock that cannot be read may be anybody's
+        return True
+
+
+def _ensembles(store: Store) -> list[Path]:
+    try:
+        paths = sorted((store.root / "ensembles").iterdir())
+    except OSError:
+        return []
+    return [path for path in paths if RUN_ID.fullmatch(path.name) and path.is_dir() and not path.is_symlink()]
