@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from analysis import __main__ as analysis
+from bench.commands.folders import check_writable
 from bench.commands.gpu import Force, lacks_gpu, stop_without_gpu
 from bench.commands.options import (
     PLAIN,
@@ -22,7 +23,6 @@ from bench.commands.options import (
     Retry,
     ScaleName,
     StorePath,
-    check_folder,
     run_app,
 )
 from bench.commands.run import Decoders, Parallel, run
@@ -60,7 +60,7 @@ def reproduce(
 
     files = grid_files(grids)
     for grid in files:
-        check_folder("--out", _pages(out, grid, scale))
+        check_writable("--out", _pages(out, grid, scale))
     for grid in files:  # every grid, and what is claimed of it, before any work
         _check_claims(grid)
     if not force and any(_lacks_gpu(grid, scale, store, data, device, retry=retry) for grid in files):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.options import GridPath, ScaleName, StorePath, a_folder, make_app, run_app
+from bench.commands.folders import a_folder, check_writable
+from bench.commands.options import GridPath, ScaleName, StorePath, make_app, run_app
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def tables(
     from analysis.loading import load
     from analysis.report import all_tables, write_tables
 
+    out = _place_of(grid, scale, out)
     loaded = load(grid, store, scale, topics or ())
-    out = out or _folder_of(grid, scale)
     write_tables(all_tables(loaded), loaded.results.context, out)
     _finish(loaded, out)
 
@@ -66,8 +67,8 @@ def figures(
     from analysis.loading import load
     from analysis.report import write_figures
 
+    out = _place_of(grid, scale, out)
     loaded = load(grid, store, scale, topics or ())
-    out = out or _folder_of(grid, scale)
     write_figures(loaded, out)
     _finish(loaded, out)
 
@@ -84,13 +85,17 @@ def report(
     from analysis.loading import load
     from analysis.report import write_report
 
+    out = _place_of(grid, scale, out)
     loaded = load(grid, store, scale, topics or ())
-    _finish(loaded, write_report(loaded, out or _folder_of(grid, scale)))
+    _finish(loaded, write_report(loaded, out))
 
 
-def _folder_of(grid: Path, scale: str) -> Path:
-    """Return where a grid's report goes unless --out says so: no two grids share a folder."""
-    return Path("report") / f"{grid.stem}-{scale}"
+def _place_of(grid: Path, scale: str, out: Path | None) -> Path:
+    """Return where a grid's report goes, by default a folder of its own; UserError if nothing can be written there."""
+    out = out or Path("report") / f"{grid.stem}-{scale}"
+    for folder in (out, out / "tables", out / "figures"):
+        check_writable("--out", folder)
+    return out
 
 
 @app.command()
@@ -121,6 +126,8 @@ def compare(
     )
     from bench.store.store import Store
 
+    if keep is not None:
+        check_writable("--keep", keep.parent)
     loaded = load(grid, store, scale)
     scores, path = scores_of(loaded), expected_file(grid, scale)
     if other is not None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bench.commands.folders import a_folder
 from bench.commands.options import (
     AsJson,
     CheckpointSeconds,
@@ -16,7 +17,6 @@ from bench.commands.options import (
     Retry,
     ScaleName,
     Selections,
-    a_folder,
     make_app,
     make_console,
     run_app,

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.data.cache import default_root
-from bench.data.catalog import DATASETS
-from bench.data.inventory import inventory
 from bench.errors import UserError, counted, did_you_mean
 from bench.grid import Grid, grid_files, load_grid
 from bench.plan import Plan, make_plan, select, variants_of, work_of
@@ -20,8 +17,9 @@ from bench.store.store import Store
 from bench.work.items import AttackEnsemble, EnsembleWork, RunWork, TrainRun, Work
 from bench.work.readiness import StoreView
 from bench.work.repair import clear_failures
+from slurm.checks import lacks_gpu, refusals, warnings
 from slurm.dispatch import cluster_of, make_submission, slurm_parameters, submit
-from slurm.queue import QueuedWorker, cancel, max_array_size, partitions, queued_workers, require_slurm
+from slurm.queue import QueuedWorker, cancel, max_array_size, queued_workers
 from slurm.records import SubmissionFolder, require_submissions, submissions, writing
 from slurm.site import SITES, Site, load_site
 
@@ -55,19 +53,25 @@ def submit_grids(
     site = load_site(site_name)
     where = open_store(store or site.store or RESULTS)
     loaded = [load_grid(path) for path in grid_files(grids)]  # mistakes in grids come first
-    if site.scheduler == "slurm" and not request.dry_run:
-        require_slurm()
+    refused = list(refusals(where, site))
+    if refused and not request.dry_run:
+        raise UserError(refused[0])
     with _alone(where, quiet=request.dry_run):
         plans, work = _open_work(loaded, where, site, request)
+        gpu = lacks_gpu(plans, site)
+        if gpu is not None and not request.force:
+            refused.append(f"{gpu}; --force submits it all the same")
+            if not request.dry_run:
+                raise UserError(refused[0])
         if request.retry and not request.dry_run:
             clear_failures(work, where)
             plans, work = _open_work(loaded, where, site, request)
-        lacks_gpu = _lacks_gpu(plans, site)
-        if lacks_gpu is not None and not (request.force or request.dry_run):
-            raise UserError(f"{lacks_gpu}; --force submits it all the same")
         _submit(where, site, site_name, plans, work, request, console)
-        for warning in (*_warnings(plans, where, site, request.data), *([lacks_gpu] if lacks_gpu else [])):
+        forced = [gpu] if gpu is not None and request.force else []
+        for warning in (*warnings(plans, where, site, request.data), *forced):
             console.print(f"warning: {warning}", soft_wrap=True)
+    if refused:  # a dry run shows everything, and ends as the submission would
+        raise UserError("\n".join(refused))
 
 
 def _open_work(grids: Sequence[Grid], store: Store, site: Site, request: Request) -> tuple[list[Plan], Work]:
@@ -274,33 +278,3 @@ def _alone(store: Store, *, quiet: bool) -> Iterator[None]:
         except RunLockedError as locked:
             raise UserError(f"another submission to this store is being made ({locked}); wait until it is") from None
         yield
-
-
-def _lacks_gpu(plans: Sequence[Plan], site: Site) -> str | None:
-    """Return what to tell a user whose site has no GPU for scales that need one, None if all is well."""
-    lacking = [plan for plan in plans if plan.needs_gpu and not plan.finished]
-    if not lacking or site.device == "cuda":
-        return None
-    hours = sum(plan.hours_left for plan in lacking)
-    names = ", ".join(plan.grid for plan in lacking)
-    return (
-        f"{names}: the scale {lacking[0].scale!r} needs a GPU, and the site has none (about {hours:,.0f} h on a CPU); "
-        "take another --scale, such as tiny"
-    )
-
-
-def _warnings(plans: Sequence[Plan], store: Store, site: Site, data: Path | None) -> Iterator[str]:
-    """Yield what will probably stop workers on their nodes, though SLURM would take them."""
-    root = site.data or default_root()
-    present = {row.name for row in inventory(root) if row.state != "absent"}
-    known = store.data_records()
-    for name in dict.fromkeys(cell.data.name for plan in plans for cell in plan.cells):
-        if data is None and name in DATASETS and name not in present and name not in known:
-            yield (
-                f"no images of {name} in {root}; before workers start, where nodes have no internet: "
-                f"python -m bench data prepare {name} --root {shlex.quote(str(root))}"
-            )
-    if site.scheduler == "slurm" and site.partition is not None and (names := partitions(cluster_of(site))):
-        for part in site.partition.split(","):
-            if part not in names:
-                yield f"partition: found {part!r}{did_you_mean(part, names)}"

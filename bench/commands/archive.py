@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bench.commands.folders import a_writable_folder, check_writable
 from bench.commands.options import GridPath, ScaleName, StorePath
 from bench.errors import UserError
 
@@ -88,7 +89,9 @@ def export(
 
 def import_(
     archive: Annotated[Path, typer.Argument(metavar="FILE", help="An archive that `export` wrote.")],
-    store: StorePath = Path("results"),
+    store: Annotated[
+        Path, typer.Option("--store", metavar="DIR", help="The results directory.", callback=a_writable_folder)
+    ] = Path("results"),
 ) -> None:
     """Take the runs of an archive into a store, a new one or one of the same images. All of it, or nothing.
 
@@ -107,7 +110,8 @@ def import_(
 
 
 def _check_out(out: Path) -> None:
-    """Refuse to write over what is no archive."""
+    """Refuse to write where nothing can be written, and over what is no archive."""
+    check_writable("--out", out.parent)
     if out.exists():
         with contextlib.suppress(OSError):
             if out.is_file() and tarfile.is_tarfile(out):

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.options import a_folder, log_to_stderr, make_app, make_console
+from bench.commands.folders import a_folder, a_writable_folder
+from bench.commands.options import log_to_stderr, make_app, make_console
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -101,7 +102,10 @@ def pack_data(
         typer.Option("--data", metavar="DIR", help="The images: folders, tars, webdataset shards or Parquet files."),
     ],
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Where the packs go.", callback=a_folder, show_default=False)
+        Path,
+        typer.Option(
+            "--out", metavar="DIR", help="Where the packs go.", callback=a_writable_folder, show_default=False
+        ),
     ],
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="A data set.", show_default="a folder of your own")

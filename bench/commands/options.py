@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.commands.folders import a_folder
 from bench.commands.version import Version
 from bench.errors import UserError, printable, without_controls
 
@@ -36,22 +37,6 @@ class Document(StrEnum):
     store = "store"
     grid = "grid"
     site = "site"
-
-
-def check_folder(option: str, path: Path) -> None:
-    """Refuse a path where no folder is or can be made: UserError that names the option and the file in the way."""
-    for place in (path, *path.parents):
-        if place.exists() and not place.is_dir():
-            raise UserError(f"{option} {path}: {place} is a file, not a folder")
-        if place.is_symlink() and not place.exists():
-            raise UserError(f"{option} {path}: {place} is a link that leads nowhere")
-
-
-def a_folder(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
-    """Check the folder of an option before any work."""
-    if path is not None:
-        check_folder(parameter.opts[0], path)
-    return path
 
 
 def a_grid(grid: Path) -> Path:

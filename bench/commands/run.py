@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from bench.commands.folders import check_writable
 from bench.commands.gpu import Force, lacks_gpu, stop_without_gpu
 from bench.commands.options import (
     CheckpointSeconds,
@@ -93,6 +94,7 @@ def run(
         stop_without_gpu([grid], scale, store, data)
     log_to_stderr()
     if retry:
+        check_writable("--store", store)
         clear_failures(work_of(made, chosen), where)
         made = make_plan(loaded, scale, where, variants_of(loaded, scale, where, data))
         ids = {run.id for run in chosen}
@@ -102,14 +104,15 @@ def run(
             stop_without_gpu([grid], scale, store, data)
     options = Options(data, device.value, deterministic, checkpoint_seconds, decoders=decoders)
     sheets = missing_samples(where, ((run.spec.data, run.evaluations) for run in work.runs))
-    if is_finished(work, where) and not sheets:
-        code = 0  # without the seconds that importing torch takes
-    elif parallel == 1:
-        from bench.work.worker import run_worker
+    code = 0
+    if not is_finished(work, where) or sheets:  # else without the seconds that importing torch takes
+        check_writable("--store", store)
+        if parallel == 1:
+            from bench.work.worker import run_worker
 
-        code = run_worker(work, where, options)
-    else:
-        from bench.work.parallel import run_parallel
+            code = run_worker(work, where, options)
+        else:
+            from bench.work.parallel import run_parallel
 
-        code = run_parallel(work, where, options, parallel)
+            code = run_parallel(work, where, options, parallel)
     raise typer.Exit(code or summarise(work_of(made, chosen), where))

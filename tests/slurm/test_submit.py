@@ -181,8 +181,34 @@ def test_a_scale_that_needs_a_gpu_is_not_sent_where_there_is_none(place: Place, 
     code, out = place.submit()
     assert code == 2
     assert "needs a GPU, and the site has none" in out
+    dry = place.submit("--dry-run")
+    assert (dry[0], dry[1].splitlines()[-1]) == (2, out.strip())  # it ends as the submission does, after showing all
+    assert "would submit 3 workers" in dry[1]
+    code, out = place.submit("--dry-run", "--force")
+    assert (code, "warning: my grid: the scale 'paper' needs a GPU" in " ".join(out.split())) == (0, True)
     assert place.submit("--force")[0] == 0
     assert slurm.queue()
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_dry_run_where_nothing_can_be_submitted_from_shows_all_and_says_so(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    refused = place.submit()
+    shown = place.submit("--dry-run")
+    assert refused[0] == shown[0] == 2
+    assert "would submit 3 workers" in shown[1]
+    assert shown[1].splitlines()[-1] == refused[1].strip()
+
+
+@pytest.mark.usefixtures("slurm")
+def test_failures_are_not_forgotten_for_a_submission_that_is_refused(place: Place) -> None:
+    place.grid.write_text(GRID + "scales: {paper: {needs_gpu: true}}\n")
+    failed = place.store.run(place.ids()[0])
+    failed.write_failure(Failure(type="ValueError", message="diverged"))
+    assert place.submit("--retry")[0] == 2
+    assert failed.status() == "failed"
 
 
 # -- status, cancel, logs ----------------------------------------------------------------------------------------------
