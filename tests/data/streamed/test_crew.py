@@ -16,7 +16,7 @@ from bench.data.streamed.crew import Crew
 from bench.data.streamed.files import ImageFiles
 from bench.data.streamed.images import FileImages
 from bench.data.streamed.index import index_part
-from bench.data.streamed.tasks import PIECE, Task
+from bench.data.streamed.tasks import AHEAD, PIECE, Task
 from bench.errors import UserError
 from bench.spec.run import ResizedCrop
 from tests.data.streamed.photographs import write_classes
@@ -183,3 +183,31 @@ def test_nothing_outlives_a_killed_parent_and_signals_do_not_reach_the_workers(t
 def test_memory_does_not_grow_with_the_batch(files: ImageFiles) -> None:
     with Crew(files, ResizedCrop(), SIZE, 2) as crew:
         assert crew.bytes == 2 * 2 * PIECE * SIZE * SIZE * 3
+
+
+def resident(kinds: tuple[str, ...], process: int) -> int:
+    """Return bytes of memory of a process, the sum of these kinds in /proc/<process>/smaps_rollup."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(tuple(f"{kind}:" for kind in kinds)))
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="memory is read from /proc")
+def test_memory_stays_as_it_is_over_200_steps(files: ImageFiles) -> None:
+    def steps(crew: Crew, count: int) -> None:
+        tasks = [Task(np.arange(PIECE) % len(files), 0, PIECE * place) for place in range(count)]
+        assert sum(1 for _ in crew.decoded(tasks)) == count
+
+    with Crew(files, ResizedCrop(), SIZE, 1) as crew:
+        steps(crew, 20)
+        before = resident(("Rss",), os.getpid())
+        steps(crew, 200)
+        assert resident(("Rss",), os.getpid()) - before < 20e6
+        assert resident(("Private_Clean", "Private_Dirty"), crew.processes[0].pid or 0) < 60e6
+
+
+@pytest.mark.parametrize("workers", [1, 12])
+def test_the_shared_memory_of_a_crew_does_not_grow_with_the_batch(workers: int, files: ImageFiles) -> None:
+    """At 224 pixels, of a crew of twelve: 24 pieces of 64 images."""
+    crew = Crew(files, ResizedCrop(), 224, 0)
+    assert crew.bytes == 64 * 224 * 224 * 3
+    assert workers * AHEAD * crew.bytes <= 0.3e9
