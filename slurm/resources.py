@@ -1,14 +1,16 @@
 """The memory that a worker asks for: from the images, weights and activations of its largest run. Without torch."""
 
+from collections.abc import Sequence
 from math import ceil
 
 from bench.data.catalog import facts_of, images_of, is_mapped
 from bench.data.dataset import at_once
 from bench.data.streamed.tasks import AHEAD, PIECE
 from bench.models.catalog import inputs_per_image
-from bench.models.layers import layers_of, rest_of
+from bench.models.layers import layers_of, weights_in
 from bench.spec.run import ResizedCrop, RunSpec
 from bench.work.items import Work
+from bench.work.together import MOST_BYTES, bytes_in_pass
 from slurm.site import Site
 
 GIGABYTES = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -40,14 +42,19 @@ def memory_gb(work: Work, site: Site) -> int | None:
     if site.memory is None:
         return None
     attacked = {run for ensemble in work.ensembles if ensemble.attacks for run in ensemble.runs}
-    needed = max(memory_bytes(run.spec, site, attacked=run.id in attacked) for run in work.runs) * MARGIN / 2**30
+    together = evaluated_bytes([run.spec for run in work.runs], site)
+    of_each = (memory_bytes(run.spec, site, attacked=run.id in attacked, together=together) for run in work.runs)
+    needed = max(of_each) * MARGIN / 2**30
     rung = next((rung for rung in GIGABYTES if needed <= rung), ceil(needed))
     return rung if site.memory_cap_gb is None else min(rung, site.memory_cap_gb)
 
 
-def memory_bytes(spec: RunSpec, site: Site, *, attacked: bool = False) -> float:
-    """Return the estimated peak of host memory of a process of a run, which is attacked or not, without margin."""
-    total = BASE_BYTES[site.device] + image_bytes(spec, site.cpus or 1) + weight_bytes(spec)
+def memory_bytes(spec: RunSpec, site: Site, *, attacked: bool = False, together: int = 0) -> float:
+    """Return the estimated peak of host memory of a process of a run, which is attacked or not, without margin.
+
+    together   bytes of what it evaluates along with other runs, when it trains none
+    """
+    total = BASE_BYTES[site.device] + image_bytes(spec, site.cpus or 1) + max(weight_bytes(spec), together)
     return total if site.gpus else total + activation_bytes(spec, site.processes, attacked=attacked)
 
 
@@ -70,9 +77,13 @@ def image_bytes(spec: RunSpec, cpus: int = 1) -> int:
 def weight_bytes(spec: RunSpec) -> int:
     """Return the bytes of float32 weights, of the run's own tickets, and of those it inherits from."""
     tickets = spec.tickets + (spec.parent.tickets if spec.parent else 0)
-    layers, others = layers_of(spec.model, spec.data), rest_of(spec.model, spec.data).parameters
-    weights = sum(layer.size for layer in layers) + sum(other.size for other in others)
-    return 4 * (WEIGHT_COPIES + tickets) * weights
+    return 4 * (WEIGHT_COPIES + tickets) * weights_in(spec.model, spec.data)
+
+
+def evaluated_bytes(specs: Sequence[RunSpec], site: Site) -> int:
+    """Return the bytes of the networks and logits of one pass over the test images; of a GPU's host: of the logits."""
+    passes = ((bytes_in_pass(spec, spec.data.test_images), bytes_in_pass(spec, 0)) for spec in specs)
+    return min(MOST_BYTES, sum(whole - networks if site.gpus else whole for whole, networks in passes))
 
 
 def activation_bytes(spec: RunSpec, processes: int = 1, *, attacked: bool = False) -> int:

@@ -1,29 +1,33 @@
 """One pass over an evaluation set: every batch is read once, while the one before it is seen by all tickets."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bench.data.dataset import at_once
 from bench.data.stream import Batches
 from bench.evaluation.networks import Network
 from bench.store.run_folder import Array
 
+K = TypeVar("K", bound=Hashable)
+
 
 @dataclass(frozen=True)
 class Predictions:
-    """Logits float32 [members, images, classes] on the host, and the seconds of the pass and in networks."""
+    """Logits float32 [members, images, classes] on the host, and the seconds of the pass and in these networks."""
 
     logits: Array
     seconds: float
     forward_seconds: float
 
 
-@torch.inference_mode()
 def predict_all(
     networks: Sequence[Network], images: Batches, name: str, between_batches: Callable[[], None] = lambda: None
 ) -> Predictions:
@@ -31,18 +35,52 @@ def predict_all(
 
     between_batches   is called before each batch, and may raise to end the pass
     """
-    started, forward_seconds = time.perf_counter(), 0.0
-    parts = []
+    return predict_together({None: networks}, images, name, between_batches)[None]
+
+
+@torch.inference_mode()
+def predict_together(
+    runs: Mapping[K, Sequence[Network]],
+    images: Batches,
+    name: str,
+    between_batches: Callable[[], None] = lambda: None,
+    guarded: Callable[[K, Callable[[], Array]], Array | None] = lambda _, predict: predict(),
+) -> dict[K, Predictions]:
+    """Return what the networks of each run predict of the images, to the bits of a pass for that run alone.
+
+    guarded   is called with a run and what predicts a batch, and returns that prediction; None leaves the run out from
+              then on
+    """
+    started = time.perf_counter()
+    logits: dict[K, Array] = {}
+    forward_seconds = dict.fromkeys(runs, 0.0)
+    left = dict(runs)
     for start, batch in _read_ahead(images):
         between_batches()
-        before = time.perf_counter()
-        logits = torch.cat([network.logits(batch, name, start) for network in networks])
-        parts.append(logits.cpu().numpy())  # waits for the device, so that the clock is right
-        forward_seconds += time.perf_counter() - before
-    return Predictions(np.concatenate(parts, axis=1), time.perf_counter() - started, forward_seconds)
+        for run in list(left):
+            before = time.perf_counter()
+            made = guarded(run, partial(_logits, left[run], batch, name, start))
+            if made is None:
+                del left[run]
+                logits.pop(run, None)
+                continue
+            forward_seconds[run] += time.perf_counter() - before
+            if run not in logits:
+                logits[run] = np.empty((len(made), len(images), made.shape[2]), np.float32)
+            logits[run][:, start : start + made.shape[1]] = made
+        if not left:
+            break
+    seconds = time.perf_counter() - started
+    return {run: Predictions(logits[run], seconds, forward_seconds[run]) for run in left}
 
 
-def _read_ahead(images: Batches) -> Iterator[tuple[int, torch.Tensor]]:
+def _logits(networks: Sequence[Network], batch: Tensor, name: str, start: int) -> Array:
+    logits = torch.cat([network.logits(batch, name, start) for network in networks])
+    made: Array = logits.cpu().numpy()  # waits for the device, so that clocks are right
+    return made
+
+
+def _read_ahead(images: Batches) -> Iterator[tuple[int, Tensor]]:
     """Yield batches with the place of their first image, each read while the caller works with the one before it."""
     size = at_once(images.side)
     with ThreadPoolExecutor(1) as reader:

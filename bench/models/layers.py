@@ -64,3 +64,8 @@ def rest_of(model: ModelSpec, data: DataSpec) -> Rest:
 def cached_rest(key: ModelKey, images: ImageKey) -> Rest:
     """Return what a network for images of a data set has beside its weight layers."""
     return network_rest(key.model(), images.classes, images.image_size)
+
+
+def weights_in(model: ModelSpec, data: DataSpec) -> int:
+    """Return how many weights a network has, those of norms left out; ValueError if there is no such network."""
+    return sum(layer.size for layer in layers_of(model, data)) + sum(o.size for o in rest_of(model, data).parameters)

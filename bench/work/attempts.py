@@ -30,6 +30,11 @@ def given_up(folder: Path, item: str) -> bool:
     )
 
 
+def was_begun(folder: Path, item: str) -> bool:
+    """Whether a process died in the last attempt at an item of a folder, or is at it."""
+    return item in _read(folder)
+
+
 def begin_attempt(folder: Path, item: str) -> Attempts:
     """Count an attempt that starts now; only while holding the folder's lock."""
     records, progress = _read(folder), _progress(folder, item)

@@ -22,12 +22,15 @@ from bench.store.run_folder import RunFolder
 from bench.store.store import Store
 from bench.training.ranks import ALONE, RankFailedError, Ranks
 from bench.work import provenance
+from bench.work.attempts import was_begun
 from bench.work.context import Context
 from bench.work.evaluate import Evaluator
 from bench.work.items import AttackEnsemble, EvaluateRun, Item, TrainRun, Work
 from bench.work.options import Options
+from bench.work.peers import Peers
 from bench.work.readiness import StoreView
 from bench.work.signals import AHEAD_OF_LIMIT, EXIT_INTERRUPTED, InterruptedRunError, StopRequest
+from bench.work.together import share_of, sharing
 from bench.work.train import BlockedRunError, train_run
 
 log = logging.getLogger(__name__)
@@ -65,11 +68,19 @@ class Worker:
         self._items = list(work.items())
         self._work, self._context, self._leaves = work, context, leaves
         self._evaluator = Evaluator(context)
+        self._peers = Peers(context.store)
         self._tried: set[Item] = set()
+        self._workers = 1  # those that evaluated when runs were last shared out
         self._runs = sum(isinstance(item, TrainRun) for item in self._items)
 
     def work(self) -> int:
         """Return 75 after a signal, 1 if the ranks lost each other, else 0: nothing is left that this worker may do."""
+        try:
+            return self._take_all()
+        finally:
+            self._peers.leave()
+
+    def _take_all(self) -> int:
         ranks = self._context.ranks
         while not self._stopped():
             items = ranks.from_first(self._next)
@@ -98,7 +109,7 @@ class Worker:
     # -- choosing ------------------------------------------------------------------------------------------------------
 
     def _next(self) -> Sequence[Item] | Literal["wait"]:
-        """Return the first item that may start, with those of the same folder that follow it; nothing at the end."""
+        """Return the first item that may start, with those that are best done along with it; nothing at the end."""
         view = StoreView(self._context.store)
         left: list[Item] = []
         first: Item | None = None
@@ -112,6 +123,8 @@ class Worker:
                 left += self._items[place + 1 :]
                 break
         self._items = left
+        if isinstance(first, EvaluateRun):
+            return self._evaluated_with(first, left[left.index(first) :], view)
         if first is not None:
             rest = takewhile(lambda item: _folder(item) == _folder(first), left[left.index(first) :])
             # Ranks that only look on wait for one set at a time, not for so long that they give up.
@@ -119,7 +132,31 @@ class Worker:
             return batch if self._context.ranks.size == 1 else batch[:1]
         # The lock of a process that was killed on another node looks alive until its heartbeat is old.
         all_alive = all(has_moved(folder / "lock") for folder in view.held)
-        return WAIT if view.held and not (self._leaves and all_alive) else ()
+        leaves = self._leaves and all_alive and not self._gets_a_share(view)
+        return WAIT if view.held and not leaves else ()
+
+    def _evaluated_with(self, first: EvaluateRun, items: Sequence[Item], view: StoreView) -> Sequence[Item]:
+        """Return this worker's share of the items whose images can be read along with those of `first`."""
+
+        def begun(item: EvaluateRun) -> bool:
+            return was_begun(self._context.store.run(item.run.id).path, item.name)
+
+        if begun(first):  # it may be what killed that process: by itself it takes no other along
+            return [first]
+        together = sharing(first, items)
+        if self._context.ranks.size > 1:
+            together = [item for item in together if item.name == first.name]
+        found = [(item, view.may_start(item)) for item in together if item not in self._tried and not begun(item)]
+        self._peers.join()
+        running = {item.run.id for item, readiness in found if readiness.state == "running"}
+        self._workers = self._peers.count()
+        return share_of([item for item, readiness in found if readiness.now], len(running), self._workers)
+
+    def _gets_a_share(self, view: StoreView) -> bool:
+        """Whether others evaluate more runs than they are workers, this one included: they leave it some."""
+        self._peers.join()
+        runs = {i.run.id for i in self._items if isinstance(i, EvaluateRun) and view.may_start(i).state == "running"}
+        return self._peers.count() <= len(runs)
 
     # -- doing ---------------------------------------------------------------------------------------------------------
 
@@ -129,12 +166,17 @@ class Worker:
         try:
             match first:
                 case TrainRun():
+                    self._peers.leave()
                     return self._train(first)
-                case EvaluateRun(run):
+                case EvaluateRun():
                     if self._context.ranks.first:
-                        sets = [item.asked for item in items if isinstance(item, EvaluateRun)]
-                        self._evaluator.evaluate_run(run, sets, f"{run.cell} {run.id[:8]}")
+                        asked = [item for item in items if isinstance(item, EvaluateRun)]
+                        left = self._evaluator.evaluate(asked, lambda: self._peers.count() > self._workers)
+                        self._tried.difference_update(left)
+                        if len(left) == len(asked):  # all are in the hands of a process that has just taken them
+                            time.sleep(POLL_SECONDS)
                 case AttackEnsemble(ensemble, specs):
+                    self._peers.leave()
                     if self._context.ranks.first:
                         attacks = [item.attack for item in items if isinstance(item, AttackEnsemble)]
                         title = f"{ensemble.cell} {ensemble.ensemble.id[:8]}"

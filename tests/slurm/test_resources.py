@@ -17,10 +17,12 @@ from bench.recipes.fixed import step_decay
 from bench.spec.phases import Inherit
 from bench.spec.run import Augmentation, BatchEnsemble, DataSpec, Execution, Mimo, ModelSpec, Optimizer, RunSpec
 from bench.work.items import EnsembleWork, RunWork, Work
+from bench.work.together import MOST_BYTES, bytes_in_pass
 from slurm import resources
 from slurm.resources import (
     GIGABYTES,
     activation_bytes,
+    evaluated_bytes,
     image_bytes,
     memory_bytes,
     memory_gb,
@@ -113,6 +115,16 @@ def test_an_attack_keeps_the_activations_of_its_runs(monkeypatch: pytest.MonkeyP
     attacked = work(spec).model_copy(update={"ensembles": (ensemble,)})
     assert memory_gb(attacked, CPU) == ceil(memory_bytes(spec, CPU, attacked=True))
     assert memory_gb(work(spec), CPU) == ceil(memory_bytes(spec, CPU)) < ceil(memory_bytes(spec, CPU, attacked=True))
+
+
+def test_what_is_evaluated_in_one_pass_counts_where_it_is_more_than_a_run_trained() -> None:
+    spec, gpu = run_spec(), Site(gpus=1)
+    of_one, logits = bytes_in_pass(spec, spec.data.test_images), 4 * 10 * spec.data.test_images
+    assert evaluated_bytes([spec] * 3, CPU) == 3 * of_one
+    assert evaluated_bytes([spec] * 3, gpu) == 3 * logits
+    assert evaluated_bytes([spec] * 100_000, CPU) == MOST_BYTES
+    assert memory_bytes(spec, CPU, together=of_one) == memory_bytes(spec, CPU)
+    assert memory_bytes(spec, CPU, together=MOST_BYTES) == memory_bytes(spec, CPU) - weight_bytes(spec) + MOST_BYTES
 
 
 @pytest.mark.parametrize(("memory", "asked"), [("3GB", 3), ("3999MB", 3), ("auto", 4), (None, None)])

@@ -126,7 +126,7 @@ def test_finished_sets_are_never_made_twice(tmp_path: Path, store: Store, monkey
     plan = finished(tmp_path, store)
     evaluate(plan, store)
     before = logits_files(store)
-    monkeypatch.setattr(module, "predict_all", no_passes)
+    monkeypatch.setattr(module, "predict_together", no_passes)
     monkeypatch.setattr(module, "attack_ensemble", no_passes)
     assert evaluate(plan, store) == 0
     assert logits_files(store) == before
@@ -190,7 +190,7 @@ def test_a_process_that_lost_its_lock_writes_nothing(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     plan = finished(tmp_path, store)
-    real = module.predict_all
+    real = module.predict_together
 
     def lose_the_lock(self: RunLock) -> None:
         raise LockLostError(f"{self.path} now belongs to another process")
@@ -200,7 +200,7 @@ def test_a_process_that_lost_its_lock_writes_nothing(
         monkeypatch.setattr(RunLock, "check", lose_the_lock)
         return result
 
-    monkeypatch.setattr(module, "predict_all", pass_and_lose)
+    monkeypatch.setattr(module, "predict_together", pass_and_lose)
     with caplog.at_level(logging.WARNING):
         assert evaluate(plan, store) == 1
     assert "left to another process" in caplog.text
@@ -406,14 +406,14 @@ def test_a_set_that_is_nowhere_leaves_the_others_alone(
 def test_images_that_cannot_be_read_cost_their_set_alone(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real = module.predict_all
+    real = module.predict_together
 
     def fail_on_fog(*arguments: object, **options: object) -> object:
         if str(arguments[2]).startswith("local-c/fog/"):
             raise OSError(errno.EIO, "Input/output error", "fog.safetensors")
         return real(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "predict_all", fail_on_fog)
+    monkeypatch.setattr(module, "predict_together", fail_on_fog)
     plan = finished(tmp_path, store)
     with caplog.at_level(logging.ERROR):
         assert evaluate(plan, store) == 1
@@ -428,7 +428,7 @@ def test_after_a_signal_the_same_call_continues_with_the_next_set(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = finished(tmp_path, store)
-    real, made = module.predict_all, []
+    real, made = module.predict_together, []
 
     def pass_then_signal(*arguments: object, **options: object) -> object:
         made.append(arguments[2])
@@ -437,14 +437,14 @@ def test_after_a_signal_the_same_call_continues_with_the_next_set(
             os.kill(os.getpid(), signal.SIGTERM)
         return result
 
-    monkeypatch.setattr(module, "predict_all", pass_then_signal)
+    monkeypatch.setattr(module, "predict_together", pass_then_signal)
     assert evaluate(plan, store) == EXIT_INTERRUPTED
     before = logits_files(store)
-    assert len(before) == 3
+    assert len(before) == 3 * 4
     assert evaluate(plan, store) == 0
     after = logits_files(store)
     assert {name: after[name] for name in before} == before
-    assert len(made) == 4 * 5 + 1  # the set during which the signal was noticed is begun again
+    assert len(made) == 5 + 1  # the set during which the signal was noticed is begun again
 
 
 def test_a_run_that_another_process_holds_comes_last(
