@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bench.spec.run import RunSpec
 from bench.training import trainer as trainer_module
 from bench.training.trainer import Trainer
-from tests.training.runs import SPECS, MemoryParent, MemoryWriter, dense_spec, edst_spec, make_trainer, with_parent
+from tests.training.runs import SPECS, MemoryParent, MemoryWriter, dense_spec, make_trainer, with_parent
 
 aten = torch.ops.aten
 # Operations whose result, or its shape, the host must know: on a GPU each waits for all that was launched before.
