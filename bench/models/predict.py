@@ -20,20 +20,20 @@ def predict(
     draws: EpochDraws | None = None,
     *,
     sampling: int | None = None,
-    first: int | None = None,
+    part: slice | None = None,
 ) -> Tensor:
     """Return float32 logits [members, images, classes] on the device, in evaluation mode.
 
     draws      augment the images, in their order (released code: validation passes the training augmentation)
     sampling   seed of a network that draws its members (MC dropout); None takes its one deterministic prediction
-    first      only so many images, the first ones
+    part       only these images, from the first of a batch on
     """
     model.eval()
     logits = []
-    count = len(images) if first is None else first
+    begin, end = (0, len(images)) if part is None else (part.start, part.stop)
     size = at_once(images.side)
-    for start in range(0, count, size):
-        stop = min(start + size, count)
+    for start in range(begin, end, size):
+        stop = min(start + size, end)
         if draws is None:
             batch = images.plain(start, stop)
         else:

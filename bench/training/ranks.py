@@ -5,6 +5,7 @@ the whole batch (bench.training.sync_norm), and rank 0 alone reads and writes th
 differ from rank to rank, so whatever follows from them is agreed on first.
 """
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -106,6 +107,15 @@ class Ranks:
         begin = start + self.rank * each + min(self.rank, over)
         return BatchShare(slice(begin, begin + mine), mine * self.size / images, counted=True)
 
+    def share_of_batches(self, images: int, size: int) -> slice:
+        """Return this rank's images to predict, whole batches of `size` so that no bit changes; not collective.
+
+        Where there are fewer batches than ranks, some predict nothing.
+        """
+        batches = math.ceil(images / size)
+        first, following = (rank * batches // self.size * size for rank in (self.rank, self.rank + 1))
+        return slice(min(first, images), min(following, images))
+
     def data_parallel(self, model: nn.Module) -> nn.Module:
         """Return the network whose backward pass leaves, on every rank, the mean of all ranks' gradients."""
         return model
@@ -113,6 +123,15 @@ class Ranks:
     def total(self, values: Tensor) -> Tensor:
         """Return the sum over ranks."""
         return values
+
+    @contextmanager
+    def buffers_of_first(self, model: nn.Module) -> Iterator[None]:  # noqa: ARG002
+        """Give the network rank 0's buffers, which those of ghost batches differ from, for as long as the context."""
+        yield
+
+    def side_by_side(self, logits: Tensor) -> Tensor:
+        """Return the logits [members, images, classes] of all ranks in order; one without images gives [0, 0, 0]."""
+        return logits
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """Return of each flag whether it is set on any rank."""
@@ -158,6 +177,29 @@ class _Joined(Ranks):
         total = values.clone()
         dist.all_reduce(total)
         return total
+
+    @contextmanager
+    def buffers_of_first(self, model: nn.Module) -> Iterator[None]:
+        own = [buffer.clone() for buffer in model.buffers()]
+        for buffer in model.buffers():
+            sent = buffer.to(torch.uint8) if buffer.dtype == torch.bool else buffer.clone().contiguous()
+            dist.broadcast(sent, src=0)
+            buffer.copy_(sent)
+        try:
+            yield
+        finally:
+            for buffer, before in zip(model.buffers(), own, strict=True):
+                buffer.copy_(before)
+
+    def side_by_side(self, logits: Tensor) -> Tensor:
+        shapes = [torch.empty(3, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(shapes, torch.tensor(logits.shape), group=self._control)
+        members, most, classes = torch.stack(shapes).amax(dim=0).tolist()
+        padded = logits.new_zeros(members, most, classes)
+        padded[: logits.shape[0], : logits.shape[1], : logits.shape[2]] = logits
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:, : int(shape[1])] for part, shape in zip(parts, shapes, strict=True)], dim=1)
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         votes = torch.tensor(flags, dtype=torch.uint8)

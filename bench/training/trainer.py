@@ -21,17 +21,16 @@ from bench.models.build import build_model
 from bench.models.catalog import NETWORKS
 from bench.models.draws import seed_generators, seeded_generators
 from bench.models.members import MultiMember
-from bench.models.predict import ensemble_scores, predict
 from bench.spec.phases import Densify, GlobalExploration, Inherit, Phase, Prune
 from bench.spec.run import MASK_PREFIX, RunSpec
 from bench.spec.seeds import derived_seed
-from bench.store.probe import encode, probe_images
 from bench.training.masking import Masking
 from bench.training.optimizer import Sgd
 from bench.training.position import Position
 from bench.training.ranks import ALONE, BatchShare, Ranks
 from bench.training.remarks import check_layers, remarks
 from bench.training.sync_norm import check_ghosts, synchronise
+from bench.training.validation import Validation
 from bench.training.weights import ParentWeights, Ticket, WeightWriter, inherited, initial_weights
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ class Trainer:
     """One run in progress: network, optimiser, masks, and where in the recipe it stands.
 
     resumes   a state will be loaded, or no more trained: nothing is taken from the parent
-    ranks     the processes that train it together; all call the same methods, but no other than rank 0 predicts
+    ranks     the processes that train it together; all call the same methods
     """
 
     def __init__(
@@ -69,7 +68,8 @@ class Trainer:
         self.spec = spec
         self.device = device
         self.at = Position()
-        self._train_images, self._validation_images = train, validation
+        self._train_images = train
+        self._validation = Validation(spec, validation, ranks)
         self._writer, self._parent = writer, parent
         self._ranks = ranks
         self._classes, self._guessing = classes, math.log(classes)
@@ -164,7 +164,7 @@ class Trainer:
             "lr": rate,
             "train_loss": train_loss,
             "train_accuracy": float(self._ranks.total(self._correct)) / self._targets(),
-            **self._ranks.from_first(self._validate),
+            **self._validation.line(self.model, self.forward, self.at.epoch),
             "density": self.masking.density(),
             "seconds": time.perf_counter() - started,
             "images_per_second": (len(images) - first * spec.batch_size) / trained,
@@ -221,21 +221,6 @@ class Trainer:
 
     def _phase_step(self) -> int:
         return self.at.phase_epoch * self.spec.steps_per_epoch + self.at.step
-
-    def _validate(self) -> dict[str, float | str | None]:
-        images, spec = self._validation_images, self.spec
-        if images is None:
-            return {"validation_loss": None, "validation_accuracy": None, "predictions": None}
-        draws = None
-        if spec.validation_augmented:
-            draws = images.draw(spec.stream, "validation", self.at.epoch)
-        logits = predict(self.model, self.forward, images, draws)
-        loss, accuracy = ensemble_scores(logits, images.labels)
-        probe = logits[:, : probe_images(logits.shape[2], len(images))]
-        if draws is not None:
-            probe = predict(self.model, self.forward, images, first=probe.shape[1])
-        predictions = encode(probe.softmax(dim=-1).mean(dim=0).cpu().numpy())
-        return {"validation_loss": loss, "validation_accuracy": accuracy, "predictions": predictions}
 
     # -- between epochs and phases -------------------------------------------------------------------------------------
 

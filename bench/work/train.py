@@ -115,7 +115,7 @@ def _trainer(
     resumes: bool,
 ) -> Trainer:
     validation = None
-    if spec.data.validation_images and context.ranks.first:
+    if spec.data.validation_images:
         validation = _on_device(spec, split.validation, context, augmented=spec.validation_augmented)
     parent = None
     if spec.parent is not None:

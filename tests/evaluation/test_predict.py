@@ -84,7 +84,9 @@ def test_the_first_images_are_predicted_as_among_all(tmp_path: Path, first: int)
     spec = SPECS["two tickets"]
     network = networks_of(tmp_path, spec)[0]
     images = Counting(DeviceImages(random_images(COUNT), FACTS.mean, FACTS.std, channels_last=False))
-    whole, part = (evaluate.predict(network.model, network.forward, images, first=n) for n in (None, first))  # type: ignore[arg-type]
+    whole, part = (
+        evaluate.predict(network.model, network.forward, images, part=part) for part in (None, slice(0, first))
+    )
     assert part.shape == (1, first, 10)
     torch.testing.assert_close(part, whole[:, :first])
     assert images.read[3:] == [(start, min(start + 10, first)) for start in range(0, first, 10)]

@@ -33,6 +33,7 @@ from tests.training.together import (
     ROWS_OF_FIRST,
     SPECS,
     STORED,
+    VALIDATED,
     NormResult,
     begin,
     double_precision,
@@ -157,6 +158,28 @@ def test_a_store_of_two_processes_is_that_of_one(together: Path, tmp_path: Path)
 def test_a_signal_to_one_rank_ends_all_with_75(together: Path) -> None:
     expected = [0] * len(STORED) + [75, 0] * len(INTERRUPTED_AT)
     assert of_ranks(together, "codes") == [expected, expected]
+
+
+@pytest.mark.parametrize("name", VALIDATED)
+def test_ranks_share_validation_and_find_what_the_first_finds_alone(name: str, together: Path) -> None:
+    first, second = (found[name] for found in of_ranks(together, "validate"))
+    assert first["line"] == second["line"] == first["alone"]
+    # 30 images in batches of 7. Released code validates on augmented ones: rank 0 alone predicts all as they are, too.
+    others = {"one batch": [0, 30], "edst released": [14 + 30, 16], "batch ensemble": [2 * 14, 2 * 16]}
+    assert [first["seen"], second["seen"]] == others.get(name, [14, 16])
+    for before, after in zip(second["before"], second["after"], strict=True):
+        assert before.equal(after)
+    differ = any(not mine.equal(other) for mine, other in zip(first["before"], second["before"], strict=True))
+    assert differ == (name == "ghosts")  # whose running statistics are of a rank's own first images
+
+
+def test_shares_of_batches_are_all_images_once() -> None:
+    for size, images in ((1, 30), (2, 30), (3, 30), (8, 30), (4, 10_000), (2, 1)):
+        shares = [Ranks(rank, size).share_of_batches(images, 7) for rank in range(size)]
+        assert [place for share in shares for place in range(share.start, share.stop)] == list(range(images))
+        assert all(share.start % 7 == 0 for share in shares if share.start < images)
+        counts = [share.stop - share.start for share in shares]
+        assert max(counts) - min(counts) <= 2 * 7
 
 
 def test_masks_that_differ_end_the_run_and_say_where(together: Path) -> None:

@@ -19,6 +19,7 @@ from bench.sparsity.maskable import maskable_weights
 from bench.spec.run import RunSpec
 from bench.store.probe import decode
 from bench.training.trainer import DivergedError, Trainer
+from bench.training.validation import Validation
 from bench.training.weights import Ticket
 from tests.sparsity.reference import drop_and_grow
 from tests.training.runs import (
@@ -327,10 +328,10 @@ def test_recording_predictions_changes_no_weight(name: str, monkeypatch: pytest.
 
     recorded = state()
 
-    def validate(_: Trainer) -> dict[str, object]:
+    def line(*_: object) -> dict[str, object]:
         return {"validation_loss": 1.0, "validation_accuracy": 0.5, "predictions": None}
 
-    monkeypatch.setattr(Trainer, "_validate", validate)
+    monkeypatch.setattr(Validation, "line", line)
     unrecorded = state()
     assert recorded.keys() == unrecorded.keys()
     assert all(torch.equal(tensor, unrecorded[name]) for name, tensor in recorded.items())

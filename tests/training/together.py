@@ -18,7 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import bench.models.predict
 import bench.training.trainer
+import bench.training.validation
 from bench.data.augment import DeviceImages
 from bench.data.catalog import DATASETS
 from bench.data.dataset import LabelledImages
@@ -26,12 +28,13 @@ from bench.recipes import RELEASED, STANDARD, Semantics, Setting
 from bench.recipes.dynamic import dst, edst
 from bench.recipes.fixed import step_decay
 from bench.recipes.pruning import gradual_pruning, lottery_rewinding
-from bench.spec.run import BatchEnsemble, Execution, McDropout, RunSpec, TreeNet
+from bench.spec.run import BatchEnsemble, Execution, McDropout, ModelSpec, RunSpec, TreeNet
 from bench.store.store import Store
 from bench.training.checkpoint import load_checkpoint, save_checkpoint
-from bench.training.ranks import RankFailedError, Ranks, RanksDifferError
+from bench.training.ranks import ALONE, RankFailedError, Ranks, RanksDifferError
 from bench.training.sync_norm import synchronise
 from bench.training.trainer import Trainer
+from bench.training.validation import Validation
 from bench.work.options import Options
 from bench.work.summary import summarise
 from bench.work.worker import run_worker
@@ -95,6 +98,14 @@ STORED: dict[str, Callable[[], RunSpec]] = {
     "edst": SPECS["edst"],
     "mc dropout": lambda: dst_spec(model=WRN_10_1.model_copy(update={"ensemble": McDropout(rate=0.2, samples=2)})),
     "rewinding": lambda: child_spec(lottery_rewinding(FEW, epochs=3), **SMALL_BATCHES),
+}
+GHOSTS = ModelSpec(name="resnet_imagenet", arguments={"depth": 18, "ghost_batch": 8})
+VALIDATED: dict[str, Callable[[], RunSpec]] = {
+    "dense": SPECS["dense"],
+    "one batch": SPECS["dense"],
+    "edst released": SPECS["edst released"],
+    "batch ensemble": SPECS["batch ensemble"],
+    "ghosts": lambda: dst_spec(model=GHOSTS, data=SMALL.model_copy(update={"train_images": 64})),
 }
 INTERRUPTED_AT = {"edst": 14, "mc dropout": 6}
 HAND_OVER = 6  # step after which another number of processes goes on, in the middle of an epoch
@@ -261,6 +272,40 @@ def differ(ranks: Ranks, folder: Path) -> None:
     torch.save(messages, folder / f"differ-{ranks.rank}.pt")
 
 
+def validate_all(ranks: Ranks, folder: Path) -> None:
+    """Validate runs after an epoch, in batches of 7; keep what all ranks find together and each by itself.
+
+    Also how many images this rank predicts, and the buffers of its network before and after.
+    """
+    found = {}
+    for name, make in VALIDATED.items():
+        with batches_of(500 if name == "one batch" else 7):
+            spec = make()
+            trainer = make_trainer(spec, ranks)
+            trainer.train_epoch(nothing)
+            model, seen, before = trainer.model, [], [buffer.clone() for buffer in trainer.model.buffers()]
+            hook = model.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(len(inputs[0])))
+            line = trainer._validation.line(model, trainer.forward, 1)
+            hook.remove()
+            alone = Validation(spec, trainer._validation._images, ALONE).line(model, trainer.forward, 1)
+            found[name] = {"line": line, "alone": alone, "seen": sum(seen), "before": before}
+            found[name]["after"] = [buffer.clone() for buffer in model.buffers()]
+    torch.save(found, folder / f"validate-{ranks.rank}.pt")
+
+
+@contextmanager
+def batches_of(images: int) -> Iterator[None]:
+    modules = (bench.training.validation, bench.models.predict)
+    before = [module.at_once for module in modules]
+    for module in modules:
+        module.at_once = lambda _: images  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for module, at_once in zip(modules, before, strict=True):
+            module.at_once = at_once  # type: ignore[attr-defined]
+
+
 def decide(ranks: Ranks, folder: Path) -> None:
     """Keep what each rank learns of what rank 0 and the others do and find."""
 
@@ -330,7 +375,7 @@ def join() -> AbstractContextManager[Ranks]:
 def work_and_fail(folder: Path) -> int:
     """Do all of the above; last, rank 1 fails in a run."""
     with join() as ranks:
-        for job in (train_all, normalise_all, differ, decide, execute_all):
+        for job in (train_all, normalise_all, validate_all, differ, decide, execute_all):
             job(ranks, folder)
         return execute_but(ranks, folder / "failed", fail)
 
