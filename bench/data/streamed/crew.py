@@ -67,6 +67,10 @@ class SharedImages:
         self._descriptor = descriptor
         self.images = torch.frombuffer(mmap.mmap(descriptor, length), dtype=torch.uint8).view(self._shape)
 
+    def close(self) -> None:
+        """Give it to no further process; the memory goes with the last tensor of it, here and in those that have it."""
+        os.close(self._descriptor)
+
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return _shared_again, (self._shape[0], self._shape[2], DupFd(self._descriptor))
 
@@ -94,10 +98,14 @@ class Crew:
         self.processes: list[BaseProcess] = []
         self._pipes: list[Connection] = []
         self._running: deque[tuple[int, int]] = deque()
-        if workers:
+        try:
             self._start(workers)
+        finally:
+            self._shared.close()
 
     def _start(self, workers: int) -> None:
+        if not workers:
+            return
         context = get_context("forkserver")
         context.set_forkserver_preload([__name__])
         resource_tracker.ensure_running()  # starting it later would unblock the signals
