@@ -103,7 +103,7 @@ def compare(
     grid: GridPath,
     store: Annotated[Path, typer.Argument(metavar="STORE", help="Results of your own.")],
     other: Annotated[
-        Path | None, typer.Argument(metavar="[OTHER]", help="Another store; left out: what the suite expects.")
+        Path | None, typer.Argument(metavar="OTHER", help="Another store; without it, what the suite expects.")
     ] = None,
     scale: ScaleName = "paper",
     every: Annotated[bool, typer.Option("--every", help="Show every score, not only those that differ.")] = False,

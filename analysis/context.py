@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.data.sources import describe
+from bench.errors import counted
 from bench.plan import Plan
 
 PAPER_SCALE = "paper"
@@ -70,13 +71,13 @@ def describe_replicates(cells: pd.DataFrame) -> str:
     """Return the number of replicates behind a set of cells, and which cells lack some."""
     done = cells["replicates_done"]
     span = f"{done.min()}" if done.min() == done.max() else f"{done.min()} to {done.max()}"
-    counted = f"n = {span} replicate{'' if span == '1' else 's'} a cell."
+    replicates = f"n = {span} replicate{'' if span == '1' else 's'} a cell."
     lacking = cells[done < cells["replicates"]]
     if lacking.empty:
-        return counted
+        return replicates
     names = [f"{row['cell']} ({row['replicates_done']} of {row['replicates']})" for row in lacking.to_dict("records")]
-    more = f" and {len(names) - MOST_NAMES} more cells" if len(names) > MOST_NAMES else ""
-    return f"{counted} Incomplete: {', '.join(names[:MOST_NAMES])}{more}."
+    more = f" and {counted(len(names) - MOST_NAMES, 'more cell')}" if len(names) > MOST_NAMES else ""
+    return f"{replicates} Incomplete: {', '.join(names[:MOST_NAMES])}{more}."
 
 
 def describe_measured(cells: pd.DataFrame, measured: pd.DataFrame) -> str:

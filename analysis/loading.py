@@ -19,7 +19,7 @@ from analysis.results import Results
 from analysis.table import Table
 from analysis.topic import FigureEntry, Topic
 from analysis.topics import TOPICS, find_topic
-from bench.errors import UserError
+from bench.errors import UserError, counted
 from bench.grid import load_grid
 from bench.plan import CellPlan, Plan, make_plan
 from bench.plan.show import assumed_references, uncounted_flops
@@ -84,8 +84,8 @@ def load(grid_path: Path, store_path: Path, scale: str, more_topics: Sequence[st
     plan = make_plan(grid, scale, store)
     if not any(run.status in ("done", "damaged") for run in plan.runs):
         raise UserError(
-            f"{store_path}: none of the {len(plan.runs)} runs of grid {grid.name} at scale {scale} is done; make them "
-            f"with: python -m bench run {grid_path} --scale {scale} --store {store_path}"
+            f"{store_path}: none of the {counted(len(plan.runs), 'run')} of grid {grid.name} at scale {scale} is done; "
+            f"make them with: python -m bench run {grid_path} --scale {scale} --store {store_path}"
         )
     view = StoreView(plan, store)
     finished = finished_replicates(view)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from bench import metrics
 from bench.data.catalog import facts_of
-from bench.errors import UserError
+from bench.errors import UserError, counted
 from bench.evaluation.sets import AttackSet, TicketSet
 from bench.metrics.probabilities import Doubles, Floats, Labels
 from bench.plan import CellPlan, Plan, RunPlan
@@ -249,11 +249,11 @@ class StoreView:
         without = sum(not self.has_weights(run) for run in done)
         families = Counter(family for run in done for family in self._store.run(run).not_exported().families)
         weights = (
-            f"Not exported: the weights of {without:,} runs, so their rows of the table of distances between tickets "
-            "in weight space, and of the figures of mask overlap, are left out."
+            f"Not exported: the weights of {counted(without, 'run')}, so their rows of the table of distances between "
+            "tickets in weight space, and of the figures of mask overlap, are left out."
         )
         sets = [
-            f"Not exported: the evaluation sets {family} of {count:,} runs."
+            f"Not exported: the evaluation sets {family} of {counted(count, 'run')}."
             for family, count in sorted(families.items())
         ]
         return (*([weights] if without else []), *sets)

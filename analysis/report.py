@@ -18,6 +18,7 @@ from analysis.paper.mlrc import mlrc_report
 from analysis.style import alike, save, with_foot
 from analysis.table import Table
 from analysis.topic import FigureEntry
+from bench.errors import counted
 from bench.store.files import write_json, write_text
 
 
@@ -69,7 +70,7 @@ def write_report(loaded: Loaded, out: Path) -> Path:
 def _introduction(loaded: Loaded, findings: Findings) -> str:
     context, counts = loaded.results.context, loaded.plan.counts()
     plan = loaded.plan
-    sets = f" {plan.sets - plan.sets_left:,} of {plan.sets:,} evaluation sets are there." if plan.sets else ""
+    sets = f" {plan.sets - plan.sets_left:,} of {counted(plan.sets, 'evaluation set')} are there." if plan.sets else ""
     runs = ", ".join(f"{count} {status}" for status, count in counts.items())
     caveats = "".join(f"<li>{html.escape(caveat)}</li>" for caveat in context.caveats)
     problems = "".join(f"<li>{html.escape(problem)}</li>" for problem in loaded.problems)
@@ -81,8 +82,8 @@ def _introduction(loaded: Loaded, findings: Findings) -> str:
         (f'<div class="answer">{answer}' if answer else "")
         + (f"<p>Most surprising:</p><ul>{surprises}</ul>" if surprises else "")
         + ("</div>" if answer else "")
-        + f"<p>{html.escape(context.title[0].upper() + context.title[1:])}. {len(plan.cells)} cells, "
-        f"{len(plan.runs)} runs: {html.escape(runs)}.{sets} {html.escape(context.replicates)}</p>"
+        + f"<p>{html.escape(context.title[0].upper() + context.title[1:])}. {counted(len(plan.cells), 'cell')}, "
+        f"{counted(len(plan.runs), 'run')}: {html.escape(runs)}.{sets} {html.escape(context.replicates)}</p>"
         + (f'<div class="work">{work}</div>' if work else "")
         + (f'<ul class="caveats">{caveats}</ul>' if caveats else "")
         + absent

@@ -21,6 +21,7 @@ from analysis.efficiency import HOURS
 from analysis.loading import Loaded
 from analysis.statistics import estimate
 from analysis.table import shown_estimate
+from bench.errors import counted
 from bench.spec.record import Record
 from bench.store.files import write_json
 from bench.store.records import read_record
@@ -79,7 +80,7 @@ class SideBySide:
         counts = Counter(self.words.values())
         good = sum(counts[word] for word in EXPECTED)
         said = ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word])
-        return f"{good} of {len(self.words)} cells as expected: {said}."
+        return f"{good} of {counted(len(self.words), 'cell')} as expected: {said}."
 
     @property
     def as_expected(self) -> bool:

@@ -59,7 +59,7 @@ def submit(
     select: Selections = None,
     retry: Retry = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be submitted, and write nothing.", show_default="submit")
+        bool, typer.Option("--dry-run", help="Show what would be submitted, and submit nothing.", show_default="submit")
     ] = False,
     deterministic: Annotated[
         bool,
@@ -84,7 +84,7 @@ def submit(
 @app.command()
 def status(
     grids: Annotated[
-        list[str] | None, typer.Argument(metavar="GRID...", help="Names of grids.", show_default="all")
+        list[str] | None, typer.Argument(metavar="GRID", help="Names of grids.", show_default="all")
     ] = None,
     store: SubmittedStore = Path("results"),
     watch: Annotated[bool, typer.Option("--watch", help="Keep looking, until Ctrl-C.", show_default="once")] = False,
@@ -93,7 +93,7 @@ def status(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say how every submitted run stands, by the store, and which workers are queued or running.
+    """Show the state of every submitted run, and which workers are queued or running.
 
     Exit code: 1 if a run failed, or if work is left that no worker will do; else 0.
     """
@@ -123,7 +123,7 @@ def status(
 @app.command()
 def cancel(
     grids: Annotated[
-        list[str] | None, typer.Argument(metavar="GRID...", help="Names of grids.", show_default="all")
+        list[str] | None, typer.Argument(metavar="GRID", help="Names of grids.", show_default="all")
     ] = None,
     store: SubmittedStore = Path("results"),
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.", show_default="ask")] = False,

@@ -119,7 +119,7 @@ def print_overview(found: Overview, console: "Console", *, everything: bool) -> 
     states = ", ".join(f"{counts[state]:,} {state}" for state in ORDER if counts[state])
     made, asked = sum(run.sets for run in found.runs), sum(run.sets_asked for run in found.runs)
     console.print(
-        f"{counted(len(found.runs), 'run')}: {states}; {made:,} of {asked:,} evaluation sets of runs are made"
+        f"{counted(len(found.runs), 'run')}: {states}; {made:,} of {counted(asked, 'evaluation set')} of runs are made"
     )
     running = sum(worker.known and not worker.waits for worker in found.workers)
     unknown = Counter(worker.state for worker in found.workers if not worker.known)

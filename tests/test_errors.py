@@ -1,6 +1,8 @@
 """What a message says of names: harmless to the terminal that shows it, and no longer than a person reads."""
 
-from bench.errors import did_you_mean, printable
+import pytest
+
+from bench.errors import counted, did_you_mean, nearest, printable
 
 
 def test_controls_in_names_are_written_out() -> None:
@@ -13,3 +15,18 @@ def test_a_long_list_of_what_is_allowed_is_cut_and_the_nearest_is_named_all_the_
     assert message.startswith("; did you mean 'n00000977'? allowed: n00000000, ")
     assert message.endswith(", n00000039, ... and 960 more")
     assert did_you_mean("x", options[:40]).endswith("n00000039")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 runs"), (1, "1 run"), (2, "2 runs"), (1_000, "1,000 runs"), (-1, "-1 runs")]
+)
+def test_a_count_agrees_with_its_noun(count: int, text: str) -> None:
+    assert counted(count, "run") == text
+
+
+def test_the_nearest_are_spelled_alike_or_hold_what_was_found() -> None:
+    names = ["superposed EDST M=1", "DST M=3", "EDST M=3", "dense"]
+    assert nearest("edst", names, 3) == ["EDST M=3", "superposed EDST M=1"]
+    assert nearest("denze", names, 3) == ["dense"]
+    assert nearest("x", names, 3) == []
+    assert nearest("superposed", names) == ["superposed EDST M=1"]

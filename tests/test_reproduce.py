@@ -86,7 +86,7 @@ def test_a_report_is_made_of_what_is_done_and_the_next_call_adds_the_rest(
     with pytest.raises(SystemExit):
         analysis.__main__.main(kept)
     assert door("quick", "--device", "cpu") == 0
-    assert "1 of 1 cells as expected: 1 identical." in capsys.readouterr().out
+    assert "1 of 1 cell as expected: 1 identical." in capsys.readouterr().out
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert door("quick_gpu") == 0, "nothing is left to train, so nothing needs a GPU"

@@ -18,6 +18,7 @@ from analysis.paper.beside import with_published
 from analysis.results import Results
 from analysis.statistics import estimate
 from analysis.table import Table, cells_table, shown_estimate, stated
+from bench.errors import counted
 from bench.evaluation.sets import LOCAL
 
 LOCAL_NOTE = (
@@ -99,7 +100,7 @@ def _family_notes(sets: pd.DataFrame, family: str) -> tuple[str, ...]:
     """Return the types, severities and images of the sets of a family in words."""
     severities = ", ".join(f"{severity}" for severity in sorted(set(sets["severity"])))
     images = ", ".join(f"{count:,}" for count in sorted(set(sets["images"])))
-    what = f"{sets['type'].nunique()} types of corruption at severities {severities}, {images} images a set."
+    what = f"{counted(sets['type'].nunique(), 'type')} of corruption at severities {severities}, {images} images a set."
     return (what, *([LOCAL_NOTE] if family == LOCAL else []))
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from analysis.diversity.heat_maps import heat_maps, mean_matrix
 from analysis.statistics import estimate
 from analysis.style import WIDTH, looks, styled, thin, wrapped
+from bench.errors import counted
 from bench.metrics.weights import OVERALL
 
 Layers = tuple[str, ...]
@@ -68,7 +69,7 @@ def overlap_by_layer(cells: pd.DataFrame, overlap: pd.DataFrame) -> Figure:
                 axes.plot(*zip(*free, strict=True), color=chosen[name].color, linewidth=0.7, alpha=0.7)
         axes.set(ylim=(0, 1.04), ylabel="Mask overlap\n(intersection over union)")
         if len(panels) > 1:
-            axes.set_title(f"Network of {len(layers)} layers")
+            axes.set_title(f"Network of {counted(len(layers), 'layer')}")
         axes.set_xticks(range(len(layers)), [layer.removesuffix(".weight") for layer in layers], rotation=90)
         axes.set_xlim(-0.7, len(layers) - 0.3)
         thin(axes)

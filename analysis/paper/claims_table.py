@@ -10,6 +10,7 @@ from analysis.paper.judging import ALPHA, Verdict
 from analysis.results import Results
 from analysis.statistics import MOST_REPLICATES
 from analysis.table import Table, members_of, shown, shown_estimate, stated
+from bench.errors import counted
 
 NOTES = (
     "The difference is positive where it favours the claim; ± is half the 95% interval of Student's t over replicates "
@@ -67,12 +68,17 @@ def verdict_table(
     notes += [*([SCALE_NOTE] if about and not context.comparable else []), *topic_notes]
     if tested:
         chance = f"{tested * ALPHA:.1f} of them would be decided by chance alone if no claim were true or false"
-        notes.append(f"{tested} claims are tested at once: {chance}. Holm: decisions after Holm's correction for that.")
+        notes.append(
+            f"{counted(tested, 'claim')} tested at once: {chance}. Holm: decisions after Holm's correction for that."
+        )
     if left_out:
         known = set(results.cells["cell"])
         cells = dict.fromkeys(cell for claim in left_out for cell, _ in claim.sides if cell not in known)
         without = f"; it has no cell {', '.join(cells)}" if cells else ""
-        notes.append(f"Left out, as about cells or data that this grid does not have: {len(left_out)} claims{without}.")
+        notes.append(
+            "Left out, as about cells or data that this grid does not have: "
+            f"{counted(len(left_out), 'claim')}{without}."
+        )
     frame = stated(pd.DataFrame(numbers), context)
     return Table(f"{context.grid}_claims", "Claims", head, tuple(rows), tuple(notes), frame)
 

@@ -12,6 +12,7 @@ from analysis.paper.judging import Decision, Verdict, judge
 from analysis.paper.work import Work
 from analysis.results import Results
 from analysis.table import Table, shown, shown_estimate
+from bench.errors import counted
 
 MOST_SURPRISES = 3
 SCHEMA = 1
@@ -53,15 +54,15 @@ class Findings:
         """The answer in some sentences; empty for a grid that is beside nothing of the paper."""
         found = []
         if self.values:
-            found.append(f"Of {len(self.values)} published values {_counted(self.value_counts)}.")
+            found.append(f"Of {counted(len(self.values), 'published value')} {_counted(self.value_counts)}.")
         elif self.results.published:
             why = " ".join(self.results.context.caveats)
             found.append(f"Published values stand beside ours for reference; none is judged. {why}".strip())
         if self.verdicts:
             holm = sum(verdict.adjusted not in ("undecided", "not run") for verdict in self.verdicts)
             found.append(
-                f"Of {len(self.verdicts)} claims {_counted(self.claim_counts)}; after Holm's correction {holm} stay "
-                "decided."
+                f"Of {counted(len(self.verdicts), 'claim')} {_counted(self.claim_counts)}; after Holm's correction "
+                f"{holm} stay decided."
             )
         if short := self.deciding:
             found.append(f"Undecided ones: {short}.")
@@ -80,7 +81,8 @@ class Findings:
         if needed:
             middle = needed[(len(needed) - 1) // 2]
             parts.append(
-                f"half of {len(needed)} would be decided by {middle:,} replicates or fewer at the present spread"
+                f"half of {len(needed)} would be decided by {counted(middle, 'replicate')} or fewer at the present "
+                "spread"
             )
         if single:
             parts.append(f"{single} need a second replicate before their spread is known")

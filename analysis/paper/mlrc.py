@@ -6,6 +6,7 @@ from analysis.formats import markdown_text, to_markdown
 from analysis.loading import Loaded
 from analysis.paper.findings import Findings
 from analysis.table import Table
+from bench.errors import counted
 
 YOURS = "*To be written by the authors:*"
 
@@ -34,8 +35,9 @@ def mlrc_report(loaded: Loaded, findings: Findings, main: Table) -> str:
         f"Claims tested{f', of {markdown_text(about)}' if about else ''}:",
         "\n".join(claims) or "None: the grid names no claims.",
         "### Methodology",
-        f"{len(plan.cells)} cells, {len(plan.runs)} runs ({runs}), from a declarative grid; recipes are those of the "
-        "released code where the grid says so. Metrics, schedules, odd behaviours of that code: docs/ of this suite.",
+        f"{counted(len(plan.cells), 'cell')}, {counted(len(plan.runs), 'run')} ({runs}), from a declarative grid; "
+        "recipes are those of the released code where the grid says so. Metrics, schedules, odd behaviours of that "
+        "code: docs/ of this suite.",
         "### Results",
         *(markdown_text(sentence) for sentence in findings.sentences or ["No verdict could be given."]),
         *(f"- {markdown_text(text)}" for text in findings.surprises()),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from analysis.reading import StoreView
+from bench.errors import counted
 from bench.store.records import Session
 
 
@@ -36,8 +37,8 @@ class Work:
         again = f"; {more} of them went on with a run, or began it anew" if more > 0 else ""
         cut = f"; {self.unfinished} ended without a word (killed, or still at work)" if self.unfinished else ""
         return [
-            f"{self.runs} runs, {self.hours:,.2f} hours of training in {self.sessions} sessions{again}{cut}; from "
-            f"{self.began} to {self.ended or 'now'} (UTC).",
+            f"{counted(self.runs, 'run')}, {self.hours:,.2f} hours of training in "
+            f"{counted(self.sessions, 'session')}{again}{cut}; from {self.began} to {self.ended or 'now'} (UTC).",
             f"On {', '.join(self.devices)}; {', '.join(self.versions)}.",
             f"Code: {', '.join(self.commits)}." if self.commits else "Code: no commit was recorded.",
         ]

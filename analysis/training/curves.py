@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from analysis.style import GREY, WIDTH, styled, thin, wrapped
+from bench.errors import counted
 
 Color = tuple[float, float, float]
 KINDS = {"train": "training images", "validation": "validation images"}
@@ -90,8 +91,7 @@ def _name_phases(axes: Axes, marks: pd.DataFrame, last: int) -> None:
 
 
 def _count(epochs: pd.DataFrame) -> str:
-    runs = epochs["run"].nunique()
-    return f"{runs} run{'' if runs == 1 else 's'}"
+    return counted(epochs["run"].nunique(), "run")
 
 
 def _legend(colors: dict[str, Color], star: Color) -> list[Line2D]:

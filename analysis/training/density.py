@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from analysis.style import GREY, WIDTH, looks, styled, thin, wrapped
+from bench.errors import counted
 
 Layers = tuple[str, ...]
 # Panels of networks of less density have a logarithmic axis.
@@ -50,7 +51,9 @@ def density_by_layer(cells: pd.DataFrame, densities: pd.DataFrame) -> Figure:
                 label=wrapped(name, 30),
             )
         axes.axhline(1 - sparsity, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), label="global density")
-        title = f"Sparsity {sparsity:g}" + (f", network of {len(layers)} layers" if len(networks) > 1 else "")
+        title = f"Sparsity {sparsity:g}" + (
+            f", network of {counted(len(layers), 'layer')}" if len(networks) > 1 else ""
+        )
         axes.set(title=title, **axis)
         if least:
             axes.yaxis.set_major_formatter("{x:g}")

@@ -9,6 +9,7 @@ from analysis.training.density import density_by_layer
 from analysis.training.embedding import embed
 from analysis.training.function_space import function_space
 from analysis.training.numbers import Training
+from bench.errors import counted
 
 
 def figures(training: Training, results: Results) -> Iterator[FigureEntry]:
@@ -20,7 +21,7 @@ def figures(training: Training, results: Results) -> Iterator[FigureEntry]:
             "Training curves",
             "Mean loss and accuracy by epoch as recorded while training, one line a run; shaded bands are every other "
             "phase of the recipe, stars the epochs that became tickets (best validation accuracy of their phase). "
-            f"n = {runs} runs.",
+            f"n = {counted(runs, 'run')}.",
             lambda: training_curves(training.epochs, training.events, training.tickets),
         )
     if len(training.predictions) > 1:
@@ -31,7 +32,7 @@ def figures(training: Training, results: Results) -> Iterator[FigureEntry]:
             "t-SNE of the predictions that runs made on the same validation images after every epoch, one embedding "
             "for all panels (paper, trajectories of free tickets; Fort et al. 2019): a line is a run from its first "
             "epoch to its last, stars are tickets. Where there are very many epochs, some are left out. Only "
-            f"neighbourhoods have a meaning in this plane; lengths and axes have none. n = {runs} runs.",
+            f"neighbourhoods have a meaning in this plane; lengths and axes have none. n = {counted(runs, 'run')}.",
             # Here, since it takes seconds that tables need not wait for.
             lambda: function_space(embed(training.predictions)),
         )
@@ -41,6 +42,6 @@ def figures(training: Training, results: Results) -> Iterator[FigureEntry]:
             "density_by_layer",
             "Density by layer",
             "Share of weights that are not masked in each layer of the finished tickets: mean, and the range over "
-            f"tickets where they differ. n = {count} tickets.",
+            f"tickets where they differ. n = {counted(count, 'ticket')}.",
             lambda: density_by_layer(results.cells, training.densities),
         )

@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from analysis.style import WIDTH, rows_of, styled, wrapped
+from bench.errors import counted
 from bench.metrics.probabilities import Doubles
 
 COLUMNS = 3
@@ -55,7 +56,7 @@ def function_space(paths: pd.DataFrame) -> Figure:
         runs = [run.sort_values("epoch") for _, run in shown.groupby("run", sort=False)]
         for number, run in enumerate(runs):
             _path(axes, run, palette[number % len(palette)], silent)
-        axes.set_title(f"{wrapped(name, 30)}\n{len(runs)} run{'' if len(runs) == 1 else 's'}")
+        axes.set_title(f"{wrapped(name, 30)}\n{counted(len(runs), 'run')}")
         _frame(axes, paths)
         low, high = axes.get_xlim()
         _number_tickets(axes, runs, 72 * side / (high - low))

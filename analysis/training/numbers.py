@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.reading import StoreView, tidy
 from analysis.training.embedding import Prediction
-from bench.errors import UserError
+from bench.errors import UserError, counted
 from bench.plan import Plan, RunPlan
 from bench.spec.phases import Densify, GlobalExploration, Inherit, LearningRate, Phase, Prune, Ramp
 from bench.spec.run import RunSpec, canonical_json
@@ -163,7 +163,7 @@ def trajectories_of(plan: Plan) -> dict[str, list[RunPlan]]:
     named = {}
     for runs in groups.values():
         cells = sorted({name for run in runs for name in run.cells}, key=order.__getitem__)
-        more = f" and {len(cells) - MOST_NAMES} more cells" if len(cells) > MOST_NAMES else ""
+        more = f" and {counted(len(cells) - MOST_NAMES, 'more cell')}" if len(cells) > MOST_NAMES else ""
         name = ", ".join(cells[:MOST_NAMES]) + more
         # Parents that no cell asks for by itself serve the cells of their children.
         named[f"{name} (parent)" if name in named or _is_parent(runs[0], plan) else name] = runs

@@ -10,7 +10,7 @@ import typer
 
 from bench.commands.folders import a_writable_folder, check_writable
 from bench.commands.options import GridPath, ScaleName, StorePath
-from bench.errors import UserError
+from bench.errors import UserError, counted
 
 MOST_LINES = 10
 
@@ -80,7 +80,8 @@ def export(
     )
     write_archive(out, manifest, made.contents)
     size = out.stat().st_size / 1e6
-    print(f"{out}: {len(made.runs):,} runs, {len(manifest.files):,} files, {size:,.1f} MB; licence: {stated}")
+    what = f"{counted(len(made.runs), 'run')}, {counted(len(manifest.files), 'file')}"
+    print(f"{out}: {what}, {size:,.1f} MB; licence: {stated}")
     for entry in made.left_out[:MOST_LINES]:
         print(f"not exported: {entry.what} ({entry.why})", file=sys.stderr)
     if len(made.left_out) > MOST_LINES:
@@ -101,7 +102,7 @@ def import_(
     from bench.store.store import Store
 
     manifest = import_archive(archive, Store(store))
-    print(f"{store}: {len(manifest.runs):,} runs of grid {manifest.grid.name}, scale {manifest.grid.scale}")
+    print(f"{store}: {counted(len(manifest.runs), 'run')} of grid {manifest.grid.name}, scale {manifest.grid.scale}")
     print(f"licence: {manifest.licence}")
     for entry in manifest.left_out[:MOST_LINES]:
         print(f"not in the archive: {entry.what} ({entry.why})")

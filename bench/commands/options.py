@@ -65,8 +65,8 @@ GridPath = Annotated[
 GridPaths = Annotated[
     list[Path],
     typer.Argument(
-        metavar="GRID...",
-        help=f"{GRID_HELP} Several, or a folder of grids: what they share.",
+        metavar="GRID",
+        help=f"{GRID_HELP} Several may be given, and folders of grids.",
         callback=some_grids,
         autocompletion=complete_grid,
     ),
@@ -74,8 +74,8 @@ GridPaths = Annotated[
 MaybeGrids = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[GRID...]",
-        help=f"{GRID_HELP} Several, or a folder of grids.",
+        metavar="GRID",
+        help=f"{GRID_HELP} Several may be given, and folders of grids.",
         show_default="none",
         callback=lambda grids: some_grids(grids or []),
         autocompletion=complete_grid,
@@ -112,7 +112,7 @@ CheckpointSeconds = Annotated[
         min=0.0,
         max=1e6,
         metavar="S",
-        help="What a run killed outright may lose.",
+        help="Write a checkpoint every S seconds: a run that is killed loses no more work than that.",
     ),
 ]
 RUN_HELP = "A run of the store: its id, or enough of its beginning."

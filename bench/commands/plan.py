@@ -19,7 +19,8 @@ def plan(
     device: Annotated[
         Device,
         typer.Option(
-            "--device", help="Whose hours to estimate; auto: a GPU's if the scale needs or the store used one."
+            "--device",
+            help="The device to estimate hours for; auto: a GPU if the scale needs one or the store used one.",
         ),
     ] = Device.auto,
     tflops: Annotated[
@@ -35,7 +36,7 @@ def plan(
 ) -> None:
     """Show the cells of a grid, the runs behind them, what is done and what the rest costs. Trains nothing.
 
-    Of several grids: what they share, and what they cost together.
+    With several grids: what they share, and what they cost together.
     """
     from bench.grid import grid_files, load_grid
     from bench.plan import (

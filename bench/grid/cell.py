@@ -17,7 +17,7 @@ from bench.data.catalog import DATASETS, facts_to_name, find_data_set, remember_
 from bench.data.image_folder import open_image_folder
 from bench.data.record import DataSet
 from bench.data.streamed.folder import open_file_folder
-from bench.errors import UserError, did_you_mean
+from bench.errors import UserError, counted, did_you_mean
 from bench.grid.entry import CellEntry, DataChoice, OptimizerChoice, TopologyChoice
 from bench.grid.method import find_method, make_phases
 from bench.grid.network import resolve_model
@@ -217,7 +217,7 @@ def _runs_a_replicate(entry: CellEntry, spec: RunSpec, locate: Locate) -> int:
     if members % per_run:
         fits = max(1, round(members / per_run)) * per_run
         each = "" if spec.model.members == 1 else f" of {spec.model.members} members each"
-        tickets = f"{spec.tickets} ticket{'' if spec.tickets == 1 else 's'}{each}"
+        tickets = f"{counted(spec.tickets, 'ticket')}{each}"
         found = f"found {members}; a run of {entry.method} leaves {tickets}"
         raise UserError(f"{locate('members')}: {found}: a multiple of {per_run} is needed, such as {fits}")
     runs = members // per_run

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from bench.errors import UserError, did_you_mean
+from bench.errors import UserError, counted, did_you_mean
 from bench.evaluation.sets import OwnSet
 from bench.plan.records import Plan, RunPlan
 from bench.store.archive import LeftOut, stored_file
@@ -118,9 +118,8 @@ def make_export(plan: Plan, store: Store, *, weights: bool, without: Sequence[st
     for run in plan.runs:
         export.take_run(run)
     if not export.runs:
-        raise UserError(
-            f"{store.root}: none of the {len(plan.runs)} runs of grid {plan.grid} at scale {plan.scale} is done"
-        )
+        runs = counted(len(plan.runs), "run")
+        raise UserError(f"{store.root}: none of the {runs} of grid {plan.grid} at scale {plan.scale} is done")
     for planned in plan.ensembles:
         if set(export.runs).issuperset(planned.ensemble.runs):
             export.take_ensemble(planned.ensemble)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.errors import counted
 from bench.plan.records import Plan
 from bench.spec.run import RunSpec
 from bench.store.files import parsed_yaml, regular_bytes
@@ -55,9 +56,7 @@ class NearMiss:
     differences: tuple[Difference, ...]
 
     def __str__(self) -> str:
-        found = (
-            "1 run in this store differs" if len(self.runs) == 1 else f"{len(self.runs):,} runs in this store differ"
-        )
+        found = f"{counted(len(self.runs), 'run')} in this store differ{'s' if len(self.runs) == 1 else ''}"
         if [difference.key for difference in self.differences] == ["seed"]:
             return f"{found} from this grid's in seed alone: replicates beyond this grid's"
         return f"{found} from this grid's only in {' and '.join(map(str, self.differences))}"

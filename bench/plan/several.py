@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.errors import counted
 from bench.plan.near_misses import NearMisses
 from bench.plan.records import Plan, RunPlan
 from bench.plan.show import STATUSES, document, duration, make_table
@@ -79,8 +80,8 @@ def print_several(together: Together, console: "Console", misses: NearMisses | N
     grid_by_grid = sum(len(plan.runs) for plan in together.plans)
     unshared = sum(plan.unshared_runs for plan in together.plans)
     console.print(
-        f"{together.cells:,} cells, {len(together.runs):,} distinct runs ({grid_by_grid:,} grid by grid, {unshared:,} "
-        "if every cell trained its own)"
+        f"{counted(together.cells, 'cell')}, {counted(len(together.runs), 'distinct run')} ({grid_by_grid:,} grid by "
+        f"grid, {unshared:,} if every cell trained its own)"
     )
     states: Counter[str] = Counter(run.status for run in together.runs)
     console.print(", ".join(f"{states[status]:,} {status}" for status in STATUSES if states[status]))

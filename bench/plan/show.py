@@ -7,6 +7,7 @@ from itertools import chain
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from bench.errors import counted
 from bench.plan.cost import GLOBAL_FLOPS, decoding_hours
 from bench.plan.evaluations import evaluation_bytes, evaluation_hours
 from bench.plan.near_misses import NearMisses
@@ -112,7 +113,7 @@ def print_plan(plan: Plan, console: "Console", misses: NearMisses | None = None)
         console.print(line, style="dim")
     console.print("", _cell_table(plan), sep="\n")
     if len(plan.cells) > MOST_CELLS:
-        console.print(f"... and {len(plan.cells) - MOST_CELLS:,} more cells; --json lists them all")
+        console.print(f"... and {counted(len(plan.cells) - MOST_CELLS, 'more cell')}; --json lists them all")
     console.print("training, prediction: FLOPs of one replicate, in dense runs and dense networks", style="dim")
     for line in assumed_references(plan.cells):
         console.print(line, style="dim")
@@ -200,7 +201,7 @@ def _totals(plan: Plan) -> Iterator[str]:
     saved = plan.unshared_runs - len(plan.runs)
     sharing = f" (sharing saves {saved:,} of {plan.unshared_runs:,})" if saved else ""
     states = ", ".join(f"{counts[status]:,} {status}" for status in STATUSES if counts[status])
-    yield f"{len(plan.runs):,} distinct runs{sharing}: {states}"
+    yield f"{counted(len(plan.runs), 'distinct run')}{sharing}: {states}"
     left = [run for run in plan.runs if run.status != "done"]
     for device in dict.fromkeys(run.hours_device for run in left):
         hours = sum(run.hours for run in left if run.hours_device == device)
@@ -212,10 +213,11 @@ def _totals(plan: Plan) -> Iterator[str]:
     if decoding:
         cores = sum(decoding.values())
         keep_up = max(ceil(decoding[run.id] / run.hours) for run in left if run.id in decoding)
-        yield f"  decoding takes about {cores:,.1f} core-hours; {keep_up} decoders keep up with the fastest run"
+        decoders = f"{counted(keep_up, 'decoder')} keep{'s' if keep_up == 1 else ''} up"
+        yield f"  decoding takes about {cores:,.1f} core-hours; {decoders} with the fastest run"
     if plan.sets:
         kinds = ", ".join(f"{count} of {family}" for family, count in _evaluations(plan).items())
-        yield f"{plan.sets:,} evaluation sets ({kinds}; by run, attacks by ensemble): {plan.sets_left:,} left"
+        yield f"{counted(plan.sets, 'evaluation set')} ({kinds}; by run, attacks by ensemble): {plan.sets_left:,} left"
         length, gigabytes = duration(evaluation_hours(plan)), evaluation_bytes(plan) / 1e9
         yield f"  about {length} to make those, on the same device; {gigabytes:.2g} GB of logits in all"
         if plan.sets_left and any(run.reason == NO_WEIGHTS for run in plan.runs):

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 
+from bench.errors import counted
 from bench.store.run_folder import NO_WEIGHTS
 from bench.store.store import Store
 from bench.work.items import TrainRun, Work
@@ -25,7 +26,7 @@ def summarise(work: Work, store: Store) -> int:
         if readiness.state == "done" and (warnings := view.warnings(run.spec)):
             log.warning("%s %s: %s", run.cell, run.id[:8], "; ".join(warnings))
     counts = Counter(readiness.state for _, readiness in runs)
-    log.info("%d runs: %s", len(runs), ", ".join(f"{count} {state}" for state, count in counts.items()))
+    log.info("%s: %s", counted(len(runs), "run"), ", ".join(f"{count} {state}" for state, count in counts.items()))
     sets = [view.may_start(item) for item in work.items() if not isinstance(item, TrainRun)]
     for reason in dict.fromkeys(
         readiness.reason
@@ -35,7 +36,7 @@ def summarise(work: Work, store: Store) -> int:
         log.error("evaluation sets are left: %s", reason)
     made = sum(readiness.state == "done" for readiness in sets)
     if sets:
-        log.info("%d evaluation sets: %d made, %d left", len(sets), made, len(sets) - made)
+        log.info("%s: %d made, %d left", counted(len(sets), "evaluation set"), made, len(sets) - made)
     return int(counts["done"] != len(runs) or made != len(sets))
 
 

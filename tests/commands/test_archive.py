@@ -146,7 +146,7 @@ def test_what_is_not_done_is_left_out_and_named(state: str, here: Path, capsys) 
     change(here / "results" / "runs" / child.id)
     code, out, err = call(capsys, "export", "grid.yaml", "--weights")
     assert code == 0
-    assert out.startswith("results.tar.gz: 1 runs")
+    assert out.startswith("results.tar.gz: 1 run,")
     (line,) = err.splitlines()
     assert line.startswith(f"not exported: run {child.id} of pruned (")
     assert why in line

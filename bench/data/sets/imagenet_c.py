@@ -19,7 +19,7 @@ from bench.data.sets.imagenet import IMAGENET
 from bench.data.streamed.files import Entry
 from bench.data.streamed.index import Part, index_part, index_tar, part_of
 from bench.data.streamed.source import BATCH, exact, test_order
-from bench.errors import UserError, did_you_mean
+from bench.errors import UserError, counted, did_you_mean
 
 FOLDER = "ImageNet-C"
 GROUPS = ("blur", "digital", "extra", "noise", "weather")
@@ -234,7 +234,8 @@ class Folders:
         try:
             found = open_imagenet_c(root)
             folders = sum(len(found.severities(type)) for type in found.types)
-            note = f"{folders} folders of {found.count:,} images, of {len(found.types)} types"
+            types = counted(len(found.types), "type")
+            note = f"{counted(folders, 'folder')} of {counted(found.count, 'image')}, of {types}"
             return Row(found.name, "image folders", "ready", found.where, folders * found.count, note)
         except UserError as error:
             state: State = "damaged" if find_imagenet_c(root) else "absent"
