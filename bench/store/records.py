@@ -188,7 +188,7 @@ class EvaluationRecord(Record):
 
     tickets           SHA-256 of each ticket that the logits were made with, by file name
     images            which images these are, in words; None, as the rest, where a result of schema 1 lists the logits
-    seconds           of the whole pass; forward_seconds are those spent in networks
+    seconds           of the whole pass, which other runs may share; forward_seconds are those spent in networks
     nonfinite         number of logits that are infinite or no numbers
     checksum          of this record, as in Result
     """

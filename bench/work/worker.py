@@ -124,12 +124,13 @@ class Worker:
                 break
         self._items = left
         if isinstance(first, EvaluateRun):
-            return self._evaluated_with(first, left[left.index(first) :], view)
+            return self._evaluated_with(first, left, view)
         if first is not None:
             rest = takewhile(lambda item: _folder(item) == _folder(first), left[left.index(first) :])
             # Ranks that only look on wait for one set at a time, not for so long that they give up.
             batch = [item for item in rest if type(item) is type(first) and item not in self._tried]
             return batch if self._context.ranks.size == 1 else batch[:1]
+        self._peers.join()  # others leave a share to one that waits
         # The lock of a process that was killed on another node looks alive until its heartbeat is old.
         all_alive = all(has_moved(folder / "lock") for folder in view.held)
         leaves = self._leaves and all_alive and not self._gets_a_share(view)
@@ -154,7 +155,6 @@ class Worker:
 
     def _gets_a_share(self, view: StoreView) -> bool:
         """Whether others evaluate more runs than they are workers, this one included: they leave it some."""
-        self._peers.join()
         runs = {i.run.id for i in self._items if isinstance(i, EvaluateRun) and view.may_start(i).state == "running"}
         return self._peers.count() <= len(runs)
 

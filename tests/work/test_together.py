@@ -253,6 +253,26 @@ def test_a_worker_leaves_another_half_of_the_runs(
     other.leave()
 
 
+def test_a_worker_that_comes_second_takes_what_the_first_left(
+    tmp_path: Path, store: Store, passes: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = finished(tmp_path, store, FOG)
+    other = Peers(store)
+    other.join()
+    locks = [RunLock(store.run(run.id).path / "lock") for run in plan.runs[:2]]
+    for lock in locks:
+        lock.__enter__()
+
+    def release(_: float) -> None:
+        other.leave()
+        for lock in locks:
+            lock.__exit__()
+
+    monkeypatch.setattr(worker.time, "sleep", release)
+    assert evaluate(plan, store) == 0
+    assert [runs for _, runs in passes] == [2] * 6
+
+
 def test_peers_are_the_live_ones(store: Store) -> None:
     mine, other = Peers(store), Peers(store)
     assert mine.count() == 1
@@ -272,6 +292,25 @@ def test_a_file_where_the_marks_lie_stops_nobody(tmp_path: Path, store: Store) -
     plan = finished(tmp_path, store, FOG)
     (store.root / "workers").write_text("")
     assert evaluate(plan, store) == 0
+
+
+def test_a_worker_that_waits_asks_the_others_for_a_share(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = finished(tmp_path, store, FOG)
+    locks = [RunLock(store.run(run.id).path / "lock") for run in plan.runs]
+    for lock in locks:
+        lock.__enter__()
+    asking = []
+
+    def release(_: float) -> None:
+        asking.append(len(list((store.root / "workers").iterdir())))
+        for lock in locks:
+            lock.__exit__()
+
+    monkeypatch.setattr(worker.time, "sleep", release)
+    assert evaluate(plan, store) == 0
+    assert asking == [1]
 
 
 @pytest.mark.parametrize(("held", "waits"), [(1, False), (2, True)])
