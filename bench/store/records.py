@@ -136,6 +136,21 @@ class Resumed(Record):
     step: int
 
 
+class Usage(Record):
+    """What a session of training used, as of its last checkpoint or its end; what the machine does not tell is absent.
+
+    seconds        wall-clock, of all its processes together
+    host_bytes     the most memory of its first process at once, without the processes that decode images
+    device_bytes   the most memory that torch had on its GPU at once
+    joules         of the whole GPU of the first process ("gpu"), and of all processors of its machine ("processors")
+    """
+
+    seconds: float = Field(ge=0)
+    host_bytes: int | None = None
+    device_bytes: int | None = None
+    joules: dict[str, float] = Field(default={})
+
+
 class Session(Record):
     """One process (or group of processes) at work on a run, for provenance; times are UTC, ISO 8601.
 
@@ -161,6 +176,7 @@ class Session(Record):
     deterministic: bool
     resumed_from: Resumed | None = None
     ended: str | None = None
+    usage: Usage | None = None
 
 
 class Provenance(Record):

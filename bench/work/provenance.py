@@ -4,14 +4,16 @@ import os
 import platform
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import distribution
 
 import torch
 
-from bench.store.records import Session
+from bench.store.records import Resumed, Session
+from bench.store.run_folder import RunFolder
 from bench.work.code import git_state
+from bench.work.meter import Meter
 
 # Annotated here because torch leaves it untyped.
 CUDNN_VERSION: Callable[[], int | None] = torch.backends.cudnn.version
@@ -38,6 +40,30 @@ def session(device: torch.device, *, deterministic: bool, processes: int = 1) ->
         processor=torch.backends.cpu.get_cpu_capability(),
         deterministic=deterministic,
     )
+
+
+class SessionLog:
+    """The session in progress, among those before it, in the provenance of a run: written whenever it changes."""
+
+    def __init__(self, folder: RunFolder, earlier: Sequence[Session], session: Session, meter: Meter) -> None:
+        self._folder, self._earlier, self._session, self._meter = folder, earlier, session, meter
+        self._write()
+
+    def resumed(self, at: Resumed | None) -> None:
+        """Say where the session continues."""
+        self._write(resumed_from=at)
+
+    def used(self) -> None:
+        """Say what was used up to now, should nothing more be heard of the session."""
+        self._write(usage=self._meter.usage())
+
+    def ended(self) -> None:
+        """Say that the session ends now."""
+        self._write(usage=self._meter.usage(), ended=now())
+
+    def _write(self, **changes: object) -> None:
+        self._session = self._session.model_copy(update=changes)
+        self._folder.write_provenance([*self._earlier, self._session])
 
 
 def device_name(device: torch.device) -> str:

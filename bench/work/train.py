@@ -6,10 +6,9 @@ rank 0 alone holds the lock and writes to the store, and tells the others what i
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from safetensors.numpy import load_file
@@ -23,28 +22,25 @@ from bench.data.streamed.images import FileImages
 from bench.errors import UserError
 from bench.evaluation.networks import normaliser
 from bench.spec.run import Augmentation, ResizedCrop, RunSpec
-from bench.store.files import remove_temporaries, sha256_of
+from bench.store.files import remove_temporaries
 from bench.store.lock import LockLostError, RunLock
 from bench.store.records import Resumed, Session
-from bench.store.run_folder import Array, RunFolder
+from bench.store.run_folder import RunFolder
 from bench.training.checkpoint import load_checkpoint, save_checkpoint
-from bench.training.ranks import Ranks
 from bench.training.trainer import Trainer
-from bench.training.weights import ParentLostError
 from bench.work import provenance
 from bench.work.attempts import begin_attempt, forget_attempts
 from bench.work.claims import check_density, check_layers
 from bench.work.context import Context
 from bench.work.items import RunWork
+from bench.work.meter import Meter
 from bench.work.progress import RunProgress
+from bench.work.provenance import SessionLog
 from bench.work.readiness import StoreView
 from bench.work.signals import InterruptedRunError
+from bench.work.weights import BlockedRunError, StoreParent, StoreWriter, damaged_weights
 
 log = logging.getLogger(__name__)
-
-
-class BlockedRunError(ParentLostError):
-    """The run waits for its parent, or its parent's weights cannot be read; the message says which and why."""
 
 
 def train_run(run: RunWork, context: Context, title: str) -> None:
@@ -60,33 +56,35 @@ def train_run(run: RunWork, context: Context, title: str) -> None:
     split = context.images.load(run.spec.data)
     lock = RunLock(folder.path / "lock")  # rank 0 takes it; as the others see it, it is never lost
     with ExitStack() as held:
-        begun = ranks.from_first(lambda: _begin(run.spec, folder, context, held, lock))
+        log_of_rank_0: list[SessionLog] = []
+        begun = ranks.from_first(lambda: _begin(run.spec, folder, context, held, lock, log_of_rank_0))
         if begun is None:
             return  # another process did it in the meantime
-        state, sessions = begun
+        (state,) = begun
         trainer = _trainer(run.spec, split, folder, context, lock, held, resumes=state is not None)
         check_layers(run.spec, trainer.masking.sparse.masks if trainer.masking.sparse else ())
         if state is not None:
             trainer.load_state_dict(state)
-        if ranks.first:
-            resumed = _resumed(trainer, folder, from_checkpoint=state is not None)
-            sessions[-1] = sessions[-1].model_copy(update={"resumed_from": resumed})
-            folder.write_provenance(sessions)
+        for session in log_of_rank_0:
+            session.resumed(_resumed(trainer, folder, from_checkpoint=state is not None))
         del begun, state  # weights and momenta, which the trainer now has
         try:
-            _train(trainer, folder, context, lock, title)
-        except InterruptedRunError:
-            ranks.from_first(lambda: forget_attempts(folder.path, "train"))
+            _train(trainer, folder, context, lock, log_of_rank_0, title)
+        except Exception as error:
+            for session in () if lock.lost else log_of_rank_0:
+                session.ended()
+            if isinstance(error, InterruptedRunError):
+                ranks.from_first(lambda: forget_attempts(folder.path, "train"))
             raise
         initial = trainer.initial_weights() if trainer.masking.sparse else None
         ranks.from_first(lambda: _check(trainer, folder, initial))
-        ranks.from_first(lambda: _finish(trainer, folder, context, lock, sessions))
+        ranks.from_first(lambda: _finish(trainer, folder, context, lock, log_of_rank_0[0]))
 
 
 def _begin(
-    spec: RunSpec, folder: RunFolder, context: Context, held: ExitStack, lock: RunLock
-) -> tuple[dict[str, Any] | None, list[Session]] | None:
-    """Take the lock; return the checkpoint if there is one, and all sessions up to this. None if the run is done."""
+    spec: RunSpec, folder: RunFolder, context: Context, held: ExitStack, lock: RunLock, sessions: list[SessionLog]
+) -> tuple[dict[str, Any] | None] | None:
+    """Take the lock and begin a session; return the checkpoint, or None in it. None if the run is done."""
     held.enter_context(lock)
     if context.store.status(spec) == "done":
         return None
@@ -99,9 +97,9 @@ def _begin(
             raise BlockedRunError(f"its parent {spec.parent.run_id} is not done ({parent.state})")
     begin_attempt(folder.path, "train")
     session = provenance.session(context.device, deterministic=context.deterministic, processes=context.ranks.size)
-    sessions = [*_sessions(folder), session]
-    folder.write_provenance(sessions)  # whatever becomes of it: it names the job, and so the log
-    return state, sessions
+    # Written whatever becomes of it: it names the job, and so the log.
+    sessions.append(SessionLog(folder, _sessions(folder), session, Meter(context.device)))
+    return (state,)
 
 
 def _trainer(
@@ -119,13 +117,13 @@ def _trainer(
         validation = _on_device(spec, split.validation, context, augmented=spec.validation_augmented)
     parent = None
     if spec.parent is not None:
-        parent = _Parent(context.store.run(spec.parent.run_id), context.device, context.ranks)
+        parent = StoreParent(context.store.run(spec.parent.run_id), context.device, context.ranks)
     return Trainer(
         spec,
         _training_images(spec, split.train, context, held),
         validation,
         context.device,
-        _Writer(folder, lock, context.ranks),
+        StoreWriter(folder, lock, context.ranks),
         classes=facts_of(spec.data).classes,
         parent=parent,
         resumes=resumes,
@@ -155,13 +153,20 @@ def _on_device(spec: RunSpec, source: LabelledImages, context: Context, *, augme
 def _checkpoint(spec: RunSpec, folder: RunFolder, device: torch.device) -> dict[str, Any] | None:
     """Return the state to continue from, None if there is none or something it relies on was damaged."""
     state = load_checkpoint(folder.path / "checkpoint.pt", device, spec.run_id)
-    if state is not None and (damaged := _damaged_weights(folder, state["at"])):
+    if state is not None and (damaged := damaged_weights(folder, state["at"])):
         log.warning("%s was lost, truncated or altered; the run starts over", ", ".join(map(str, damaged)))
         return None
     return state
 
 
-def _train(trainer: Trainer, folder: RunFolder, context: Context, lock: RunLock, title: str) -> None:
+def _train(
+    trainer: Trainer,
+    folder: RunFolder,
+    context: Context,
+    lock: RunLock,
+    sessions: Sequence[SessionLog],
+    title: str,
+) -> None:
     ranks, stop = context.ranks, context.stop
     saved = time.monotonic()
     begun_with = trainer.at.steps
@@ -173,6 +178,8 @@ def _train(trainer: Trainer, folder: RunFolder, context: Context, lock: RunLock,
         def write() -> None:
             lock.check()
             save_checkpoint(folder.path / "checkpoint.pt", state)
+            for session in sessions:
+                session.used()
 
         ranks.from_first(write)
 
@@ -217,12 +224,12 @@ def _check(trainer: Trainer, folder: RunFolder, initial: Mapping[str, torch.Tens
         check_density(ticket, trainer.spec, record, trainer.at.history, zeros)
 
 
-def _finish(trainer: Trainer, folder: RunFolder, context: Context, lock: RunLock, sessions: list[Session]) -> None:
+def _finish(trainer: Trainer, folder: RunFolder, context: Context, lock: RunLock, session: SessionLog) -> None:
     """Write the result, which says that the run is done."""
     at, spec = trainer.at, trainer.spec
     if not at.tickets:
         raise RuntimeError("the run left no ticket at all: no epoch of a ticket's phase beat those before it")
-    folder.write_provenance([*sessions[:-1], sessions[-1].model_copy(update={"ended": provenance.now()})])
+    session.ended()
     # Validation included, since plans estimate hours from it; the median, since a resumed epoch timed only its end.
     rates = sorted(spec.data.train_images / line["seconds"] for line in at.history)
     sparse = trainer.masking.sparse
@@ -260,64 +267,6 @@ def _resumed(trainer: Trainer, folder: RunFolder, *, from_checkpoint: bool) -> R
         return None
     log.info("resuming at epoch %d, step %d", trainer.at.epoch + 1, trainer.at.step)
     return Resumed(epoch=trainer.at.epoch + 1, step=trainer.at.step)
-
-
-class _Writer:
-    """Writes the weights of a run into its folder, while the lock is its own."""
-
-    def __init__(self, folder: RunFolder, lock: RunLock, ranks: Ranks) -> None:
-        self._folder, self._lock, self._ranks = folder, lock, ranks
-
-    def write_ticket(self, index: int, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> str:
-        return self._ranks.from_first(lambda: self._locked().write_ticket(index, _on_host(tensors), metadata))
-
-    def write_rewind_checkpoint(self, index: int, tensors: dict[str, torch.Tensor]) -> str:
-        return self._ranks.from_first(lambda: self._locked().write_kept(index, _on_host(tensors)))
-
-    def _locked(self) -> RunFolder:
-        self._lock.check()
-        return self._folder
-
-
-class _Parent:
-    """Reads the weights of a finished run, every file against its checksum."""
-
-    def __init__(self, folder: RunFolder, device: torch.device, ranks: Ranks) -> None:
-        self._folder, self._device, self._ranks = folder, device, ranks
-
-    def checksums(self) -> dict[str, str]:
-        """Return the SHA-256 of every file that a child may take weights from."""
-        files = self._ranks.from_first(lambda: dict(self._folder.result().files))
-        return {name: file.sha256 for name, file in files.items() if name.startswith(("tickets/", "kept/"))}
-
-    def tickets(self) -> list[dict[str, torch.Tensor]]:
-        return self._read("tickets")
-
-    def rewind_checkpoints(self) -> list[dict[str, torch.Tensor]]:
-        return self._read("kept")
-
-    def _read(self, kind: Literal["tickets", "kept"]) -> list[dict[str, torch.Tensor]]:
-        read = self._ranks.from_first(lambda: self._weights(kind))
-        return [{name: torch.from_numpy(array).to(self._device) for name, array in arrays.items()} for arrays in read]
-
-    def _weights(self, kind: Literal["tickets", "kept"]) -> list[dict[str, Array]]:
-        result = self._folder.result()
-        listed = result.tickets if kind == "tickets" else result.kept
-        try:
-            return [self._folder.weights(kind, record.index) for record in listed]
-        except UserError as damage:  # of another run: no reason to stop the others
-            raise BlockedRunError(f"its parent is damaged: {damage}") from None
-
-
-def _on_host(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-
-
-def _damaged_weights(folder: RunFolder, at: dict[str, Any]) -> list[Path]:
-    """Return the files of tickets and rewind checkpoints, as a checkpoint lists them, that are not as written."""
-    kinds: tuple[Literal["tickets", "kept"], ...] = ("tickets", "kept")
-    files = {folder.tensor_file(kind, record["index"]): record["sha256"] for kind in kinds for record in at[kind]}
-    return [file for file, checksum in files.items() if not file.is_file() or sha256_of(file) != checksum]
 
 
 def _sessions(folder: RunFolder) -> list[Session]:

@@ -31,7 +31,8 @@ from bench.work.peers import Peers
 from bench.work.readiness import StoreView
 from bench.work.signals import AHEAD_OF_LIMIT, EXIT_INTERRUPTED, InterruptedRunError, StopRequest
 from bench.work.together import share_of, sharing
-from bench.work.train import BlockedRunError, train_run
+from bench.work.train import train_run
+from bench.work.weights import BlockedRunError
 
 log = logging.getLogger(__name__)
 
