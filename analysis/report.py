@@ -5,7 +5,7 @@ disk, archived, or served as it is.
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from analysis.context import Context
@@ -38,13 +38,22 @@ def write_figures(loaded: Loaded, folder: Path) -> list[FigureEntry]:
     sentence = f"{loaded.results.context.sentence} {alike(loaded.results.cells)}".strip()
     drawn = []
     captions = [f"# Figures\n\n{markdown_text(sentence)}\n"]
-    for entry in loaded.figures():
+    for entry in _followed(tuple(loaded.figures())):
         save(with_foot(entry.draw(), sentence), folder, entry.name)
         title, caption = markdown_text(entry.title), markdown_text(entry.caption)
         captions.append(f"## {markdown_text(entry.name)}: {title}\n\n{caption}\n")
         drawn.append(entry)
     write_text(folder / "captions.md", "\n".join(captions))
     return drawn
+
+
+def _followed(entries: Sequence[FigureEntry]) -> Iterable[FigureEntry]:
+    """Return figures one after the other, with a bar where a person looks on: drawing takes minutes."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(entries, "drawing figures", console=console, transient=True, disable=not console.is_terminal)
 
 
 def write_report(loaded: Loaded, out: Path) -> Path:

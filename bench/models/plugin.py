@@ -65,7 +65,10 @@ def load_plugin(name: str) -> Plugin:
     except (TypeError, ValueError, NameError) as error:
         raise ValueError(f"the arguments of {name} cannot be read: {error}") from error
     if "classes" not in parameters:
-        raise ValueError(f"{name} has no parameter `classes`, the number of outputs")
+        raise ValueError(
+            f"{name} has no parameter `classes`, the number of outputs; where yours is called num_classes or the like, "
+            "name a function of your own that calls it"
+        )
     arguments: dict[str, Argument] = {}
     required: dict[str, type[Argument]] = {}
     for key, parameter in parameters.items():

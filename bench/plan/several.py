@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bench.errors import counted
 from bench.plan.near_misses import NearMisses
 from bench.plan.records import Plan, RunPlan
-from bench.plan.show import STATUSES, document, duration, make_table
+from bench.plan.show import STATUSES, document, duration, make_table, time_bases
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,7 +94,7 @@ def print_several(together: Together, console: "Console", misses: NearMisses | N
             console.print(f"{hours:,.1f} {device}-hours with sharing")
     left = sum(run.hours for run in together.runs if run.status != "done")
     console.print(f"left: about {duration(left)}")
-    for basis in dict.fromkeys(run.hours_basis for run in together.runs):
-        console.print(f"  time {basis}")
+    for line in time_bases(together.runs):
+        console.print(line)
     for line in misses.lines() if misses else ():
         console.print(line)

@@ -23,6 +23,8 @@ MOST_CELLS = 60
 MOST_RUNS = 20
 # Of cells in a sentence.
 MOST_NAMES = 8
+# Of networks and executions whose speed is said.
+MOST_BASES = 3
 STATUSES = ("done", "running", "failed", "damaged", "blocked", "waiting", "missing")
 
 
@@ -207,8 +209,7 @@ def _totals(plan: Plan) -> Iterator[str]:
         hours = sum(run.hours for run in left if run.hours_device == device)
         amount = f"{hours:,.1f} GPU-hours" if device == "GPU" and hours >= 0.05 else f"{duration(hours)} on a {device}"
         yield f"left: about {amount}"
-    for basis in dict.fromkeys(run.hours_basis for run in plan.runs):
-        yield f"  time {basis}"
+    yield from time_bases(plan.runs)
     decoding = {run.id: hours for run in left if (hours := decoding_hours(run.spec))}
     if decoding:
         cores = sum(decoding.values())
@@ -227,6 +228,14 @@ def _totals(plan: Plan) -> Iterator[str]:
         yield f"{run.status}: {run.id} ({', '.join(run.cells)}); `python -m bench run --retry` makes it again"
     for run in [run for run in plan.runs if run.status == "blocked"][:MOST_RUNS]:
         yield f"blocked: {run.id} ({', '.join(run.cells)}): {run.reason}"
+
+
+def time_bases(runs: Iterable[RunPlan]) -> Iterator[str]:
+    """Yield how hours were estimated, the ways of most runs first."""
+    bases = [basis for basis, _ in Counter(run.hours_basis for run in runs).most_common()]
+    yield from (f"  time {basis}" for basis in bases[:MOST_BASES])
+    if len(bases) > MOST_BASES:
+        yield f"  and {counted(len(bases) - MOST_BASES, 'more speed')}, measured likewise; --json has them all"
 
 
 def duration(hours: float) -> str:

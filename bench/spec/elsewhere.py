@@ -12,5 +12,7 @@ def find_elsewhere(name: str) -> Any:
         for attribute in attributes.split("."):
             found = getattr(found, attribute)
     except (Exception, SystemExit) as error:  # importing runs the user's code, which can raise anything, and exit
-        raise ImportError(f"cannot be imported: {type(error).__name__}: {error}") from error
+        absent = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+        hint = "; a package that is not installed is found where PYTHONPATH names its folder" if absent else ""
+        raise ImportError(f"cannot be imported: {type(error).__name__}: {error}{hint}") from error
     return found

@@ -23,6 +23,7 @@ class RunProgress:
         self._steps_done = steps_done
         self._bar: Any = None
         self._last_line = 0.0
+        self._last_note = ""
 
     def __enter__(self) -> "RunProgress":
         if self._bars and sys.stderr.isatty():
@@ -45,6 +46,8 @@ class RunProgress:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+            if self._last_note:  # the bar is gone, and what it said last is not
+                log.info("%s: %s", self._title, self._last_note)
 
     def step(self) -> None:
         """Count one optimiser step."""
@@ -58,8 +61,9 @@ class RunProgress:
             f"{_accuracy(line)}, {line['images_per_second']:.0f} images/s"
         )
         if self._bar is not None:
-            short = f"{line['epoch']}/{self._epochs} {_accuracy(line).split()[1]}"
+            short = f"epoch {line['epoch']}/{self._epochs}, {_accuracy(line)}"
             self._bar.update(self._task, completed=steps_done, note=short)
+            self._last_note = note
             return
         now = time.monotonic()
         if now - self._last_line >= SECONDS_BETWEEN_LINES or line["epoch"] == self._epochs:

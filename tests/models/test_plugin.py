@@ -155,3 +155,8 @@ def test_a_factory_that_makes_no_network_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         network_layers(ModelSpec(name=plugin(attribute), arguments=dict(arguments)), 10, 16)
+
+
+def test_a_factory_of_torchvision_is_told_to_be_wrapped() -> None:
+    with pytest.raises(ValueError, match=r"no parameter `classes`.* called num_classes or the like, name a function"):
+        find_network("torchvision.models:resnet18")

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rich.console import Console
 from bench.errors import UserError
 from bench.grid import load_grid
 from bench.plan import Plan, make_plan, print_plan, select, to_json
+from bench.plan.show import time_bases
 from bench.spec.run import RunSpec, identity
 from bench.store.store import DataRecord, Store
 from tests.grid_text import PAPER_CONFIGS, load_text
@@ -386,6 +388,14 @@ def test_a_method_has_the_name_that_tables_give_it() -> None:
     assert {run.cells for run in select(plan, ["method=mimo"])} == {("MIMO M=3",)}
     beyond = make_plan(load_grid(PAPER_CONFIGS / "ablations/beyond.yaml"), "paper", None)
     assert beyond.cells[-1].method == "dst tree_net"
+
+
+def test_of_many_speeds_those_of_most_runs_are_named(paper: Plan) -> None:
+    runs = [replace(run, hours_basis=f"basis {min(number, 4)}") for number, run in enumerate(paper.runs)]
+    first, *others, last = time_bases(runs)
+    assert (first, len(others)) == ("  time basis 4", 2)
+    assert last == "  and 2 more speeds, measured likewise; --json has them all"
+    assert list(time_bases(runs[:2])) == ["  time basis 0", "  time basis 1"]
 
 
 # -- selection ---------------------------------------------------------------------------------------------------------

@@ -34,3 +34,13 @@ def test_a_module_may_do_anything(name: str, tmp_path: Path, monkeypatch: pytest
 def test_what_is_no_name_is_said_to_be_none(name: str) -> None:
     with pytest.raises(ImportError, match=r"^cannot be imported: "):
         find_elsewhere(name)
+
+
+def test_a_package_that_is_not_found_is_said_to_be_looked_for_on_pythonpath(tmp_path, monkeypatch) -> None:
+    (tmp_path / "plugged_lacking.py").write_text("import no_such_dependency\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("no_such_package:net", "no_such_package.nets:net"):
+        with pytest.raises(ImportError, match=r"No module named 'no_such_package'; .* PYTHONPATH names its folder$"):
+            find_elsewhere(name)
+    with pytest.raises(ImportError, match=r"No module named 'no_such_dependency'$"):  # which no folder of theirs has
+        find_elsewhere("plugged_lacking:net")
