@@ -51,6 +51,17 @@ def test_the_installed_programs_are_those_of_the_checkout() -> None:
     assert called == {name: f"{program.__name__}:main" for name, program in PROGRAMS.items()}
 
 
+def test_what_the_programs_read_is_installed_with_them() -> None:
+    setup = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    for package, patterns in setup["package-data"].items():
+        assert f"{package}*" in setup["packages"]["find"]["include"]
+        files = {
+            path for path in (REPOSITORY / package).rglob("*") if path.suffix in (".yaml", ".csv", ".json", ".txt")
+        }
+        assert files
+        assert files == {path for pattern in patterns for path in (REPOSITORY / package).glob(pattern)}
+
+
 @pytest.mark.parametrize(
     ("typed", "completed"),
     [("pl", {"plan"}), ("plan cif", {"cifar10", "cifar100"}), ("run --para", {"--parallel"}), ("data ver", {"verify"})],
