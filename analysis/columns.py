@@ -12,7 +12,7 @@ from typing import Literal
 class Metric:
     """A column: values in DataFrames times `factor` are what is shown, with `digits` decimals.
 
-    measured_on   the test images, corrupted ones, or nothing: exact and known from the plan
+    measured_on   the test images, corrupted ones, the machine that trained, or nothing: exact and known from the plan
     """
 
     key: str
@@ -20,7 +20,7 @@ class Metric:
     digits: int
     better: Literal["higher", "lower"] | None
     factor: float = 1.0
-    measured_on: Literal["test", "corrupted", "plan"] = "test"
+    measured_on: Literal["test", "corrupted", "machine", "plan"] = "test"
 
     @property
     def arrow(self) -> str:

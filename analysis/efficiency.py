@@ -1,7 +1,7 @@
-"""What a cell costs: FLOPs known from the plan alone, measured time, and the accuracy that they buy."""
+"""What a cell costs: FLOPs known from the plan alone, time, memory and energy that were measured, and what they buy."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,7 +12,9 @@ from analysis.reading import Replicate, StoreView, tidy
 from analysis.results import Results
 from analysis.statistics import estimate
 from analysis.style import GREY, WIDTH, looks, styled, thin, wrapped
+from analysis.table import Table, cells_table
 from analysis.topic import FigureEntry, Topic
+from bench.store.records import Session, Usage
 
 TRAIN_FLOPS = Metric("train_flops_ratio", "Training FLOPs (x one dense run)", 3, "lower", measured_on="plan")
 INFERENCE_FLOPS = Metric(
@@ -21,23 +23,46 @@ INFERENCE_FLOPS = Metric(
 PARAMETERS = Metric("parameters_ratio", "Weights (x one dense network)", 3, "lower", measured_on="plan")
 
 
-HOURS = Metric("train_hours_ratio", "Training time (x one dense run)", 2, "lower")
+def _of_machine(key: str, head: str, digits: int = 2, factor: float = 1.0) -> Metric:
+    return Metric(key, head, digits, "lower", factor, measured_on="machine")
 
 
-def load_hours(view: StoreView) -> pd.DataFrame:
-    """Return a row a finished replicate: cell, replicate, and its training time over that of its dense run.
+HOURS = _of_machine("train_hours_ratio", "Training time (x one dense run)")
+USED = (
+    _of_machine("device_hours", "Device-hours", 3),
+    _of_machine("host_bytes", "Memory (GB)", factor=1e-9),
+    _of_machine("device_bytes", "GPU memory (GB)", factor=1e-9),
+    _of_machine("gpu_joules", "GPU energy (kWh)", 3, 1 / 3.6e6),
+    _of_machine("processors_joules", "Processor energy (kWh)", 3, 1 / 3.6e6),
+)
+NOTES = (
+    "FLOPs are counted from layers, densities and epochs: what sparse hardware could save. Training time is what it "
+    "took here, of the epochs that count, over that of the dense run of the same replicate: masks save none.",
+    "Device-hours are of all sessions of all runs of a replicate, those that failed or were killed included (of one "
+    "killed outright, up to its last checkpoint). Memory is the most of any session, of its first process, without "
+    "those that decode images. Energy is that of a whole GPU, and of all processors of its machine, whatever else ran "
+    "there. What a machine does not tell is absent.",
+)
 
-    The time is that of all epochs of all runs, parents included, in whichever sessions. NaN where the grid has no dense
-    cell of the same data and network, or where runs were not all trained on the same kind of device.
+
+def load_efficiency(view: StoreView) -> pd.DataFrame:
+    """Return a row a finished replicate: cell, replicate, and what its runs took, parents included, NaN where unknown.
+
+    train_hours_ratio   the time of all epochs, in whichever sessions, over that of the replicate's dense run: NaN where
+                        the grid has no dense cell of the same data and network, or on different kinds of devices
+    the others          of USED
     """
     references = view.references()
-    measured = {(replicate.cell.name, replicate.number): _seconds(view, replicate) for replicate in view.replicates()}
+    measured = {(replicate.cell.name, replicate.number): replicate for replicate in view.replicates()}
+    times = {key: _seconds(view, replicate) for key, replicate in measured.items()}
     rows = []
-    for (cell, number), (seconds, devices) in measured.items():
-        dense, on = measured.get((references.get(cell, ""), number), (math.nan, devices))
+    for (cell, number), (seconds, devices) in times.items():
+        dense, on = times.get((references.get(cell, ""), number), (math.nan, devices))
         alike = len(devices | on) == 1
-        rows.append({"cell": cell, "replicate": number, HOURS.key: seconds / dense if alike and dense else math.nan})
-    return tidy(rows, f"cell replicate {HOURS.key}")
+        ratio = seconds / dense if alike and dense else math.nan
+        used = _used(view, measured[cell, number])
+        rows.append({"cell": cell, "replicate": number, HOURS.key: ratio, **used})
+    return tidy(rows, " ".join(["cell", "replicate", HOURS.key, *(metric.key for metric in USED)]))
 
 
 def _seconds(view: StoreView, replicate: Replicate) -> tuple[float, frozenset[tuple[str, int]]]:
@@ -50,17 +75,59 @@ def _seconds(view: StoreView, replicate: Replicate) -> tuple[float, frozenset[tu
     return seconds, devices
 
 
+def _used(view: StoreView, replicate: Replicate) -> dict[str, float]:
+    """Return what all sessions of a replicate used."""
+    sessions: list[tuple[Session, Usage]] = []
+    with view.noting():
+        for run in replicate.cell.all_runs(replicate.number - 1):
+            sessions += [(session, session.usage) for session in view.sessions(run) if session.usage is not None]
+    return {
+        "device_hours": _total(usage.seconds * session.processes / 3600 for session, usage in sessions),
+        "host_bytes": _most(usage.host_bytes for _, usage in sessions),
+        "device_bytes": _most(usage.device_bytes for _, usage in sessions),
+        "gpu_joules": _total(usage.joules.get("gpu") for _, usage in sessions),
+        "processors_joules": _total(usage.joules.get("processors") for _, usage in sessions),
+    }
+
+
+def _total(values: Iterable[float | None]) -> float:
+    """Return the sum; NaN of nothing, and if one is not known."""
+    known = list(values)
+    return sum(value for value in known if value is not None) if known and None not in known else math.nan
+
+
+def _most(values: Iterable[float | None]) -> float:
+    return max((value for value in values if value is not None), default=math.nan)
+
+
+def tables(_: pd.DataFrame, results: Results) -> Iterator[Table]:
+    """Yield what every cell costs: counted, and measured where a machine told."""
+    measured = [metric for metric in (HOURS, *USED) if results.replicates[metric.key].notna().any()]
+    columns = (TRAIN_FLOPS, *measured, INFERENCE_FLOPS, PARAMETERS)
+    yield cells_table("efficiency", "Efficiency", results, columns, NOTES)
+
+
 def figures(_: pd.DataFrame, results: Results) -> Iterator[FigureEntry]:
-    """Yield accuracy against cost."""
+    """Yield accuracy against cost, counted and measured."""
     cells, replicates = results.cells, results.replicates
-    if not replicates.empty:
+    if replicates.empty:
+        return
+    what = "Test accuracy (mean over replicates, 95% Student-t interval) against"
+    yield FigureEntry(
+        "accuracy_against_cost",
+        "Accuracy against training cost",
+        f"{what} the training FLOPs of all members together, counted from layers, densities and epochs and divided by "
+        f"those of one dense run; up and to the left is better.{_reference(cells)} {describe_replicates(cells)}",
+        lambda: accuracy_against(TRAIN_FLOPS, cells, replicates),
+    )
+    times = cells.assign(**{HOURS.key: cells["cell"].map(replicates.groupby("cell")[HOURS.key].mean())})
+    if (times[HOURS.key].notna() & (times["members"] > 1)).any():
         yield FigureEntry(
-            "accuracy_against_cost",
-            "Accuracy against training cost",
-            "Test accuracy (mean over replicates, 95% Student-t interval) against the training FLOPs of all members "
-            "together, counted from layers, densities and epochs and divided by those of one dense run; up and to the "
-            f"left is better.{_reference(cells)} {describe_replicates(cells)}",
-            lambda: accuracy_against_cost(cells, replicates),
+            "accuracy_against_time",
+            "Accuracy against training time",
+            f"{what} the time that training all members took here (mean over replicates), divided by that of the dense "
+            f"run of the same replicate; up and to the left is better. {describe_replicates(cells)}",
+            lambda: accuracy_against(HOURS, times, replicates),
         )
 
 
@@ -70,10 +137,10 @@ def _reference(cells: pd.DataFrame) -> str:
 
 
 @styled
-def accuracy_against_cost(cells: pd.DataFrame, replicates: pd.DataFrame) -> Figure:
-    """Return accuracy (mean, interval) over training FLOPs of an ensemble, relative to one dense run.
+def accuracy_against(cost: Metric, cells: pd.DataFrame, replicates: pd.DataFrame) -> Figure:
+    """Return accuracy (mean, interval) over what training an ensemble costs, relative to one dense run.
 
-    cells: cell, method, train_flops_ratio, in order; replicates: cell, accuracy (share).
+    cells: cell, method, cost.key (NaN: left out), in order; replicates: cell, accuracy (share).
     """
     figure = Figure(figsize=(WIDTH, max(3.4, 0.9 + 0.3 * len(cells))))
     axes = figure.subplots()
@@ -84,9 +151,9 @@ def accuracy_against_cost(cells: pd.DataFrame, replicates: pd.DataFrame) -> Figu
     )  # fmt: skip
     chosen = looks(cells)
     for row in cells.to_dict("records"):
-        name, ratio = row["cell"], row["train_flops_ratio"]
+        name, ratio = row["cell"], row[cost.key]
         measured = estimate(replicates.loc[replicates["cell"] == name, "accuracy"] * ACCURACY.factor)
-        if measured.n:
+        if measured.n and not math.isnan(ratio):
             axes.errorbar(
                 ratio,
                 measured.mean,
@@ -102,9 +169,9 @@ def accuracy_against_cost(cells: pd.DataFrame, replicates: pd.DataFrame) -> Figu
             axes.plot(
                 [], [], chosen[name].marker, color=chosen[name].color, label=wrapped(f"{name} ({ratio:.2f}x)", 30)
             )
-    axes.set_xlim(0, max(1.0, cells["train_flops_ratio"].max()) * 1.08)
+    axes.set_xlim(0, max(1.0, cells[cost.key].max()) * 1.08)
     axes.margins(y=0.12)
-    axes.set_xlabel(f"{TRAIN_FLOPS.head}\n← lower is cheaper")
+    axes.set_xlabel(f"{cost.head}\n← lower is cheaper")
     axes.set_ylabel(f"{ACCURACY.head}\n{ACCURACY.arrow}")
     thin(axes)
     figure.legend(loc="outside right upper")
@@ -113,8 +180,9 @@ def accuracy_against_cost(cells: pd.DataFrame, replicates: pd.DataFrame) -> Figu
 
 TOPIC = Topic(
     "efficiency",
-    load_hours,
-    metrics=(TRAIN_FLOPS, INFERENCE_FLOPS, PARAMETERS, HOURS),
-    scores=lambda hours: hours,
+    load_efficiency,
+    metrics=(TRAIN_FLOPS, INFERENCE_FLOPS, PARAMETERS, HOURS, *USED),
+    scores=lambda measured: measured,
+    tables=tables,
     figures=figures,
 )

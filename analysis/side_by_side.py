@@ -17,7 +17,6 @@ import pandas as pd
 from pydantic import Field
 
 from analysis.columns import Metric
-from analysis.efficiency import HOURS
 from analysis.loading import Loaded
 from analysis.statistics import estimate
 from analysis.table import shown_estimate
@@ -94,9 +93,9 @@ class SideBySide:
 
 
 def scores_of(loaded: Loaded) -> Scores:
-    """Return the scores of every finished replicate, without training time, which depends on what else is running."""
+    """Return the scores of every finished replicate, without what the machine took: it depends on what else runs."""
     results, work = loaded.results, loaded.work
-    keys = [key for key, metric in results.metrics.items() if metric.measured_on != "plan" and key != HOURS.key]
+    keys = [key for key, metric in results.metrics.items() if metric.measured_on not in ("plan", "machine")]
     cells: dict[str, dict[str, dict[str, float]]] = {cell: {} for cell in results.cells["cell"]}
     for row in results.replicates.to_dict("records"):
         cells[row["cell"]][str(row["replicate"])] = {key: float(row[key]) for key in keys if not pd.isna(row[key])}

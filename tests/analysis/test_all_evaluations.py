@@ -28,7 +28,7 @@ def test_there_is_a_table_of_each_kind_and_no_two_of_one_name(all_of_it):
 
 def test_without_evaluation_sets_there_are_none_of_them(loaded):
     names = {table.name for table in all_tables(loaded)}
-    rest = ("calibration", "scaling", "diversity", "weights", "replicates", "members")
+    rest = ("calibration", "scaling", "diversity", "weights", "replicates", "members", "efficiency")
     assert names == {"small", *(f"small_{name}" for name in rest)}
     of_own_images = {"diversity_against_accuracy", "classes", "mask_overlap", "mask_overlap_by_layer"}
     assert {entry.name for entry in loaded.figures()} & FIGURES == of_own_images

@@ -1,7 +1,14 @@
 """Costs are those of the plan, in frames and as they are drawn."""
 
+import math
+from types import SimpleNamespace
+
 import pytest
 
+from analysis.efficiency import HOURS, USED, accuracy_against, load_efficiency, tables
+from analysis.reading import StoreView
+from bench.errors import UserError
+from bench.store.records import Usage
 from tests.analysis.drawing import means
 from tests.analysis.stores import of
 
@@ -27,3 +34,75 @@ def test_the_legend_of_costs_names_every_cell_beside_the_data(loaded, drawn):
     names = " ".join(text.get_text().replace("\n", " ") for text in figure.legends[0].texts)
     assert all(cell in names for cell in loaded.results.cells["cell"])
     assert not figure.axes[0].get_legend()
+
+
+def session(seconds=None, processes=1, **used):
+    usage = None if seconds is None else Usage(seconds=seconds, **used)
+    return SimpleNamespace(usage=usage, processes=processes)
+
+
+SESSIONS = (
+    session(1800, processes=2, host_bytes=2_000, device_bytes=None, joules={"processors": 36.0}),
+    session(None),  # killed before its first checkpoint
+    session(3600, host_bytes=3_000, device_bytes=500, joules={"processors": 4.0, "gpu": 7.0}),
+)
+
+
+def used(loaded, full, sessions, monkeypatch):
+    """Return what a replicate of two runs took whose sessions are these, by metric."""
+    monkeypatch.setattr(StoreView, "sessions", lambda *_: sessions)
+    view = StoreView(loaded.plan, full)
+    frame = load_efficiency(view)
+    cell = next(cell for cell in loaded.plan.cells if len(cell.all_runs(0)) == 2)
+    return of(frame, cell=cell.name, replicate=1).iloc[0], view
+
+
+def test_what_all_sessions_of_all_runs_used_is_counted(loaded, full, monkeypatch):
+    row, _ = used(loaded, full, SESSIONS, monkeypatch)
+    assert row["device_hours"] == 2 * (2 * 0.5 + 1)
+    assert (row["host_bytes"], row["device_bytes"]) == (3_000, 500)
+    assert row["processors_joules"] == 2 * 40
+    assert math.isnan(row["gpu_joules"])  # of one session it is not known
+
+
+def test_what_is_not_known_is_absent(loaded, full, monkeypatch):
+    row, _ = used(loaded, full, (session(None),), monkeypatch)
+    assert all(math.isnan(row[metric.key]) for metric in USED)
+
+
+def test_damaged_provenance_is_named_and_costs_no_other_number(loaded, full, monkeypatch):
+    def damaged(_, run):
+        raise UserError(f"runs/{run}/provenance.json: altered")
+
+    monkeypatch.setattr(StoreView, "sessions", damaged)
+    view = StoreView(loaded.plan, full)
+    frame = load_efficiency(view)
+    assert frame["device_hours"].isna().all()
+    assert frame[HOURS.key].notna().any()
+    assert "provenance.json: altered" in view.problems[0]
+
+
+def test_the_table_has_a_column_for_what_was_measured(loaded):
+    def head(**columns):
+        results = SimpleNamespace(
+            **{name: getattr(loaded.results, name) for name in ("context", "cells", "metrics", "published")},
+            replicates=loaded.results.replicates.assign(**columns),
+        )
+        (table,) = tables(None, results)
+        return table.head, table
+
+    without, _ = head()
+    assert "Training FLOPs (x one dense run)" in without
+    assert not {metric.head for metric in USED} & set(without)
+    names, table = head(processors_joules=7.2e6, device_hours=3.0)
+    assert set(names) - set(without) == {"Device-hours", "Processor energy (kWh)"}
+    column = names.index("Processor energy (kWh)")
+    assert {row[column][:5] for row in table.rows if row[column]} == {"2.000"}
+
+
+def test_accuracy_stands_over_measured_time_where_there_is_one(loaded):
+    cells = loaded.results.cells.assign(train_hours_ratio=[math.nan, *range(1, len(loaded.results.cells))])
+    axes = accuracy_against(HOURS, cells, loaded.results.replicates).axes[0]
+    shown = [row for row in cells.to_dict("records")[1:] if len(of(loaded.results.replicates, cell=row["cell"]))]
+    assert [x for x, _ in means(axes)] == [row["train_hours_ratio"] for row in shown]
+    assert axes.get_xlabel().startswith("Training time (x one dense run)")

@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 from analysis.accuracy.figures import scores_by_cell
 from analysis.calibration.figures import reliability_diagrams
 from analysis.diversity.figures import disagreement_maps
-from analysis.efficiency import accuracy_against_cost
+from analysis.efficiency import TRAIN_FLOPS, accuracy_against
 from analysis.style import alike, looks, save, with_foot
 from tests.analysis.stores import of
 
@@ -18,6 +18,7 @@ def test_every_topic_has_its_figures_in_the_order_of_the_report(drawn):
         "scores_by_cell",
         "classes",
         "accuracy_against_cost",
+        "accuracy_against_time",
         "reliability",
         "disagreement",
         "diversity_against_accuracy",
@@ -73,14 +74,14 @@ def test_captions_state_n(drawn):
 
 def test_drawing_leaves_global_settings_alone(loaded):
     before = dict(mpl.rcParams)
-    accuracy_against_cost(loaded.results.cells, loaded.results.replicates)
+    accuracy_against(TRAIN_FLOPS, loaded.results.cells, loaded.results.replicates)
     disagreement_maps(loaded.results.cells, loaded.numbers("diversity").pairs)
     assert dict(mpl.rcParams) == before
 
 
 def test_saving_writes_png_and_pdf_of_the_same_bytes_each_time(loaded, tmp_path):
     for folder in (tmp_path / "one", tmp_path / "two"):
-        save(accuracy_against_cost(loaded.results.cells, loaded.results.replicates), folder, "figure")
+        save(accuracy_against(TRAIN_FLOPS, loaded.results.cells, loaded.results.replicates), folder, "figure")
     for suffix, magic in ((".png", b"\x89PNG"), (".pdf", b"%PDF")):
         content = [(tmp_path / folder / f"figure{suffix}").read_bytes() for folder in ("one", "two")]
         assert content[0].startswith(magic)

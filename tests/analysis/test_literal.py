@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text as DrawnText
 
 from analysis.context import Context
-from analysis.efficiency import accuracy_against_cost
+from analysis.efficiency import TRAIN_FLOPS, accuracy_against
 from analysis.formats import LATEX, to_csv, to_html, to_latex, to_markdown
 from analysis.page import page
 from analysis.style import save, styled
@@ -93,7 +93,7 @@ def test_a_figure_draws_a_name_as_it_is(name: str, tmp_path: Path) -> None:
     replicates = pd.DataFrame({"cell": [name] * 2, "accuracy": [0.5, 0.6]})
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        figure = accuracy_against_cost(cells, replicates)
+        figure = accuracy_against(TRAIN_FLOPS, cells, replicates)
         save(figure, tmp_path, "figure")
     texts = [text for text in figure.findobj(DrawnText) if name in text.get_text()]
     assert texts
