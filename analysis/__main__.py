@@ -108,7 +108,13 @@ def compare(
     scale: ScaleName = "paper",
     every: Annotated[bool, typer.Option("--every", help="Show every score, not only those that differ.")] = False,
     keep: Annotated[
-        Path | None, typer.Option("--keep", metavar="FILE", help="Write the scores of STORE, for others to expect.")
+        Path | None,
+        typer.Option(
+            "--keep",
+            metavar="FILE",
+            help="Write the scores of STORE, for others to expect. Replicates that FILE has and STORE lacks stay in "
+            "it, if they are of the same runs.",
+        ),
     ] = None,
 ) -> None:
     """Lay two stores of a grid side by side, cell by cell: identical, within the spread, or off.
@@ -122,6 +128,7 @@ def compare(
         expected_file,
         read_scores,
         scores_of,
+        with_earlier,
         write_scores,
     )
     from bench.store.store import Store
@@ -139,7 +146,8 @@ def compare(
     else:
         raise UserError(f"{path}: no such file: nothing is expected of {grid.stem} at scale {scale}; give OTHER")
     if keep is not None:
-        write_scores(scores, keep)
+        kept = with_earlier(scores, read_scores(keep), loaded.plan) if keep.exists() else scores
+        write_scores(kept, keep)
         print(keep)
     if theirs is not None:
         _print_beside(

@@ -21,6 +21,7 @@ from analysis.loading import Loaded
 from analysis.statistics import estimate
 from analysis.table import shown_estimate
 from bench.errors import counted
+from bench.plan import Plan
 from bench.spec.record import Record
 from bench.store.files import write_json
 from bench.store.records import read_record
@@ -39,6 +40,7 @@ class Scores(Record):
 
     data        the variant of each data set
     made_with   devices, versions and commits
+    runs        the ids of the runs of each replicate, by cell; none in a file of before they were kept
     """
 
     schema_version: Literal[1] = 1
@@ -47,6 +49,7 @@ class Scores(Record):
     data: dict[str, str]
     made_with: list[str]
     cells: dict[str, dict[str, dict[str, float]]] = Field(min_length=1)
+    runs: dict[str, dict[str, tuple[str, ...]]] = Field(default={})
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,28 @@ def scores_of(loaded: Loaded) -> Scores:
         data=dict(zip(results.cells["dataset"], results.cells["variant"], strict=True)),
         made_with=[*work.devices, *work.versions, *work.commits],
         cells=cells,
+        runs={cell.name: {n: cell.runs[int(n) - 1] for n in cells[cell.name]} for cell in loaded.plan.cells},
     )
+
+
+def with_earlier(scores: Scores, earlier: Scores, plan: Plan) -> Scores:
+    """Return scores with those replicates of an earlier store that are missing in them and are of the plan's own runs.
+
+    A study may so be made of stores of several machines, a replicate each. On other images there is none.
+    """
+    if (earlier.grid, earlier.scale, earlier.data) != (scores.grid, scores.scale, scores.data):
+        return scores
+    cells, ids, taken = dict(scores.cells), dict(scores.runs), False
+    for cell in plan.cells:
+        planned = {str(number): runs for number, runs in enumerate(cell.runs, start=1)}
+        known = earlier.runs.get(cell.name, {})
+        more = [n for n in planned if n not in cells[cell.name] and known.get(n) == planned[n]]
+        taken |= bool(more)
+        found = {**cells[cell.name], **{n: earlier.cells[cell.name][n] for n in more}}
+        cells[cell.name] = {n: found[n] for n in planned if n in found}
+        ids[cell.name] = {n: planned[n] for n in cells[cell.name]}
+    made_with = list(dict.fromkeys([*earlier.made_with, *scores.made_with])) if taken else scores.made_with
+    return scores.model_copy(update={"cells": cells, "runs": ids, "made_with": made_with})
 
 
 def expected_file(grid: Path, scale: str) -> Path:
