@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from functools import cache
+from typing import assert_never
 
 from bench.recipes import METHODS, RecipeWithParent, Setting
-from bench.spec.phases import Phase, Ramp, parent_weights
+from bench.spec.phases import LearningRate, Phase, Ramp, parent_weights
 from bench.spec.run import RunSpec
 
 
@@ -16,7 +17,7 @@ class _Traits:
     prunes_on_the_way: bool
     prunes_at_once: bool
     inherits: frozenset[str | None]
-    ramps: frozenset[str]
+    ramps: frozenset[str | None]
     explores_first: bool
 
     @classmethod
@@ -26,9 +27,20 @@ class _Traits:
             prunes_on_the_way=any(phase.pruning is not None for phase in phases),
             prunes_at_once=any(phase.prunes_at_once for phase in phases),
             inherits=frozenset(parent_weights(action) for phase in phases for action in phase.on_start) - {None},
-            ramps=frozenset(phase.lr.shape for phase in phases if isinstance(phase.lr, Ramp)),
+            ramps=frozenset(_ramp(phase.lr) for phase in phases) - {None},
             explores_first=phases[0].ticket is None,
         )
+
+
+def _ramp(lr: LearningRate | Ramp) -> str | None:
+    """Return the shape of a learning rate that changes with every step, None of one that steps."""
+    match lr:
+        case Ramp():
+            return lr.shape
+        case LearningRate():
+            return None
+        case _:
+            assert_never(lr)
 
 
 @cache
