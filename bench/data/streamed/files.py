@@ -111,12 +111,14 @@ def joined(first: ImageFiles, second: ImageFiles) -> ImageFiles:
 
 def image_files(entries: Sequence[Entry]) -> ImageFiles:
     """Return the files of a listing, in its order."""
-    names, holders, offsets, sizes, checks = zip(*entries, strict=True) if entries else ((),) * 5
+    names, holders = [entry[0] for entry in entries], [entry[1] for entry in entries]
+    offsets, sizes, checks = ([entry[column] for entry in entries] for column in (2, 3, 4))
     number = {holder: place for place, holder in enumerate(dict.fromkeys(holders))}
     return ImageFiles(
         holders=tuple(number),
         holder=np.array([number[holder] for holder in holders], np.int32),
-        names=np.array([os.fsencode(name) for name in names], np.bytes_),
+        # All at once: a million calls of fsencode take a second. No name has a zero byte.
+        names=np.array(os.fsencode("\0".join(names)).split(b"\0") if entries else [], np.bytes_),
         offsets=np.array(offsets, np.int64),
         sizes=np.array(sizes, np.int64),
         checks=np.array(checks, np.int64),

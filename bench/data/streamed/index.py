@@ -196,7 +196,8 @@ def _in_class(folder: Path) -> list[Entry]:
 
 def _files(folder: Path, names: Iterable[str], inner: str = "") -> list[Entry]:
     holder = str(folder)
-    return [(inner + name, holder, -1, -1, -1) for name in names if is_image(name)]
+    # Names sort faster than the tuples they are in.
+    return [(inner + name, holder, -1, -1, -1) for name in sorted(filter(is_image, names))]
 
 
 def _labelled(where: Path, flat: Sequence[Entry], label_of: Mapping[str, str] | None) -> dict[str, list[Entry]]:

@@ -17,6 +17,7 @@ from bench.data.streamed.pack import CHECKSUMS, read_checksums
 from bench.errors import UserError
 
 BLOCK = 512
+_SUFFIXES = frozenset(IMAGE_SUFFIXES)
 # A folder of a class that holds its images in a folder of their own: Tiny ImageNet.
 NESTED = "images"
 # What a folder around the images of a flat tar may be called.
@@ -183,7 +184,7 @@ def _name(path: str) -> str:
 
 def is_image(name: str) -> bool:
     """Return whether a file of this name is taken for an image."""
-    return name[0] != "." and name.lower().endswith(IMAGE_SUFFIXES)
+    return name[name.rfind(".") :].lower() in _SUFFIXES and name[0] != "."
 
 
 def tar_members(path: Path) -> Iterator[Member]:
