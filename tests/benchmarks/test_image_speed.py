@@ -119,7 +119,7 @@ def test_a_listing_takes_little_more_than_the_names(benchmark: Any, tmp_path: Pa
     for label in range(100):
         folder = tmp_path / "train" / f"class{label:03}"
         folder.mkdir(parents=True)
-        for number in range(400):
+        for number in range(1_000):
             (folder / f"{number:05}.jpg").touch()
 
     def names() -> None:
@@ -133,9 +133,9 @@ def test_a_listing_takes_little_more_than_the_names(benchmark: Any, tmp_path: Pa
             kept.unlink()
         index_part(tmp_path / "train", tmp_path / "cache")
 
-    assert ratio(benchmark, names, index) >= 0.125
+    assert ratio(benchmark, names, index) >= 0.4
     started = time.perf_counter()
-    assert len(index_part(tmp_path / "train", tmp_path / "cache").labels) == 40_000
+    assert len(index_part(tmp_path / "train", tmp_path / "cache").labels) == 100_000
     benchmark.extra_info["seconds again"] = round(time.perf_counter() - started, 3)
     assert time.perf_counter() - started < 0.1
 

@@ -117,9 +117,27 @@ def image_files(entries: Sequence[Entry]) -> ImageFiles:
     return ImageFiles(
         holders=tuple(number),
         holder=np.array([number[holder] for holder in holders], np.int32),
-        # All at once: a million calls of fsencode take a second. No name has a zero byte.
-        names=np.array(os.fsencode("\0".join(names)).split(b"\0") if entries else [], np.bytes_),
+        names=_as_array(names),
         offsets=np.array(offsets, np.int64),
         sizes=np.array(sizes, np.int64),
         checks=np.array(checks, np.int64),
     )
+
+
+def own_files(folders: Sequence[tuple[str, Sequence[str]]]) -> ImageFiles:
+    """Return the files of folders, each with the names in it, in this order; a million without an entry for each."""
+    counts = [len(names) for _, names in folders]
+    none = np.full(sum(counts), -1, np.int64)
+    return ImageFiles(
+        holders=tuple(folder for folder, _ in folders),
+        holder=np.repeat(np.arange(len(folders), dtype=np.int32), counts),
+        names=_as_array([name for _, names in folders for name in names]),
+        offsets=none,
+        sizes=none,
+        checks=none,
+    )
+
+
+def _as_array(names: Sequence[str]) -> Array:
+    # All at once: a million calls of fsencode take a second. No name has a zero byte.
+    return np.array(os.fsencode("\0".join(names)).split(b"\0") if names else [], np.bytes_)

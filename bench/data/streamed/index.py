@@ -6,6 +6,7 @@ in a tar, in a folder, or numbered shards. A flat part, or a flat tar, needs lab
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,14 +18,16 @@ import numpy as np
 
 from bench.data.alone import alone
 from bench.data.dataset import Array, LabelledImages
-from bench.data.streamed.files import Entry, ImageFiles, image_files
-from bench.data.streamed.tars import NESTED, find_shards, images_in, is_image, tar_members, tars_of
+from bench.data.streamed.files import Entry, ImageFiles, image_files, own_files
+from bench.data.streamed.tars import NESTED, find_shards, images_among, images_in, is_image, tar_members, tars_of
 from bench.errors import UserError, did_you_mean
 from bench.store.files import atomic_path
 
 VERSION = 2
 # On the file servers of clusters most of the time of a listing is waiting.
 THREADS = 16
+# A local disk lists a class of ImageNet, 1,300 names, in less; there threads are in each other's way.
+LOCAL_SECONDS = 0.005
 # As many names are listed in a message.
 NAMED = 5
 # Returns the label of each file name of a flat part, None if nothing says it.
@@ -144,31 +147,43 @@ def _by_folder(members: Iterable[tuple[bytes, int, int]], tar: str) -> dict[str,
 
 def part_of(by_class: Mapping[str, Sequence[Entry]], encoding: str = "") -> Part:
     """Return the part of these files of each class."""
+    files = image_files([entry for name in sorted(by_class) for entry in by_class[name]])
+    return _part(files, by_class, encoding)
+
+
+def _part(files: ImageFiles, by_class: Mapping[str, Sequence[object]], encoding: str = "") -> Part:
     classes = tuple(sorted(by_class))
-    files = image_files([entry for name in classes for entry in by_class[name]])
-    labels = np.repeat(np.arange(len(classes)), [len(by_class[name]) for name in classes])
-    return Part(files, labels, classes, encoding)
+    return Part(files, np.repeat(np.arange(len(classes)), [len(by_class[name]) for name in classes]), classes, encoding)
 
 
 def _listed(where: Path, flat_labels: FlatLabels) -> Part:
-    by_class, flat = _in_folder(where) if where.is_dir() else ({}, [])
-    encoding = ""
-    if not by_class and not flat:
+    names, flat = _in_folder(where) if where.is_dir() else ({}, [])
+    if names:
+        _check_full(where, names)
+        return _part(own_files([(str(where / name), names[name]) for name in sorted(names)]), names)
+    by_class: dict[str, list[Entry]] = {}
+    entries, encoding = [(name, str(where), -1, -1, -1) for name in flat], ""
+    if not entries:
         held = images_in(tars_of(where))
-        by_class, flat, encoding = held.by_class, held.flat, held.encoding
-    if flat and not by_class:
-        by_class = _labelled(where, flat, flat_labels(where))
+        by_class, entries, encoding = held.by_class, held.flat, held.encoding
+    if entries and not by_class:
+        by_class = _labelled(where, entries, flat_labels(where))
     if not by_class:
         raise UserError(f"{where}: holds no image, nor a folder of images for each class")
-    for name, entries in sorted(by_class.items()):
-        if not entries:
-            raise UserError(f"{where / name}: holds no image; remove the folder, or fill it")
-        entries.sort()
+    _check_full(where, by_class)
+    for of_class in by_class.values():
+        of_class.sort()
     return part_of(by_class, encoding)
 
 
-def _in_folder(where: Path) -> tuple[dict[str, list[Entry]], list[Entry]]:
-    """Return the files in the folders of `where`, and those in no folder."""
+def _check_full(where: Path, by_class: Mapping[str, Sequence[object]]) -> None:
+    for name in sorted(by_class):
+        if not by_class[name]:
+            raise UserError(f"{where / name}: holds no image; remove the folder, or fill it")
+
+
+def _in_folder(where: Path) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the names of the files in the folders of `where`, by folder, and those in no folder; sorted."""
     with os.scandir(where) as entries:
         seen = [(entry.name, entry.is_dir(), entry.is_symlink()) for entry in entries if entry.name[0] != "."]
     for name, is_folder, is_link in seen:
@@ -178,26 +193,29 @@ def _in_folder(where: Path) -> tuple[dict[str, list[Entry]], list[Entry]]:
     folders = [name for name, is_folder in found if is_folder]
     if folders == [NESTED]:  # val/images/ of Tiny ImageNet
         return {}, _in_class(where)
+    return _in_classes(where, folders), images_among(name for name, is_folder in found if not is_folder)
+
+
+def _in_classes(where: Path, folders: Sequence[str]) -> dict[str, list[str]]:
+    """Return the names in each folder: in threads where the first shows that listing is waiting."""
+    started = time.perf_counter()
+    first = {name: _in_class(where / name) for name in folders[:1]}
+    if time.perf_counter() - started < LOCAL_SECONDS:
+        return first | {name: _in_class(where / name) for name in folders[1:]}
     with ThreadPoolExecutor(THREADS) as pool:
-        by_class = dict(zip(folders, pool.map(lambda name: _in_class(where / name), folders), strict=True))
-    return by_class, _files(where, [name for name, is_folder in found if not is_folder])
+        others = pool.map(lambda name: _in_class(where / name), folders[1:])
+        return first | dict(zip(folders[1:], others, strict=True))
 
 
-def _in_class(folder: Path) -> list[Entry]:
+def _in_class(folder: Path) -> list[str]:
     try:
         names = os.listdir(folder)  # noqa: PTH208 (names alone)
-        found = _files(folder, names)
+        found = sorted(images_among(names))
         if not found and NESTED in names:
-            return _files(folder, os.listdir(folder / NESTED), f"{NESTED}/")  # noqa: PTH208
+            return sorted(f"{NESTED}/{name}" for name in images_among(os.listdir(folder / NESTED)))  # noqa: PTH208
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}") from None
     return found
-
-
-def _files(folder: Path, names: Iterable[str], inner: str = "") -> list[Entry]:
-    holder = str(folder)
-    # Names sort faster than the tuples they are in.
-    return [(inner + name, holder, -1, -1, -1) for name in sorted(filter(is_image, names))]
 
 
 def _labelled(where: Path, flat: Sequence[Entry], label_of: Mapping[str, str] | None) -> dict[str, list[Entry]]:

@@ -6,7 +6,7 @@ Only headers are read, and the labels and checksums that lie between images.
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -184,7 +184,13 @@ def _name(path: str) -> str:
 
 def is_image(name: str) -> bool:
     """Return whether a file of this name is taken for an image."""
-    return name[name.rfind(".") :].lower() in _SUFFIXES and name[0] != "."
+    return bool(images_among([name]))
+
+
+def images_among(names: Iterable[str]) -> list[str]:
+    """Return the names that are taken for images: hidden files are not."""
+    # Of a million, a call for each would take as long as listing them.
+    return [name for name in names if name[name.rfind(".") :].lower() in _SUFFIXES and name[0] != "."]
 
 
 def tar_members(path: Path) -> Iterator[Member]:
