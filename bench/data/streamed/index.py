@@ -18,6 +18,7 @@ import numpy as np
 
 from bench.data.alone import alone
 from bench.data.dataset import Array, LabelledImages
+from bench.data.progress import counted
 from bench.data.streamed.files import Entry, ImageFiles, image_files, own_files
 from bench.data.streamed.tars import NESTED, find_shards, images_among, images_in, is_image, tar_members, tars_of
 from bench.errors import UserError, did_you_mean
@@ -203,7 +204,8 @@ def _in_classes(where: Path, folders: Sequence[str]) -> dict[str, list[str]]:
     if time.perf_counter() - started < LOCAL_SECONDS:
         return first | {name: _in_class(where / name) for name in folders[1:]}
     with ThreadPoolExecutor(THREADS) as pool:
-        others = pool.map(lambda name: _in_class(where / name), folders[1:])
+        listed = pool.map(lambda name: _in_class(where / name), folders[1:])
+        others = counted(listed, len(folders) - 1, f"listing the folders of {where}", progress=True)
         return first | dict(zip(folders[1:], others, strict=True))
 
 

@@ -350,6 +350,18 @@ def test_an_index_is_kept_until_a_folder_changes(tmp_path: Path, monkeypatch: py
     assert len(index_part(tmp_path / "train", tmp_path / "cache").labels) == len(TRAIN) + 1
 
 
+def test_a_slow_disk_is_listed_by_threads_to_the_same_part_and_says_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    LAYOUTS["folders"](tmp_path)
+    first = index_part(tmp_path / "train", tmp_path / "cache")
+    monkeypatch.setattr("bench.data.streamed.index.LOCAL_SECONDS", -1.0)
+    with caplog.at_level("INFO"):
+        again = index_part(tmp_path / "train", tmp_path / "other cache")
+    assert (again.fingerprint, again.files.holders) == (first.fingerprint, first.files.holders)
+    assert f"listing the folders of {tmp_path / 'train'}: 0 of 2" in caplog.text
+
+
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"[]"])
 def test_a_damaged_index_is_made_again(damage: bytes, tmp_path: Path) -> None:
     LAYOUTS["folders"](tmp_path)
