@@ -70,7 +70,9 @@ def _in_files(data: DataSet | None, location: Path) -> dict[str, Images]:
         parts = read_folder(location, 1)[1]
     else:
         assert isinstance(data.source, FileSource)
-        (train, _), (test, _) = data.source.parts(data, location)
+        (train, where), (test, test_where) = data.source.parts(data, location)
+        for part, place in ((train, where), (test, test_where)) if data.class_names else ():
+            part.labelled(data.class_names, place)  # which names a folder that is no class of it
         parts = {"train": train, data.source.test[0]: test}
     return {name: (_of_part(part), len(part.labels)) for name, part in parts.items()}
 

@@ -226,6 +226,7 @@ class TestCommand:
             (["cifar10"], "cifar10: its images are not read from image files; allowed: imagenet, imagenet100"),
             (["imagnet"], "unknown data set 'imagnet'; did you mean 'imagenet'"),
             (["--data", "nowhere"], "nowhere: no such folder"),
+            (["imagenet"], "train/cats: not one of the 1,000 classes"),
         ],
     )
     def test_mistakes_are_one_line(
