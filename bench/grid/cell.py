@@ -19,6 +19,7 @@ from bench.data.record import DataSet
 from bench.data.streamed.folder import open_file_folder
 from bench.errors import UserError, counted, did_you_mean
 from bench.grid.entry import CellEntry, DataChoice, OptimizerChoice, TopologyChoice
+from bench.grid.images import images_of
 from bench.grid.method import find_method, make_phases
 from bench.grid.network import resolve_model
 from bench.grid.problems import find_problem
@@ -173,9 +174,9 @@ def _data(choice: DataChoice, data: DataSet) -> DataSpec:
     return DataSpec(
         name=data.name,
         variant=data.version,
-        train_images=choice.train_images or data.train_images,
-        validation_images=data.validation_images if choice.validation_images is None else choice.validation_images,
-        test_images=choice.test_images or data.test_images,
+        train_images=images_of(choice.train_images, data.train_images),
+        validation_images=images_of(choice.validation_images, data.validation_images),
+        test_images=images_of(choice.test_images, data.test_images),
         facts=facts_to_name(data),
     )
 

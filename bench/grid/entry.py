@@ -4,12 +4,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from bench.grid.images import Images, ImagesOrNone
 from bench.recipes.setting import SemanticsChoice
 from bench.spec.record import Name, Record
 from bench.spec.run import Execution, Optimizer
 
 # Slips of the finger lie beyond these, and plans that would never end.
-MOST_IMAGES = 10**9
 MOST_REPLICATES = 1_000
 MOST_BATCH = 1_000_000
 
@@ -36,7 +36,8 @@ class DataChoice(Record):
 
     What is left out is as the record of the data set says (bench.data.record). Of an image folder, `name` is what runs
     and tables call it, the name of the folder unless given, and mean and std are measured unless given. Images that are
-    streamed stay in their files and are cropped at random; resident ones are held in memory.
+    streamed stay in their files and are cropped at random; resident ones are held in memory. How many train, validate
+    and test is a number, or a share of those that the record has for it (0.1: a tenth).
     """
 
     name: Name | None = None
@@ -45,9 +46,9 @@ class DataChoice(Record):
     image_size: int | None = Field(default=None, ge=8, le=10_000)
     mean: Mean | None = None
     std: Std | None = None
-    train_images: int | None = Field(default=None, ge=1, le=MOST_IMAGES)
-    validation_images: int | None = Field(default=None, ge=0, le=MOST_IMAGES)
-    test_images: int | None = Field(default=None, ge=1, le=MOST_IMAGES)
+    train_images: Images | None = None
+    validation_images: ImagesOrNone | None = None
+    test_images: Images | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -16,7 +16,8 @@ from bench.data.catalog import DATASETS, facts_of, facts_to_name, find_data_set,
 from bench.errors import UserError, did_you_mean
 from bench.evaluation.sets import Evaluations
 from bench.grid.cell import Cell
-from bench.grid.entry import MOST_BATCH, MOST_IMAGES, MOST_REPLICATES
+from bench.grid.entry import MOST_BATCH, MOST_REPLICATES
+from bench.grid.images import Images, images_of
 from bench.grid.network import MOST_LAYERS
 from bench.grid.problems import find_problem
 from bench.models.catalog import find_network
@@ -75,6 +76,7 @@ class Scale(Record):
     """What a scale changes of every cell; None leaves it as it is.
 
     data         other images, augmented as their record says; how many train, validate and test stays
+    train_images, validation_images, test_images  a number, or a share of the cell's own (0.1: a tenth)
     epochs       fraction of each phase; exact, so 0.1 means a tenth
     evaluations  instead of the grid's own, if it has any
     needs_gpu    the scale is of no use on a machine without one
@@ -87,9 +89,9 @@ class Scale(Record):
     image_size: int | None = Field(default=None, ge=8, le=1024)
     depth: int | None = Field(default=None, ge=1, le=MOST_LAYERS)
     width: int | None = Field(default=None, ge=1, le=MOST_LAYERS)
-    train_images: int | None = Field(default=None, ge=1, le=MOST_IMAGES)
-    validation_images: int | None = Field(default=None, ge=1, le=MOST_IMAGES)
-    test_images: int | None = Field(default=None, ge=1, le=MOST_IMAGES)
+    train_images: Images | None = None
+    validation_images: Images | None = None
+    test_images: Images | None = None
     replicates: int | None = Field(default=None, ge=1, le=MOST_REPLICATES)
     batch_size: int | None = Field(default=None, ge=1, le=MOST_BATCH)
     precision: Literal["fp32", "tf32", "bf16"] | None = None
@@ -139,7 +141,8 @@ def _scaled(spec: RunSpec, scale: Scale) -> RunSpec:
         return {key: value for key in keys if (value := getattr(scale, key)) is not None}
 
     changed_crop: dict[str, Any] = {}
-    images: dict[str, Any] = given("train_images", "validation_images", "test_images")
+    asked = given("train_images", "validation_images", "test_images")
+    images: dict[str, Any] = {key: images_of(value, getattr(spec.data, key)) for key, value in asked.items()}
     if not spec.data.validation_images:  # a recipe that takes the last epoch has no use for any
         images.pop("validation_images", None)
     if scale.data is not None:

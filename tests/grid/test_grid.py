@@ -224,6 +224,10 @@ def test_the_run_is_the_same_in_any_order_of_keys_and_with_defaults_spelled_out(
         ("optimizer: {weight_decay: 0}", "optimizer: {weight_decay: 0.0}"),
         ("optimizer: {learning_rate: 1.0e-1}", "optimizer: {learning_rate: 0.1}"),
         ("data: digits", "data: {name: digits, train_images: 1257}"),
+        ("data: digits", "data: {name: digits, train_images: 1.0}"),
+        ("data: {name: digits, train_images: 628}", "data: {name: digits, train_images: 0.5}"),  # of 1257
+        ("data: {name: digits, validation_images: 18}", "data: {name: digits, validation_images: 0.1}"),  # of 180
+        ("data: {name: digits, test_images: 1}", "data: {name: digits, test_images: 0.0001}"),
         ("semantics: released", "semantics: {preset: released}"),
         ("optimizer: {momentum: 0.8}", "optimizer.momentum: 0.8"),
     ],

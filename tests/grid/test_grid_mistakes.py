@@ -77,6 +77,13 @@ def mistake(cell: str, *words: str) -> object:
         mistake("model: {depth: 20}", "cells[0].model", "6n + 4", "not 20"),
         mistake("model: {width: 0}", "cells[0].model", "width at least 1", "not 0"),
         mistake("data: {name: digits, train_images: 1258}", "data.train_images: 1258", "more than the 1437"),
+        *(
+            mistake(f"data: {{train_images: {value}}}", f"cells[0].data.train_images: found {shown}; allowed: a whole")
+            for value, shown in (("0.0", "0.0"), ("1.5", "1.5"), ("-0.1", "-0.1"), ("true", "true"), ("'9'", "'9'"))
+        ),
+        mistake(
+            "data: {validation_images: -1}", "data.validation_images: found -1; allowed: a whole number, at least 0 and"
+        ),
         mistake("data: {test_images: 361}", "cells[0].data.test_images: found 361; digits has 360"),
         # an unknown name
         mistake("method: rst", "cells[0].method: found 'rst'", "'dst'", "dense, static, dst, edst"),

@@ -304,6 +304,24 @@ def test_a_cell_without_validation_images_gets_none_from_a_scale(tmp_path: Path)
     ]
 
 
+def test_a_share_of_the_images_is_one_of_the_cells_own(tmp_path: Path) -> None:
+    text = """
+    base: {data: cifar10, method: dense}
+    cells:
+      - {name: a}
+      - {name: b, data: {train_images: 0.5}}
+      - {name: c, data: {train_images: 50000, validation_images: 0}, recipe: {select: last}}
+    scales: {tiny: {train_images: 0.1, validation_images: 0.5, test_images: 0.2}}
+    """
+    grid = load_text(tmp_path, text)
+    data = [cell.spec.data for cell in scaled_cells(grid.cells, grid.scales["tiny"], "tiny")]
+    assert [(images.train_images, images.validation_images, images.test_images) for images in data] == [
+        (4500, 2500, 2000),
+        (2250, 2500, 2000),
+        (5000, 0, 2000),
+    ]
+
+
 def test_a_size_that_makes_no_network_is_a_mistake_of_the_scale(tmp_path: Path) -> None:
     cell = "{name: tree, data: cifar10, method: dense, members: 3, model: {ensemble: {kind: tree_net, head_blocks: 3}}}"
     grid = load_text(tmp_path, f"cells: [{cell}]\nscales: {{tiny: {{depth: 11}}}}")
