@@ -63,7 +63,7 @@ def figures(
     out: OutPath = None,
     topics: TopicNames = None,
 ) -> None:
-    """Write the figures of a grid as PNG and PDF, and their captions."""
+    """Write the figures of a grid as PNG and PDF, the numbers in them as CSV, and their captions."""
     from analysis.loading import load
     from analysis.report import write_figures
 

@@ -119,6 +119,7 @@ def figures(_: pd.DataFrame, results: Results) -> Iterator[FigureEntry]:
         f"{what} the training FLOPs of all members together, counted from layers, densities and epochs and divided by "
         f"those of one dense run; up and to the left is better.{_reference(cells)} {describe_replicates(cells)}",
         lambda: accuracy_against(TRAIN_FLOPS, cells, replicates),
+        lambda: _drawn(TRAIN_FLOPS, cells, replicates),
     )
     times = cells.assign(**{HOURS.key: cells["cell"].map(replicates.groupby("cell")[HOURS.key].mean())})
     if (times[HOURS.key].notna() & (times["members"] > 1)).any():
@@ -128,7 +129,12 @@ def figures(_: pd.DataFrame, results: Results) -> Iterator[FigureEntry]:
             f"{what} the time that training all members took here (mean over replicates), divided by that of the dense "
             f"run of the same replicate; up and to the left is better. {describe_replicates(cells)}",
             lambda: accuracy_against(HOURS, times, replicates),
+            lambda: _drawn(HOURS, times, replicates),
         )
+
+
+def _drawn(cost: Metric, cells: pd.DataFrame, replicates: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return {"cost": cells[["cell", cost.key]], "replicates": replicates[["cell", "replicate", "accuracy"]]}
 
 
 def _reference(cells: pd.DataFrame) -> str:
@@ -185,4 +191,5 @@ TOPIC = Topic(
     scores=lambda measured: measured,
     tables=tables,
     figures=figures,
+    title="Cost",
 )

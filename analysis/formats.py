@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+
 from analysis.context import Context
 from analysis.table import Table
 from bench.store.files import write_text
@@ -34,7 +36,12 @@ LATEX = {
 
 def to_csv(table: Table, _: Context) -> str:
     """Return the numbers, one head line; the caveats are a column."""
-    return str(table.numbers.to_csv(index=False, lineterminator="\n", float_format="%.10g"))
+    return frame_to_csv(table.numbers)
+
+
+def frame_to_csv(frame: pd.DataFrame) -> str:
+    """Return the rows of a DataFrame without its index, numbers with ten digits."""
+    return str(frame.to_csv(index=False, lineterminator="\n", float_format="%.10g"))
 
 
 def to_markdown(table: Table, context: Context) -> str:

@@ -45,4 +45,4 @@ def tables(members: pd.DataFrame, results: Results) -> Iterator[Table]:
     yield listing_table("members", "Members", members, keys, (ACCURACY, NLL, ECE), results.context)
 
 
-TOPIC = Topic("listings", load_members, tables=tables)
+TOPIC = Topic("listings", load_members, tables=tables, title="Every replicate and member")

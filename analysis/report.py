@@ -9,14 +9,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from analysis.context import Context
-from analysis.formats import WRITERS, markdown_text, to_html, write_table
+from analysis.formats import WRITERS, frame_to_csv, markdown_text, to_html, write_table
 from analysis.loading import Loaded
 from analysis.overview import main_table
 from analysis.page import page
 from analysis.paper.findings import Findings
 from analysis.paper.mlrc import mlrc_report
 from analysis.style import alike, save, with_foot
-from analysis.table import Table
+from analysis.table import Table, stated
 from analysis.topic import FigureEntry
 from bench.errors import counted
 from bench.store.files import write_json, write_text
@@ -34,12 +34,19 @@ def write_tables(tables: Sequence[Table], context: Context, folder: Path) -> Non
 
 
 def write_figures(loaded: Loaded, folder: Path) -> list[FigureEntry]:
-    """Draw every figure as PNG and PDF with the context at its foot, and the captions beside; return what was drawn."""
+    """Draw every figure as PNG and PDF with the context at its foot; return what was drawn.
+
+    Beside them: the captions, and the numbers that are drawn as CSV.
+    """
     sentence = f"{loaded.results.context.sentence} {alike(loaded.results.cells)}".strip()
     drawn = []
     captions = [f"# Figures\n\n{markdown_text(sentence)}\n"]
     for entry in _followed(tuple(loaded.figures())):
         save(with_foot(entry.draw(), sentence), folder, entry.name)
+        for frame, numbers in entry.numbers().items():
+            write_text(
+                folder / f"{entry.name}.{frame}.csv", frame_to_csv(stated(numbers.copy(), loaded.results.context))
+            )
         title, caption = markdown_text(entry.title), markdown_text(entry.caption)
         captions.append(f"## {markdown_text(entry.name)}: {title}\n\n{caption}\n")
         drawn.append(entry)
@@ -113,7 +120,10 @@ def _index(tables: Sequence[Table], figures: Sequence[FigureEntry]) -> str:
         return ", ".join(f'<a href="{folder}/{name}{suffix}">{suffix[1:]}</a>' for suffix in suffixes)
 
     entries = [(table.title, links("tables", table.name, list(WRITERS))) for table in tables]
-    entries += [(entry.title, links("figures", entry.name, [".png", ".pdf"])) for entry in figures]
+    entries += [
+        (entry.title, links("figures", entry.name, [".png", ".pdf", *(f".{frame}.csv" for frame in entry.numbers())]))
+        for entry in figures
+    ]
     entries.append(("Captions of the figures", '<a href="figures/captions.md">md</a>'))
     entries.append(("Verdicts, for programs", '<a href="verdicts.json">json</a>'))
     entries.append(("Report for the ML Reproducibility Challenge", '<a href="mlrc.md">md</a>'))

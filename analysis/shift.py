@@ -94,6 +94,7 @@ def figures(shift: pd.DataFrame, results: Results) -> Iterator[FigureEntry]:
             "images: dots are replicates, the marker is their mean, the bar the 95% Student-t interval. "
             f"{describe_measured(results.cells, shift)}",
             lambda: accuracy_by_set(results.cells, shift),
+            lambda: {"replicates": shift[["cell", "replicate", "shift", "accuracy"]]},
         )
 
 
@@ -128,4 +129,4 @@ def accuracy_by_set(cells: pd.DataFrame, shift: pd.DataFrame) -> Figure:
     return figure
 
 
-TOPIC = Topic("shift", load_shift, tables=tables, figures=figures)
+TOPIC = Topic("shift", load_shift, tables=tables, figures=figures, title="Natural shift")

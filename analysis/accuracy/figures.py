@@ -32,6 +32,7 @@ def figures(accuracy: Accuracy, results: Results) -> Iterator[FigureEntry]:
             "ensemble: dots are replicates, the marker is their mean, the bar the 95% Student-t interval, the tick the "
             f"mean accuracy of single members. {n}",
             lambda: scores_by_cell(cells, replicates),
+            lambda: {"replicates": replicates[["cell", "replicate", "accuracy", "member_accuracy", "nll", "ece"]]},
         )
     if not accuracy.classes.empty:
         yield FigureEntry(
@@ -40,6 +41,7 @@ def figures(accuracy: Accuracy, results: Results) -> Iterator[FigureEntry]:
             "Test accuracy by class: bars are ensembles, mean over replicates, lines their 95% Student-t intervals; "
             f"dots are the members of all replicates. {n}",
             lambda: class_bars(cells, accuracy.classes),
+            lambda: {"classes": accuracy.classes},
         )
 
 

@@ -6,5 +6,11 @@ from analysis.attacks.table import tables
 from analysis.topic import Topic
 
 TOPIC = Topic(
-    "attacks", load_attacks, metrics=FGSM_METRICS, scores=lambda attacks: attacks.scores, tables=tables, figures=figures
+    "attacks",
+    load_attacks,
+    metrics=FGSM_METRICS,
+    scores=lambda attacks: attacks.scores,
+    tables=tables,
+    figures=figures,
+    title="Adversarial attacks",
 )

@@ -53,6 +53,7 @@ def figures(attacks: Attacks, results: Results) -> Iterator[FigureEntry]:
         "Accuracy against the L-infinity budget in 1/255 of images in [0, 1]: the ensemble attacked as a whole, and "
         f"its members each attacked by itself. {n}",
         lambda: robust_accuracy(cells, attacks.clean, attacks.accuracy),
+        lambda: {"clean": attacks.clean, "attacked": attacks.accuracy},
     )
     for attack, budget in attacks.accuracy.groupby("attack")["budget"].max().items():
         yield FigureEntry(
@@ -61,7 +62,12 @@ def figures(attacks: Attacks, results: Results) -> Iterator[FigureEntry]:
             f"Accuracy of each member and of the ensemble on images crafted by {attack} at {budget:g}/255 on each of "
             f"them, mean over replicates; one colour scale. {n}",
             partial(transfer_maps, cells, attacks.accuracy, str(attack), budget),
+            partial(_of_attack, attacks.accuracy, str(attack), budget),
         )
+
+
+def _of_attack(attacks: pd.DataFrame, attack: str, budget: float) -> dict[str, pd.DataFrame]:
+    return {"attacked": attacks[(attacks["attack"] == attack) & (attacks["budget"] == budget)]}
 
 
 @styled

@@ -31,7 +31,16 @@ def figures(calibration: Calibration, results: Results) -> Iterator[FigureEntry]
             "network is underconfident. Below, the share of images in each bin. ECE is the mean over replicates. "
             f"{describe_replicates(cells)}",
             lambda: reliability_diagrams(cells, replicates, calibration.bins),
+            lambda: {
+                "bins": _by_cell(calibration.bins),
+                "replicates": replicates[["cell", "replicate", "ece"]],
+            },
         )
+
+
+def _by_cell(bins: pd.DataFrame) -> pd.DataFrame:
+    cells = {str(cell): pooled(rows) for cell, rows in bins.groupby("cell", sort=False)}
+    return pd.concat(cells, names=["cell"]).reset_index()
 
 
 @styled

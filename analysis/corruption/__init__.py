@@ -13,4 +13,5 @@ TOPIC = Topic(
     tables=tables,
     figures=figures,
     claims_note=claims_note,
+    title="Corruptions",
 )

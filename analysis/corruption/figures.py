@@ -52,12 +52,14 @@ def _family_figures(corruption: Corruption, results: Results, family: str) -> It
             "Accuracy, NLL and ECE (15 bins) of ensembles, mean over types of corruption, against severity; severity 0 "
             f"is the clean test images. Bands are 95% Student-t intervals over replicates. {what}",
             lambda: severity_curves(cells, replicates, sets),
+            lambda: {"corrupted": sets, "clean": replicates[["cell", "replicate", "accuracy", "nll", "ece"]]},
         )
         yield FigureEntry(
             f"{family}_types",
             f"Accuracy by type: {family}",
             f"Accuracy of ensembles on each type of corruption, mean over severities and replicates. {what}",
             lambda: type_dots(cells, sets),
+            lambda: {"types": sets},
         )
         yield FigureEntry(
             f"{family}_type_map",
@@ -65,6 +67,7 @@ def _family_figures(corruption: Corruption, results: Results, family: str) -> It
             "Accuracy of ensembles on each type of corruption as numbers, mean over severities and replicates; one "
             f"colour scale. {what}",
             lambda: type_map(cells, sets),
+            lambda: {"types": sets},
         )
     if not bins.empty:
         yield FigureEntry(
@@ -73,6 +76,7 @@ def _family_figures(corruption: Corruption, results: Results, family: str) -> It
             "Accuracy against confidence in 15 equal bins of confidence of the ensemble's prediction, on the clean "
             f"test images and on all corrupted ones together. {what}",
             lambda: reliability_clean_and_corrupted(cells, corruption.clean_bins, bins),
+            lambda: {"clean": corruption.clean_bins, "corrupted": bins},
         )
     if (samples := corruption.samples.get(family)) is not None:
         yield FigureEntry(

@@ -19,6 +19,7 @@ from analysis.results import Results
 from analysis.statistics import estimate
 from analysis.style import GREY, WIDTH, looks, rows_of, styled, thin, wrapped
 from analysis.topic import FigureEntry
+from bench.metrics.weights import OVERALL
 
 LEGEND_COLUMNS = 3
 # Key, factor, label of the axis.
@@ -39,6 +40,7 @@ def figures(diversity: Diversity, results: Results) -> Iterator[FigureEntry]:
             "Share of test images on which two members of an ensemble predict different classes, mean over replicates; "
             f"one colour scale for all cells. {n}",
             lambda: disagreement_maps(cells, diversity.pairs),
+            lambda: {"pairs": diversity.pairs},
         )
         yield FigureEntry(
             "diversity_against_accuracy",
@@ -46,6 +48,9 @@ def figures(diversity: Diversity, results: Results) -> Iterator[FigureEntry]:
             "Disagreement between members, plain and divided by their mean error rate, against their mean test "
             f"accuracy (Fort et al. 2019): markers are means over replicates, dots are replicates. {n}",
             lambda: diversity_against_accuracy(cells, replicates),
+            lambda: {
+                "replicates": replicates[["cell", "replicate", "member_accuracy", *(key for key, *_ in DIVERSITIES)]]
+            },
         )
     if overlap["iou"].notna().any():
         yield FigureEntry(
@@ -54,6 +59,7 @@ def figures(diversity: Diversity, results: Results) -> Iterator[FigureEntry]:
             "Positions that are active in both tickets over those active in either (intersection over union), all "
             f"layers together, mean over replicates; one colour scale for all cells. {n}",
             lambda: overlap_maps(cells, overlap),
+            lambda: {"pairs": overlap[(overlap["layer"] == OVERALL) & overlap["iou"].notna()]},
         )
         yield FigureEntry(
             "mask_overlap_by_layer",
@@ -61,6 +67,7 @@ def figures(diversity: Diversity, results: Results) -> Iterator[FigureEntry]:
             "Mask overlap (intersection over union) in each layer, mean over pairs of tickets and replicates; it is 1 "
             f"where all tickets have the same mask, as in a dense layer. {n}",
             lambda: overlap_by_layer(cells, overlap),
+            lambda: {"layers": overlap[(overlap["layer"] != OVERALL) & overlap["iou"].notna()]},
         )
 
 

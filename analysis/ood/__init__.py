@@ -6,5 +6,11 @@ from analysis.ood.table import tables
 from analysis.topic import Topic
 
 TOPIC = Topic(
-    "ood", load_ood, metrics=tuple(AUROCS.values()), scores=lambda ood: ood.scores, tables=tables, figures=figures
+    "ood",
+    load_ood,
+    metrics=tuple(AUROCS.values()),
+    scores=lambda ood: ood.scores,
+    tables=tables,
+    figures=figures,
+    title="Out of distribution",
 )

@@ -46,6 +46,7 @@ def figures(ood: Ood, results: Results) -> Iterator[FigureEntry]:
             f"True-positive rate against false-positive rate of {SCORE_NAMES[score]}, images out of distribution being "
             f"the positives, mean over replicates; below, area under the curve and 95% Student-t interval. {n}",
             partial(roc_curves, cells, ood.detection, ood.curves, score),
+            partial(_of_score, score, areas=ood.detection, curves=ood.curves),
         )
     yield FigureEntry(
         "ood_scores",
@@ -53,7 +54,12 @@ def figures(ood: Ood, results: Results) -> Iterator[FigureEntry]:
         f"Distribution of {SCORE_NAMES['max_probability']} over the test images and over each set out of distribution, "
         f"all replicates together. {n}",
         lambda: score_histograms(cells, ood.histograms, "max_probability"),
+        partial(_of_score, "max_probability", histograms=ood.histograms),
     )
+
+
+def _of_score(score: str, **frames: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return {name: frame[frame["score"] == score] for name, frame in frames.items()}
 
 
 @styled

@@ -1,6 +1,7 @@
 """The figures of training, and their captions."""
 
 from collections.abc import Iterator
+from functools import cache
 
 from analysis.results import Results
 from analysis.topic import FigureEntry
@@ -23,9 +24,12 @@ def figures(training: Training, results: Results) -> Iterator[FigureEntry]:
             "phase of the recipe, stars the epochs that became tickets (best validation accuracy of their phase). "
             f"n = {counted(runs, 'run')}.",
             lambda: training_curves(training.epochs, training.events, training.tickets),
+            lambda: {"epochs": training.epochs, "events": training.events, "tickets": training.tickets},
         )
     if len(training.predictions) > 1:
         runs = len({prediction.run for prediction in training.predictions})
+        # Only if it is drawn, since it takes seconds that tables need not wait for.
+        paths = cache(lambda: embed(training.predictions))
         yield FigureEntry(
             "function_space",
             "Trajectories in function space",
@@ -33,8 +37,8 @@ def figures(training: Training, results: Results) -> Iterator[FigureEntry]:
             "for all panels (paper, trajectories of free tickets; Fort et al. 2019): a line is a run from its first "
             "epoch to its last, stars are tickets. Where there are very many epochs, some are left out. Only "
             f"neighbourhoods have a meaning in this plane; lengths and axes have none. n = {counted(runs, 'run')}.",
-            # Here, since it takes seconds that tables need not wait for.
-            lambda: function_space(embed(training.predictions)),
+            lambda: function_space(paths()),
+            lambda: {"points": paths()},
         )
     if not training.densities.empty:
         count = len(training.densities[["run", "ticket"]].drop_duplicates())
@@ -44,4 +48,5 @@ def figures(training: Training, results: Results) -> Iterator[FigureEntry]:
             "Share of weights that are not masked in each layer of the finished tickets: mean, and the range over "
             f"tickets where they differ. n = {counted(count, 'ticket')}.",
             lambda: density_by_layer(results.cells, training.densities),
+            lambda: {"tickets": training.densities},
         )
