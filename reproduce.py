@@ -4,6 +4,9 @@ Trains and evaluates what is missing (`bench run`), then makes tables and figure
 an earlier call's work is kept. A scale that is of no use without a GPU stops before any work where there is none.
 """
 
+import bench  # noqa: F401, as it refuses a Python that is too old before anything is imported that is not there
+
+# isort: split
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path

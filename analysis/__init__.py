@@ -1,5 +1,7 @@
 from typing import TYPE_CHECKING, Any
 
+import bench  # noqa: F401, as it refuses a Python that is too old before anything is imported that is not there
+
 if TYPE_CHECKING:
     from analysis.frames import load_results
 

@@ -1,4 +1,9 @@
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.version_info < (3, 11):  # noqa: UP036, as this is what an older one is told before it fails on anything else
+    sys.stderr.write(f"error: freetickets-bench needs Python 3.11 or newer; this is Python {sys.version.split()[0]}\n")
+    raise SystemExit(2)
 
 if TYPE_CHECKING:
     from bench.evaluation.networks import load_ticket

@@ -190,8 +190,8 @@ def _check(arguments: Iterable[str]) -> None:
     for argument in arguments:
         if argument.partition("=")[0] in COMPLETION and Path(sys.argv[0]).suffix == ".py":
             raise UserError(
-                f"{argument}: shells complete commands, not `python -m`: install the suite (python -m pip install -e . "
-                "in its checkout), then freetickets-bench --install-completion, and so on"
+                f"{argument}: shells complete commands, not `python -m`: install the suite (python -m pip install . "
+                "in its checkout), then freetickets --install-completion"
             )
         if not argument or re.fullmatch("--[a-z-]+=", argument):
             raise UserError(f"found the argument {argument!r}, which is empty: is a variable of the shell not set?")

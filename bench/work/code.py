@@ -19,12 +19,13 @@ def suite_version() -> str:
 
 def git_state() -> GitState | None:
     """Return commit and dirtiness of the checkout this code runs from, None outside one."""
-    here = Path(__file__).parent
+    here, name = Path(__file__).parent, Path(__file__).name
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", name)  # an environment may lie in the checkout of something else
         return GitState(commit=git("rev-parse", "HEAD"), dirty=bool(git("status", "--porcelain")))
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -23,6 +23,7 @@ from typer.main import get_command
 
 import analysis.__main__
 import bench.__main__
+import freetickets
 import reproduce
 import slurm.__main__
 from analysis.paper.claims import read_claims
@@ -34,6 +35,7 @@ from tests.grid_text import PAPER_CONFIGS, REPOSITORY
 PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "slurm/README.md")]
 PAGES += sorted((REPOSITORY / "docs").glob("*.md"))
 APPS = {"bench": bench.__main__, "analysis": analysis.__main__, "slurm": slurm.__main__, "reproduce": reproduce}
+APPS["freetickets"] = freetickets
 BLOCK = re.compile(r"^( *)```(.*)\n((?:.*\n)*?)\1```$", re.MULTILINE)
 
 
@@ -67,7 +69,7 @@ def commands() -> list[tuple[str, str]]:
     lines = [(block.page, line) for block in of("shell") for line in block.text.splitlines()]
     for page in PAGES:
         prose = BLOCK.sub("", page.read_text(encoding="utf-8"))
-        lines += [(page.name, code) for code in re.findall(r"`((?:python -m|tox -e) [^`]+)`", prose)]
+        lines += [(page.name, code) for code in re.findall(r"`((?:python -m|tox -e|freetickets) [^`]+)`", prose)]
     return [(page, part.strip()) for page, line in lines for part in line.partition(" #")[0].split("&&")]
 
 
@@ -150,7 +152,10 @@ def test_commands_are_accepted(page: str, command: str) -> None:
 
 def check_command(command: str, page: str) -> None:
     words = shlex.split(command)
-    if words[:2] == ["python", "-m"] and words[2] in APPS:
+    words[0] = words[0].removeprefix("my_env/bin/")
+    if words[0] == "freetickets":
+        parse(words[0], words[1:])
+    elif words[:2] == ["python", "-m"] and words[2] in APPS:
         parse(words[2], words[3:])
     elif words[0] == "tox" or words[1:3] == ["-m", "tox"]:
         tox = ConfigParser(interpolation=None)
@@ -165,8 +170,9 @@ def check_command(command: str, page: str) -> None:
     elif words[0] == "cp":
         assert (REPOSITORY / words[1]).is_file()
     else:
-        assert words[:4] == ["python3", "-m", "pip", "install"] or words[:3] in (
+        assert words[1:4] == ["-m", "pip", "install"] or words[:3] in (
             ["python", "-m", "mypy"],
+            ["python3", "-m", "venv"],
             ["python", "-m", "tests.test_architecture"],
         ), f"{page}: {command}"
 
@@ -183,7 +189,8 @@ def parse(program: str, words: list[str]) -> None:
     while words and words[0] in getattr(command, "commands", {}):
         command, words = command.commands[words[0]], words[1:]
     if hasattr(command, "commands") or not words:
-        assert not words or words == ["..."], f"{program} has no command {words}"
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert options.issuperset(words) or words == ["..."], f"{program} has no command {words}"
         return
     for word in words:
         assert not word.startswith("paper_configs/") or (REPOSITORY / word).exists()
