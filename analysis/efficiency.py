@@ -5,13 +5,17 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from analysis.columns import ACCURACY, Metric
 from analysis.context import describe_replicates
+from analysis.limits import possible, scale_of
 from analysis.reading import Replicate, StoreView, tidy
+from analysis.reference import DASHES, only_reference
 from analysis.results import Results
+from analysis.scatter import Point, draw_front, draw_points, exact
 from analysis.statistics import estimate
-from analysis.style import GREY, WIDTH, looks, styled, thin, wrapped
+from analysis.style import GREY, WIDTH, looks, styled, thin
 from analysis.table import Table, cells_table
 from analysis.topic import FigureEntry, Topic
 from bench.store.records import Session, Usage
@@ -113,13 +117,25 @@ def figures(_: pd.DataFrame, results: Results) -> Iterator[FigureEntry]:
     if replicates.empty:
         return
     what = "Test accuracy (mean over replicates, 95% Student-t interval) against"
+    how = (
+        "up and to the left is better. The grey steps lead along the cells that no other is both cheaper and better "
+        "than. Marks that would hide another are moved aside; a cell far from all others lies at the edge, with its "
+        "accuracy."
+    )
     yield FigureEntry(
         "accuracy_against_cost",
         "Accuracy against training cost",
         f"{what} the training FLOPs of all members together, counted from layers, densities and epochs and divided by "
-        f"those of one dense run; up and to the left is better.{_reference(cells)} {describe_replicates(cells)}",
+        f"those of one dense run; {how}{_reference(cells)} {describe_replicates(cells)}",
         lambda: accuracy_against(TRAIN_FLOPS, cells, replicates),
         lambda: _drawn(TRAIN_FLOPS, cells, replicates),
+    )
+    yield FigureEntry(
+        "accuracy_against_inference",
+        "Accuracy against inference cost",
+        f"{what} the FLOPs of predicting one image with all members, counted from layers and densities and divided by "
+        f"those of one dense network; {how}{_reference(cells)} {describe_replicates(cells)}",
+        lambda: accuracy_against(INFERENCE_FLOPS, cells, replicates),
     )
     times = cells.assign(**{HOURS.key: cells["cell"].map(replicates.groupby("cell")[HOURS.key].mean())})
     if (times[HOURS.key].notna() & (times["members"] > 1)).any():
@@ -127,7 +143,7 @@ def figures(_: pd.DataFrame, results: Results) -> Iterator[FigureEntry]:
             "accuracy_against_time",
             "Accuracy against training time",
             f"{what} the time that training all members took here (mean over replicates), divided by that of the dense "
-            f"run of the same replicate; up and to the left is better. {describe_replicates(cells)}",
+            f"run of the same replicate; {how} {describe_replicates(cells)}",
             lambda: accuracy_against(HOURS, times, replicates),
             lambda: _drawn(HOURS, times, replicates),
         )
@@ -144,43 +160,37 @@ def _reference(cells: pd.DataFrame) -> str:
 
 @styled
 def accuracy_against(cost: Metric, cells: pd.DataFrame, replicates: pd.DataFrame) -> Figure:
-    """Return accuracy (mean, interval) over what training an ensemble costs, relative to one dense run.
+    """Return accuracy (mean, interval) over what an ensemble costs, relative to one dense network, each cell named.
 
-    cells: cell, method, cost.key (NaN: left out), in order; replicates: cell, accuracy (share).
+    cells: cell, method, reference (may lack), cost.key (NaN: left out), in order; replicates: cell, accuracy (share).
     """
-    figure = Figure(figsize=(WIDTH, max(3.4, 0.9 + 0.3 * len(cells))))
-    axes = figure.subplots()
-    axes.axvline(1, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
-    axes.annotate(
-        "one dense run", (1, 1), xycoords=("data", "axes fraction"), xytext=(3, 2), textcoords="offset points",
-        fontsize=7, color=GREY,
-    )  # fmt: skip
     chosen = looks(cells)
-    for row in cells.to_dict("records"):
-        name, ratio = row["cell"], row[cost.key]
-        measured = estimate(replicates.loc[replicates["cell"] == name, "accuracy"] * ACCURACY.factor)
-        if measured.n and not math.isnan(ratio):
-            axes.errorbar(
-                ratio,
-                measured.mean,
-                yerr=measured.error_bar,
-                fmt=chosen[name].marker,
-                color=chosen[name].color,
-                markersize=6,
-                markeredgecolor="white",
-                markeredgewidth=0.6,
-                capsize=2.5,
-                elinewidth=1,
-            )
-            axes.plot(
-                [], [], chosen[name].marker, color=chosen[name].color, label=wrapped(f"{name} ({ratio:.2f}x)", 30)
-            )
-    axes.set_xlim(0, max(1.0, cells[cost.key].max()) * 1.08)
-    axes.margins(y=0.12)
+    by_cell = {str(cell): rows * ACCURACY.factor for cell, rows in replicates.groupby("cell")["accuracy"]}
+    points = [
+        Point(row["cell"], exact(row[cost.key]), estimate(by_cell.get(row["cell"], ())), chosen[row["cell"]])
+        for row in cells.to_dict("records")
+    ]
+    points = [point for point in points if point.y.n and not math.isnan(point.x.mean)]
+    figure = Figure(figsize=(WIDTH, min(3.2 + 0.14 * len(points), 6.5)))
+    axes = figure.subplots()
+    means = [point.y.mean for point in points]
+    axes.set_xlim(0, max([1.0, *(point.x.mean for point in points)]) * 1.12)
+    axes.set_ylim(scale_of(means, [end for point in points for end in (point.y.low, point.y.high)], ACCURACY))
     axes.set_xlabel(f"{cost.head}\n← lower is cheaper")
     axes.set_ylabel(f"{ACCURACY.head}\n{ACCURACY.arrow}")
     thin(axes)
-    figure.legend(loc="outside right upper")
+    axes.axvline(1, color=GREY, linewidth=0.8, linestyle=DASHES, zorder=1.5)
+    dense = next((point.y.mean for point in points if point.name == only_reference(cells)), None)
+    if dense is not None:
+        axes.axhline(dense, color=GREY, linewidth=0.8, linestyle=DASHES, zorder=1.5)
+    handles = [
+        Line2D([], [], marker="o", color=GREY, linewidth=1, label="mean and 95% interval"),
+        Line2D([], [], color="0.6", linewidth=2, alpha=0.6, label="no other is cheaper and better (Pareto front)"),
+        Line2D([], [], color=GREY, linewidth=0.8, linestyle=DASHES, label="one dense network"),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    draw_front(axes, [point.x.mean for point in points], means)
+    draw_points(axes, points, heights=possible(ACCURACY))
     return figure
 
 

@@ -28,7 +28,8 @@ from bench.store.store import Store
 
 CELLS = (
     "cell method members sparsity replicates replicates_done runs dataset variant train_flops_ratio "
-    "inference_flops_ratio parameters_ratio flops_assumed flops_uncounted flops_reference selection warnings"
+    "inference_flops_ratio parameters_ratio flops_assumed flops_uncounted flops_reference selection warnings "
+    "reference"
 )
 
 
@@ -130,16 +131,21 @@ def finished_replicates(view: StoreView) -> pd.DataFrame:
 
 
 def cells_of(view: StoreView, finished: pd.DataFrame) -> pd.DataFrame:
-    """Return what the plan knows of each cell, how many of its replicates are finished, and what their runs warn of."""
+    """Return what the plan knows of each cell, how many of its replicates are finished, and what their runs warn of.
+
+    reference   the cell of the single dense network of the same kind, empty where the grid has none
+    """
     done = finished["cell"].value_counts()
     specs = {run.id: run.spec for run in view.plan.runs}
     reference = "; ".join(assumed_references(view.plan.cells))
+    dense = view.references()
     rows = [
         {
             **_cell_row(cell, int(done.get(cell.name, 0))),
             "flops_reference": reference if cell.assumed_epochs is not None else "",
             "selection": _selection(specs[cell.runs[0][0]]),
             "warnings": "; ".join(view.warnings(cell)),
+            "reference": dense.get(cell.name, ""),
         }
         for cell in view.plan.cells
     ]

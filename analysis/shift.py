@@ -1,19 +1,20 @@
 """How right ensembles are on other images of ImageNet's classes, and by other labels of its own images (ReaL)."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from analysis.accuracy.figures import draw_row
 from analysis.columns import ACCURACY, ECE, NLL, Metric
 from analysis.context import describe_measured
 from analysis.reading import Replicate, StoreView, tidy
 from analysis.results import Results
-from analysis.style import GREY, WIDTH, looks, rows_of, styled, thin, wrapped
+from analysis.rows import draw_rows, name_rows, row_handles
+from analysis.set_titles import set_title
+from analysis.style import WIDTH, looks, rows_of, styled
 from analysis.table import Table, grouped_table
 from analysis.topic import FigureEntry, Topic
 from bench import metrics
@@ -75,13 +76,15 @@ def tables(shift: pd.DataFrame, results: Results) -> Iterator[Table]:
     """Yield the table of scores by set, if anything was evaluated."""
     if not shift.empty:
         notes = (
-            "imagenet_a and imagenet_r have 200 of the 1,000 classes: softmax is over the logits of those alone. Clean "
-            "accuracy is on the test images of a set's classes, by the same logits. imagenet_real is other labels of "
+            "ImageNet-A and ImageNet-R have 200 of the 1,000 classes: softmax is over the logits of those alone. Clean "
+            "accuracy is on the test images of a set's classes, by the same logits. ImageNet ReaL is other labels of "
             "the test images: a prediction among an image's labels is right, images without a label are left out, and "
             "NLL is not defined.",
         )
         keys = {"cell": "Cell", "shift": "Set"}
-        yield grouped_table("shift", "Natural shift", shift, keys, (CLEAN, ACCURACY, NLL, ECE), notes, results.context)
+        metrics_of = (CLEAN, ACCURACY, NLL, ECE)
+        table = grouped_table("shift", "Natural shift", shift, keys, metrics_of, notes, results.context)
+        yield replace(table, rows=tuple((cell, set_title(name), *row) for cell, name, *row in table.rows))
 
 
 def figures(shift: pd.DataFrame, results: Results) -> Iterator[FigureEntry]:
@@ -91,7 +94,8 @@ def figures(shift: pd.DataFrame, results: Results) -> Iterator[FigureEntry]:
             "shift",
             "Accuracy under natural shift",
             "Accuracy of each cell's ensemble on other images of ImageNet's classes, and by ReaL's labels of the test "
-            "images: dots are replicates, the marker is their mean, the bar the 95% Student-t interval. "
+            "images: dots are replicates, the marker is their mean, the bar the 95% Student-t interval, the dashed "
+            "line the dense network. "
             f"{describe_measured(results.cells, shift)}",
             lambda: accuracy_by_set(results.cells, shift),
             lambda: {"replicates": shift[["cell", "replicate", "shift", "accuracy"]]},
@@ -106,26 +110,18 @@ def accuracy_by_set(cells: pd.DataFrame, shift: pd.DataFrame) -> Figure:
     """
     sets: Sequence[str] = list(dict.fromkeys(shift["shift"]))
     columns, chosen = min(COLUMNS, len(sets)), looks(cells)
-    rows = rows_of(sets, columns)
-    figure = Figure(figsize=(WIDTH, 0.6 + (0.7 + 0.42 * len(cells)) * rows))
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    lines = rows_of(sets, columns)
+    figure = Figure(figsize=(WIDTH, 0.6 + (0.7 + min(0.42 * len(cells), 0.3 * len(cells) + 1)) * lines))
+    panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
     for axes, name in zip(panels.flat, sets, strict=False):
-        for position, cell in enumerate(cells["cell"]):
-            measured = shift[(shift["cell"] == cell) & (shift["shift"] == name)]
-            draw_row(axes, position, measured["accuracy"] * ACCURACY.factor, chosen[cell])
-        axes.set(title=name, xlabel=f"{ACCURACY.head}\n{ACCURACY.arrow}")
-        axes.margins(x=0.12)
-        axes.locator_params(axis="x", nbins=4)
-        thin(axes, "x")
+        rows = shift[shift["shift"] == name].groupby("cell")["accuracy"]
+        draw_rows(axes, cells, {str(cell): values * ACCURACY.factor for cell, values in rows}, ACCURACY, chosen)
+        axes.set(title=set_title(name), xlabel=f"{ACCURACY.head}\n{ACCURACY.arrow}")
     for axes in panels.flat[len(sets) :]:
         axes.set_axis_off()
-    panels[0, 0].set_yticks(range(len(cells)), [wrapped(cell) for cell in cells["cell"]])
-    panels[0, 0].set_ylim(len(cells) - 0.5, -0.5)
-    handles = [
-        Line2D([], [], marker="o", color=GREY, markersize=5, linewidth=1.4, label="ensemble, mean and 95% interval"),
-        Line2D([], [], marker="o", color=GREY, markersize=3, alpha=0.6, linewidth=0, label="replicate"),
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    name_rows(panels[0, 0], cells)
+    handles = row_handles(panels[0, 0], "ensemble, mean and 95% interval")
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
 
 

@@ -1,7 +1,8 @@
 """How every figure looks: colour-blind safe, readable in print, its context at the foot, never global state.
 
-A method has one colour in all figures of a grid and a cell a marker of its own, so that no distinction rests on colour
-alone.
+A family of methods has one colour in all figures, and its cells have markers of their own. Marks contrast 3 : 1 with
+white and text 4.5 : 1 with what it stands on (WCAG 2.2). Families stay apart for readers without red or green cones:
+tests/analysis/test_style.py simulates them.
 """
 
 import textwrap
@@ -17,8 +18,10 @@ import matplotlib as mpl
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.typing import ColorType
 
 from bench.store.files import atomic_path
 
@@ -26,13 +29,37 @@ P = ParamSpec("P")
 
 Color = tuple[float, float, float]
 
-# How much nearer to black or white the colour of a method becomes when its markers run out.
-SHADES = (0.0, -0.5, 0.5, -0.75)
+# How much nearer to black (light colours) or to white (dark ones) a colour becomes when its markers run out; any nearer
+# to white, and no colour would contrast 3 : 1 with it.
+SHADES = (0.0, 0.4, 0.2, 0.3, 0.1)
+# Colours that contrast more than this with white are dark.
+DARK = 6.0
+# A family of methods: its colour, and the methods or kinds of several members in one network that belong to it. They
+# were searched for the largest smallest difference (CIELAB) in normal, protanopic and deuteranopic sight.
+FAMILIES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "dense": ("#1f1f1f", ("dense",)),
+    "one network": ("#bb0066", ("mc_dropout", "mimo", "batch_ensemble", "tree_net")),
+    "static": ("#0099aa", ("static",)),
+    "pruned": ("#7766ff", ("prune_finetune", "lottery_rewinding", "gradual_pruning", "acdc")),
+    "cycles": ("#664400", ("snapshot", "snapshot_dst", "fge", "fge_dst")),
+    "DST": ("#004499", ("dst",)),
+    "EDST": ("#dd5555", ("edst", "superposed_edst")),
+}
+OTHER = "other"
+OTHER_COLOR = "#779900"
+# Colours of things that are no cells, such as runs or data sets.
+COLORS = (*(color for color, _ in FAMILIES.values()), OTHER_COLOR)
+# What lies above what, where markers meet: the paper's own methods, and what they are compared with, are not hidden.
+ON_TOP = ("dense", "DST", "EDST")
 # Width of a page's text in inches; heights follow from what is drawn.
 WIDTH = 7.2
 FOOT_SIZE = 6.5
 GREY = "0.35"
-MARKERS = "osD^vP*Xh<>p"
+# What the eye takes for as large as a circle of size 1.
+MARKERS = {
+    "o": 1.0, "s": 0.9, "D": 0.85, "^": 1.1, "v": 1.1, "P": 1.1, "*": 1.5, "X": 1.1, "h": 1.1, "<": 1.1, ">": 1.1,
+    "p": 1.1,
+}  # fmt: skip
 RC: dict[Any, Any] = {
     "font.size": 8.5,
     "axes.titlesize": 9,
@@ -53,10 +80,20 @@ RC: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """Colour and marker of a cell."""
+    """Colour and marker of a cell, and the family of methods that the colour stands for."""
 
     color: Color
     marker: str
+    family: str = OTHER
+
+    def size(self, points: float) -> float:
+        """Return the size at which the marker looks as large as a circle of so many points."""
+        return points * MARKERS[self.marker]
+
+    @property
+    def zorder(self) -> float:
+        """The layer of its marks: that of what must not be hidden is the highest."""
+        return 3 + 0.1 * (ON_TOP.index(self.family) + 1 if self.family in ON_TOP else 0)
 
 
 def styled(function: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -70,20 +107,25 @@ def styled(function: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapper
 
 
+def family_of(method: str) -> str:
+    """Return the family of a method, which may be followed by a kind of several members, as "dst tree_net"."""
+    kind = method.rpartition(" ")[2]
+    return next((name for name, (_, methods) in FAMILIES.items() if kind in methods), OTHER)
+
+
 def looks(cells: pd.DataFrame) -> dict[str, Look]:
-    """Return the look of each cell, from columns cell and method; no two are the same up to 48 cells of a method.
+    """Return the look of each cell, from columns cell and method; no two are the same up to 60 cells of a family.
 
     The markers go round, past those that another cell of the colour has; then the colour becomes darker or lighter.
     """
-    methods = list(dict.fromkeys(cells["method"]))
-    palette = sns.color_palette("colorblind", 10)
     found: dict[str, Look] = {}
     taken: set[Look] = set()
     for index, (cell, method) in enumerate(zip(cells["cell"], cells["method"], strict=True)):
-        color = palette[methods.index(method) % len(palette)]
-        markers = [MARKERS[(index + skip) % len(MARKERS)] for skip in range(len(MARKERS))]
-        free = (Look(_shade(color, amount), marker) for amount in SHADES for marker in markers)
-        found[str(cell)] = next((look for look in free if look not in taken), Look(color, markers[0]))
+        family = family_of(method)
+        color = to_rgb(FAMILIES[family][0] if family in FAMILIES else OTHER_COLOR)
+        markers = [list(MARKERS)[(index + skip) % len(MARKERS)] for skip in range(len(MARKERS))]
+        free = (Look(_shade(color, amount), marker, family) for amount in SHADES for marker in markers)
+        found[str(cell)] = next((look for look in free if look not in taken), Look(color, markers[0], family))
         taken.add(found[str(cell)])
     return found
 
@@ -96,10 +138,26 @@ def alike(cells: pd.DataFrame) -> str:
 
 
 def _shade(color: Color, amount: float) -> Color:
-    """Return a colour nearer to black (amount below 0) or to white."""
-    end = 0.0 if amount < 0 else 1.0
-    red, green, blue = (part + abs(amount) * (end - part) for part in color)
+    """Return a light colour nearer to black, or a dark one nearer to white."""
+    end = 1.0 if contrast(color, "white") > DARK else 0.0
+    red, green, blue = (part + amount * (end - part) for part in color)
     return red, green, blue
+
+
+def contrast(one: ColorType, other: ColorType) -> float:
+    """Return the contrast ratio of two colours, from 1 to 21 (WCAG 2.2)."""
+    lighter, darker = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(color: ColorType) -> float:
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(color)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def ink_on(color: ColorType) -> str:
+    """Return "black" or "white", whichever contrasts more with a colour: at least 4.58 : 1."""
+    return max(("black", "white"), key=lambda ink: contrast(color, ink))
 
 
 def wrapped(name: str, width: int = 22) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -12,12 +11,9 @@ from analysis.accuracy.numbers import Accuracy
 from analysis.columns import ACCURACY, ECE, NLL
 from analysis.context import describe_replicates
 from analysis.results import Results
-from analysis.statistics import estimate
-from analysis.style import GREY, WIDTH, Look, looks, say_not_run, styled, thin, wrapped
+from analysis.rows import draw_rows, name_rows, row_handles
+from analysis.style import GREY, WIDTH, looks, styled
 from analysis.topic import FigureEntry
-
-# Vertical offset of a replicate's dot from the row of its cell, so that dots don't hide the interval.
-DOT_OFFSET = 0.22
 
 
 def figures(accuracy: Accuracy, results: Results) -> Iterator[FigureEntry]:
@@ -30,7 +26,8 @@ def figures(accuracy: Accuracy, results: Results) -> Iterator[FigureEntry]:
             "Accuracy, NLL and ECE",
             "Test accuracy, negative log-likelihood (nats) and expected calibration error (15 bins) of each cell's "
             "ensemble: dots are replicates, the marker is their mean, the bar the 95% Student-t interval, the tick the "
-            f"mean accuracy of single members. {n}",
+            "mean accuracy of single members, the dashed line the dense network. A cell far from all others is an "
+            f"arrow with its mean, and a bar that reaches the edge goes on beyond it. {n}",
             lambda: scores_by_cell(cells, replicates),
             lambda: {"replicates": replicates[["cell", "replicate", "accuracy", "member_accuracy", "nll", "ece"]]},
         )
@@ -49,47 +46,26 @@ def figures(accuracy: Accuracy, results: Results) -> Iterator[FigureEntry]:
 def scores_by_cell(cells: pd.DataFrame, replicates: pd.DataFrame) -> Figure:
     """Return dots of replicates, mean and interval of accuracy, NLL and ECE, a row a cell, best at one glance.
 
-    cells: cell, method, in order; replicates: cell, accuracy, member_accuracy (shares), nll (nats), ece.
+    cells: cell, method, reference (may lack), in order; replicates: cell, accuracy, member_accuracy (shares), nll
+    (nats), ece.
     """
-    figure = Figure(figsize=(WIDTH, 1.0 + 0.42 * len(cells)))
+    figure = Figure(figsize=(WIDTH, 1.1 + min(0.42 * len(cells), 0.3 * len(cells) + 1)))
     panels = figure.subplots(1, 3, sharey=True)
     chosen = looks(cells)
     for axes, metric in zip(panels, (ACCURACY, NLL, ECE), strict=True):
-        for position, cell in enumerate(cells["cell"]):
-            measured = replicates[replicates["cell"] == cell]
-            draw_row(axes, position, measured[metric.key] * metric.factor, chosen[cell])
-            if metric is ACCURACY:
-                members = measured["member_accuracy"].mean() * metric.factor
-                axes.plot(members, position, "|", color=GREY, markersize=9, markeredgewidth=1.2)
+        values = {str(cell): rows[metric.key] * metric.factor for cell, rows in replicates.groupby("cell")}
+        draw_rows(axes, cells, values, metric, chosen)
+        if metric is ACCURACY:
+            low, high = axes.get_xlim()
+            for position, cell in enumerate(cells["cell"]):
+                members = replicates.loc[replicates["cell"] == cell, "member_accuracy"].mean() * metric.factor
+                if low <= members <= high:
+                    axes.plot(members, position, "|", color=GREY, markersize=9, markeredgewidth=1.2)
         axes.set_xlabel(f"{metric.head}\n{metric.arrow}")
-        axes.margins(x=0.12)
-        axes.locator_params(axis="x", nbins=4)
-        thin(axes, "x")
-    panels[0].set_yticks(range(len(cells)), [wrapped(cell) for cell in cells["cell"]])
-    panels[0].set_ylim(len(cells) - 0.5, -0.5)
-    handles = [
-        Line2D([], [], marker="o", color=GREY, markersize=5, linewidth=1.4, label="ensemble, mean and 95% interval"),
-        Line2D([], [], marker="o", color=GREY, markersize=3, alpha=0.6, linewidth=0, label="replicate"),
-        Line2D([], [], marker="|", color=GREY, markersize=9, linewidth=0, label="mean member"),
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    name_rows(panels[0], cells)
+    tick = Line2D([], [], marker="|", color=GREY, markersize=9, linewidth=0, label="mean member")
+    figure.legend(
+        handles=[*row_handles(panels[0], "ensemble, mean and 95% interval"), tick], loc="outside upper center", ncols=4,
+        columnspacing=1.2,
+    )  # fmt: skip
     return figure
-
-
-def draw_row(axes: Axes, position: int, values: "pd.Series[float]", look: Look) -> None:
-    """Draw one cell of one metric: mean with interval, and below it the replicates it is made of."""
-    measured = estimate(values)
-    if not measured.n:
-        say_not_run(axes, position)
-        return
-    axes.errorbar(
-        measured.mean,
-        position,
-        xerr=measured.error_bar,
-        fmt=look.marker,
-        color=look.color,
-        markersize=5.5,
-        capsize=2.5,
-        elinewidth=1.4,
-    )
-    axes.plot(values, [position + DOT_OFFSET] * len(values), "o", color=look.color, markersize=2.8, alpha=0.6)

@@ -1,11 +1,18 @@
 """Whether a figure can be read: what leaves it, what is too small for print, what lies on something else."""
 
+from matplotlib.text import Text
+
 from analysis.style import with_foot
+
+
+def box_of(artist):
+    """Where an artist is; of a text with a line to something, the text alone."""
+    return Text.get_window_extent(artist) if isinstance(artist, Text) else artist.get_window_extent()
 
 
 def overlapping(artists):
     """Pairs of artists whose boxes share more than a pixel."""
-    boxes = [(artist, artist.get_window_extent()) for artist in artists]
+    boxes = [(artist, box_of(artist)) for artist in artists]
     return [
         (artist, other)
         for index, (artist, a) in enumerate(boxes)

@@ -1,5 +1,7 @@
 """Accuracy by hand: over all classes and class by class, and as it is drawn."""
 
+import math
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -56,7 +58,9 @@ def test_scores_show_mean_interval_and_every_replicate(loaded, drawn, panel):
         assert means(axes)[position] == (pytest.approx(values.mean()), position)
         (segment,) = bars_with_errors(axes)[position].lines[2][0].get_segments()
         half_width = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
-        assert segment[:, 0] == pytest.approx([values.mean() - half_width, values.mean() + half_width])
+        # No accuracy is above 100%, and no score below 0.
+        ends = max(values.mean() - half_width, 0), min(values.mean() + half_width, factor if factor > 1 else math.inf)
+        assert segment[:, 0] == pytest.approx(ends)
         dots = [line for line in axes.lines if len(line.get_xdata()) == len(values) > 1]
         (drawn_dots,) = (
             line for line in dots if np.allclose(line.get_xdata(), values) and abs(line.get_ydata()[0] - position) < 0.5

@@ -18,6 +18,7 @@ from analysis.corruption.figures import (
 from analysis.corruption.reliability import reliability_clean_and_corrupted
 from analysis.corruption.sheet import contact_sheet, gap_of, mosaic
 from analysis.style import looks, with_foot
+from tests.analysis.layout import box_of
 from tests.analysis.stores import of
 
 METRICS = [("accuracy", 100), ("nll", 1), ("ece", 1)]
@@ -51,7 +52,7 @@ def assert_legible(figure):
     with_foot(figure, "Grid g, scale tiny: not comparable with published numbers.").draw_without_rendering()
     texts = texts_of(figure)
     assert min(text.get_fontsize() for text in texts) >= 6.5
-    boxes = np.array([text.get_window_extent().extents for text in texts])
+    boxes = np.array([box_of(text).extents for text in texts])
     width, height = figure.bbox.size
     assert boxes[:, :2].min() >= -1
     assert (boxes[:, 2:] <= (width + 1, height + 1)).all()

@@ -115,9 +115,9 @@ def test_there_is_a_table_and_a_figure(made: Made, tmp_path: Path) -> None:
     loaded = load(made.path, made.store.root, "paper")
     assert loaded.problems == ()
     (table,) = [table for table in all_tables(loaded) if table.name == "small_shift"]
-    assert table.rows[0][:4] == ("one", "imagenet_v2", "50.00 ± 0.00", "50.00 ± 0.00")
+    assert table.rows[0][:4] == ("one", "ImageNet-V2", "50.00 ± 0.00", "50.00 ± 0.00")
     assert [row[:2] for row in table.rows if row[0] == "two"] == [
-        ("two", name) for name in ("imagenet_v2", "imagenet_a", "imagenet_real")
+        ("two", name) for name in ("ImageNet-V2", "ImageNet-A", "ImageNet ReaL labels")
     ]
     assert of(table.numbers, cell="one", shift="imagenet_real")["nll"].isna().all()
     write_report(loaded, tmp_path / "out")
