@@ -10,6 +10,7 @@ import typer
 
 from bench.commands import data
 from bench.commands.archive import export, import_
+from bench.commands.check import check
 from bench.commands.diff import diff
 from bench.commands.du import du
 from bench.commands.gc import gc
@@ -20,6 +21,7 @@ from bench.commands.run import run
 from bench.commands.show import show
 
 app = make_app("Plan and train a grid of experiments: cells -> runs -> tickets -> logits.")
+app.command()(check)
 app.command()(plan)
 app.command()(run)
 app.add_typer(data.app, name="data")

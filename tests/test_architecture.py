@@ -33,6 +33,7 @@ ROOMS = (
     "bench.work",
     "bench.grid",
     "bench.plan",
+    "bench.check",
     "bench.commands",
     "bench.__main__",
 )

@@ -7,13 +7,16 @@ from pydantic import TypeAdapter
 
 from bench.commands.options import Document
 from bench.grid.schema import DIALECT, RecordSchema, grid_schema
+from bench.spec.record import Record
+from bench.store.measured import Measured
 from bench.store.records import ATTEMPTS, EVALUATIONS, STORE_RECORDS
 
 
 def store_schema() -> dict[str, Any]:
     """Return the JSON Schema of a store: an object of its files by name, of history.jsonl one line."""
     by_name: dict[str, TypeAdapter[Any]] = {"evaluations.json": EVALUATIONS, "attempts.json": ATTEMPTS}
-    adapters = {name: by_name.get(name, TypeAdapter(record)) for name, record in STORE_RECORDS.items()}
+    records: dict[str, type[Record]] = {**STORE_RECORDS, "measured/DEVICE.json": Measured}
+    adapters = {name: by_name.get(name, TypeAdapter(record)) for name, record in records.items()}
     files, found = TypeAdapter.json_schemas(
         [(name, "validation", adapter) for name, adapter in adapters.items()], schema_generator=RecordSchema
     )
@@ -21,7 +24,7 @@ def store_schema() -> dict[str, Any]:
         "$schema": DIALECT,
         "title": "The files of a store by name; of history.jsonl, a line",
         "type": "object",
-        "properties": {name: files[name, "validation"] for name in STORE_RECORDS},
+        "properties": {name: files[name, "validation"] for name in records},
         "additionalProperties": False,
         "$defs": found["$defs"],
     }

@@ -3,48 +3,17 @@
 A wait costs a GPU its queue. Only a check of the loss and an update of the topology may, and both are counted here.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from bench.check.watch import Watch
 from bench.spec.run import RunSpec
 from bench.training import trainer as trainer_module
 from bench.training.trainer import Trainer
 from tests.training.runs import SPECS, MemoryParent, MemoryWriter, dense_spec, make_trainer, with_parent
-
-aten = torch.ops.aten
-# Operations whose result, or its shape, the host must know: on a GPU each waits for all that was launched before.
-WAITING = {
-    aten._local_scalar_dense.default,  # .item(), float(), int(), bool()
-    aten.nonzero.default,
-    aten.masked_select.default,
-    aten.equal.default,
-    aten._unique2.default,
-    aten.repeat_interleave.Tensor,
-}
-
-
-class Waits(TorchDispatchMode):
-    """Notes the operations on which the host would wait for a device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[str] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        if func in WAITING or (func in (aten.index.Tensor, aten.index_put_.default) and any(map(_is_mask, args[1]))):
-            self.seen.append(str(func))
-        return func(*args, **(kwargs or {}))
-
-
-def _is_mask(index: Any) -> bool:
-    return isinstance(index, torch.Tensor) and index.dtype in (torch.bool, torch.uint8)
 
 
 @contextmanager
@@ -55,9 +24,9 @@ def steps_watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, l
 
     def watched(self: Trainer, images: torch.Tensor, labels: torch.Tensor) -> None:
         updates = len(self.at.updates)
-        with Waits() as waits:
+        with Watch() as watch:
             step(self, images, labels)
-        found.append((self.at.step, waits.seen, len(self.at.updates) > updates))
+        found.append((self.at.step, watch.waits, len(self.at.updates) > updates))
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", watched)

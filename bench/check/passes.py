@@ -1,0 +1,72 @@
+"""Images alone, and an evaluation beside the bare forward passes of its network."""
+
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.check.asked import MadeUpImages
+from bench.check.device import wait
+from bench.data.catalog import facts_of
+from bench.data.dataset import LabelledImages, at_once
+from bench.data.stream import StreamedImages
+from bench.evaluation.networks import Network, normaliser
+from bench.evaluation.predict import predict_all
+from bench.models.arithmetic import forward_function
+from bench.spec.run import RunSpec
+from bench.training.trainer import Trainer
+
+BATCHES = 50
+# Batches of images that are evaluated: enough that the next is read while one is predicted. Fewer images where a
+# prediction takes long, but so many at least.
+EVALUATED, FEWEST = 2, 16
+ROUNDS = 2
+
+
+def images_per_second(images: MadeUpImages, spec: RunSpec, device: torch.device) -> float:
+    """Return how fast images are cut, augmented and normalised, without a network."""
+    size = spec.batch_size
+    parts = [slice(number * size, (number + 1) * size) for number in range(BATCHES + 1)]
+    with images.epoch(parts, 0, "train", 0) as batches:
+        next(batches)
+        wait(device)
+        started = time.perf_counter()
+        for _ in batches:
+            pass
+        wait(device)
+    return BATCHES * size / (time.perf_counter() - started)
+
+
+def evaluation(trainer: Trainer, seconds: float) -> tuple[float, float | None]:
+    """Return the images a second of an evaluation of the trainer's network, and that over its bare forward passes.
+
+    Both take about so many seconds, over all rounds; in too few for a whole batch they are not compared.
+    """
+    spec, device = trainer.spec, trainer.device
+    execution = spec.execution.model_copy(update={"compile": False})
+    model = trainer.model.eval()
+    network = Network(model, forward_function(model, execution, device), spec.model.members, spec.stream, 0)
+    side = facts_of(spec.data).image_size
+    size = at_once(side)
+    pixels = np.random.default_rng(0).integers(256, size=(EVALUATED * size, side, side, 3), dtype=np.uint8)
+    source = StreamedImages(LabelledImages(pixels, np.zeros(len(pixels), np.int64)), normaliser(spec, device))
+    few = source.plain(0, FEWEST)
+    _predict(network, few, device)  # sets libraries up
+    a_second = FEWEST / _predict(network, few, device)
+    count = int(min(max(FEWEST, a_second * seconds / 2 / ROUNDS), len(pixels)))
+    images = StreamedImages(LabelledImages(pixels[:count], np.zeros(count, np.int64)), normaliser(spec, device))
+    held = [images.plain(start, min(start + size, count)) for start in range(0, count, size)]
+    bare = min(sum(_predict(network, batch, device) for batch in held) for _ in range(ROUNDS))
+    whole = min(predict_all([network], images, "check").seconds for _ in range(ROUNDS))
+    return count / whole, bare / whole if count >= size else None
+
+
+@torch.inference_mode()
+def _predict(network: Network, batch: Tensor, device: torch.device) -> float:
+    """Return the seconds of predicting a batch that is on the device."""
+    wait(device)
+    started = time.perf_counter()
+    network.logits(batch, "check", 0)
+    wait(device)
+    return time.perf_counter() - started

@@ -1,0 +1,90 @@
+"""One check: the device first, then the distinct steps of a grid, within about as many minutes as were given."""
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+
+from bench.check import agreement, device
+from bench.check.asked import Asked, distinct_steps
+from bench.check.explain import explain
+from bench.check.finding import attempt, reason_of
+from bench.check.ranks import ranks
+from bench.check.steps import Measurer
+from bench.plan.records import Plan
+from bench.store.measured import Finding, Measured, MeasuredStep
+from bench.work.provenance import now
+
+log = logging.getLogger(__name__)
+
+
+def check(plan: Plan | None, where: torch.device, minutes: float) -> Measured:
+    """Check a device, and the steps of a plan on it; nothing is written.
+
+    minutes   divided among the distinct steps once the device is checked; each takes as few steps as tell something,
+              whatever that takes
+    """
+    deadline = time.monotonic() + 60 * minutes
+    asked = [] if plan is None else distinct_steps(plan)
+    tflops: dict[str, float] = {}
+    findings = []
+    for name, one in _device_checks(where, tflops, asked):
+        log.info("%s", name)
+        findings.append(attempt(name, one))
+    measured, of_steps = _steps(asked, where, tflops, deadline)
+    return Measured(
+        taken=now(),
+        host=socket.gethostname(),
+        device="cuda" if where.type == "cuda" else "cpu",
+        device_name=device.name_of(where),
+        facts=device.facts(where),
+        matrix_tflops=tflops,
+        findings=(*findings, *of_steps),
+        steps=tuple(measured),
+    )
+
+
+def _device_checks(
+    where: torch.device, tflops: dict[str, float], asked: list[Asked]
+) -> Iterator[tuple[str, Callable[[], Finding]]]:
+    """Yield the checks of a device by name; those of precisions leave what a matrix product reaches in `tflops`."""
+    if where.type == "cpu" and not torch.cuda.is_available():
+        yield "GPU", lambda: Finding(name="GPU", state="not here", detail="torch sees none: nothing of one was tried")
+    compiles = any(one.spec.execution.compile for one in asked)
+
+    def precision(name: str) -> Finding:
+        tflops[name] = device.matrix_tflops(where, name)
+        return device.precision(where, name, tflops)
+
+    for name in device.PRECISIONS:
+        yield name, partial(precision, name)
+        yield f"network in {name}", partial(agreement.network, where, name)
+    yield "channels_last", lambda: device.memory_format(where)
+    yield "torch.compile", lambda: device.compilation(where, wanted=compiles)
+    yield "deterministic", lambda: agreement.determinism(where)
+    yield "mask selection", lambda: agreement.selection(where)
+    yield "short run of DST", lambda: agreement.short_run(where)
+    yield "corruptions", lambda: agreement.corruptions(where)
+    yield "ranks", lambda: ranks(where)
+
+
+def _steps(
+    asked: list[Asked], where: torch.device, tflops: dict[str, float], deadline: float
+) -> tuple[list[MeasuredStep], list[Finding]]:
+    measurer = Measurer(where, tflops)
+    measured: list[MeasuredStep] = []
+    findings: list[Finding] = []
+    for place, one in enumerate(asked):
+        left = deadline - time.monotonic()
+        log.info("%d of %d: %s", place + 1, len(asked), one.name)
+        try:
+            outcome = measurer.measure(one, max(0.0, left / (len(asked) - place)))
+        except Exception as error:
+            findings.append(Finding(name=one.name, state="wrong", detail=f"cannot be trained: {reason_of(error)}"))
+            continue
+        measured.append(outcome.measured)
+        findings.append(explain(one, outcome, tflops.get(one.spec.execution.precision)))
+    return measured, findings
