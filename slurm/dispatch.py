@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,8 +81,9 @@ def make_submission(
     data: Path | None,
     deterministic: bool,
     checkpoint_seconds: float,
+    peaks: Mapping[str, int] | None = None,
 ) -> Submission:
-    """Return the record of a submission that is about to be made."""
+    """Return the record of a submission that is about to be made; peaks: as of memory_gb."""
     # A grid's file may have any name; a comma would divide it for squeue, and a % is replaced in paths.
     grid = re.sub(r"[^A-Za-z0-9._-]+", "-", grids[0].rpartition(" ")[0])[:MOST_LETTERS]
     return Submission(
@@ -99,7 +100,7 @@ def make_submission(
         gpus=site.gpus,
         gpu_type=site.gpu_type,
         cpus=site.cpus,
-        memory_gb=memory_gb(work, site),
+        memory_gb=memory_gb(work, site, peaks),
         minutes=site.walltime_minutes,
         requeue=site.requeue,
         data=None if data is None else str(data.resolve()),

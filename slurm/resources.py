@@ -1,6 +1,6 @@
 """The memory that a worker asks for: from the images, weights and activations of its largest run. Without torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 
 from bench.data.catalog import facts_of, images_of, is_mapped
@@ -30,10 +30,11 @@ INDEX_BYTES = int(0.2e9)
 DECODER_BYTES = int(0.1e9)
 
 
-def memory_gb(work: Work, site: Site) -> int | None:
+def memory_gb(work: Work, site: Site, peaks: Mapping[str, int] | None = None) -> int | None:
     """Return the host memory, in GB of 1024 MB, of a process that trains and evaluates the largest run of this work.
 
-    None where the site leaves memory to the cluster; at most the site's cap, even where that is too little. Peaks
+    None where the site leaves memory to the cluster; at most the site's cap, even where that is too little. `peaks` are
+    what a check measured on such a device, beside the images, by run; they take the place of the estimate. Peaks
     measured on a CPU against memory_bytes, both in 1e9 bytes. On digits (batch 128, float32): WRN-10-1 1.12 (estimate
     1.11), WRN-10-4 under DST 1.70 (1.42), FGSM on WRN-10-4 1.84 (2.09), WRN-16-8 2.36 (2.56), MIMO WRN-10-2 1.68
     (1.80), BatchEnsemble WRN-10-2 1.57 (1.80). On streamed images of 224 pixels, two decoders and their server
@@ -43,18 +44,28 @@ def memory_gb(work: Work, site: Site) -> int | None:
         return None
     attacked = {run for ensemble in work.ensembles if ensemble.attacks for run in ensemble.runs}
     together = evaluated_bytes([run.spec for run in work.runs], site)
-    of_each = (memory_bytes(run.spec, site, attacked=run.id in attacked, together=together) for run in work.runs)
+    known = peaks or {}
+    of_each = (
+        memory_bytes(run.spec, site, attacked=run.id in attacked, together=together, peak=known.get(run.id))
+        for run in work.runs
+    )
     needed = max(of_each) * MARGIN / 2**30
     rung = next((rung for rung in GIGABYTES if needed <= rung), ceil(needed))
     return rung if site.memory_cap_gb is None else min(rung, site.memory_cap_gb)
 
 
-def memory_bytes(spec: RunSpec, site: Site, *, attacked: bool = False, together: int = 0) -> float:
+def memory_bytes(
+    spec: RunSpec, site: Site, *, attacked: bool = False, together: int = 0, peak: int | None = None
+) -> float:
     """Return the estimated peak of host memory of a process of a run, which is attacked or not, without margin.
 
     together   bytes of what it evaluates along with other runs, when it trains none
+    peak       what its training took beside images, measured; an attack keeps more, and is estimated
     """
-    total = BASE_BYTES[site.device] + image_bytes(spec, site.cpus or 1) + max(weight_bytes(spec), together)
+    images = image_bytes(spec, site.cpus or 1)
+    if peak is not None and not attacked and site.processes == 1:
+        return images + max(peak, BASE_BYTES[site.device] + together)
+    total = BASE_BYTES[site.device] + images + max(weight_bytes(spec), together)
     return total if site.gpus else total + activation_bytes(spec, site.processes, attacked=attacked)
 
 

@@ -156,6 +156,7 @@ def _submit(
         data=request.data,
         deterministic=request.deterministic,
         checkpoint_seconds=request.checkpoint_seconds,
+        peaks=_measured_peaks(plans, site),
     )
     asks = ", ".join(
         part
@@ -177,6 +178,13 @@ def _submit(
     console.print(f"submitted {counted(wanted, 'worker')} as {sized.name}, each of {asks}", soft_wrap=True)
     command = f"python -m slurm status --store {shlex.quote(str(store.root))}"
     console.print(f"{command} says how they stand; logs and work are in {folder.path}", soft_wrap=True)
+
+
+def _measured_peaks(plans: Sequence[Plan], site: Site) -> dict[str, int]:
+    """Return the most host memory that a check measured on such a device, in bytes, by run."""
+    kind = "GPU" if site.device == "cuda" else "CPU"
+    runs = [run for plan in plans for run in plan.runs if run.hours_device == kind]
+    return {run.id: run.host_bytes for run in runs if run.host_bytes is not None}
 
 
 def sbatch_text(submission: object, site: Site, store: Store) -> str:

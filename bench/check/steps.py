@@ -90,6 +90,7 @@ class Measurer:
         flops = dense_training_flops(spec, 1) / spec.data.train_images * spec.batch_size
         measured = MeasuredStep(
             data=spec.data.name,
+            image_size=facts_of(spec.data).image_size,
             method=asked.method,
             model=spec.model,
             execution=spec.execution,

@@ -15,11 +15,13 @@ from functools import cache
 from statistics import median
 from typing import Any, Literal, assert_never
 
+from bench.data.catalog import facts_of
 from bench.models.catalog import inputs_per_image, passes_per_image
 from bench.models.layers import ImageKey, ModelKey, cached_layers, cached_rest
 from bench.sparsity.distribution import DISTRIBUTIONS
 from bench.spec.phases import Densify, GlobalExploration, GradualPruning, Inherit, Prune
 from bench.spec.run import DataSpec, ModelSpec, ResizedCrop, RunSpec, Topology
+from bench.store.measured import MeasuredStep
 from bench.store.store import Throughput
 
 PASSES_A_STEP = 3
@@ -149,15 +151,22 @@ _KINDS: dict[str, Literal["GPU", "CPU"]] = {"cuda": "GPU", "cpu": "CPU"}
 
 @dataclass(frozen=True)
 class Hours:
-    """Hours of training of a run, the kind of device they are spent on, and how they were estimated."""
+    """Hours of training of a run, the kind of device they are spent on, and how they were estimated.
+
+    host_bytes, device_bytes   the most memory of its process beside its images, and of its GPU, where a check says so
+    """
 
     hours: float
     device: Literal["GPU", "CPU"]
     basis: str
+    host_bytes: int | None = None
+    device_bytes: int | None = None
 
 
 class Speeds:
     """Speeds measured in a store, by network, execution and kind of device; a stated rate where there is none.
+
+    Finished runs say it best; without one, a check that took the same steps does.
 
     throughputs   Store.throughputs()
     device        "cpu" or "cuda" counts only what was measured there; None prefers a GPU's speed, but assumes a CPU's
@@ -167,25 +176,48 @@ class Speeds:
     def __init__(self, throughputs: Iterable[Throughput], device: str | None, tflops: float | None) -> None:
         self._devices = ("cuda", "cpu") if device is None else (device,)
         self._tflops = ASSUMED_TFLOPS[self._devices[-1]] if tflops is None else tflops
-        measured = defaultdict(list)
+        self._runs: defaultdict[str, list[Throughput]] = defaultdict(list)
+        self._checks: defaultdict[str, list[tuple[str, MeasuredStep]]] = defaultdict(list)
         for speed in throughputs:
-            measured[_key(speed.device, speed.model, speed.execution)].append(speed)
-        self._measured = {
-            key: (median(speed.images_per_second for speed in found), found[-1].device_name)
-            for key, found in measured.items()
-        }
+            key = _key(speed.device, speed.model, speed.execution)
+            if speed.step is None:
+                self._runs[key].append(speed)
+            else:
+                self._checks[key].append((speed.device_name, speed.step))
 
     def estimate(self, spec: RunSpec) -> Hours:
         """Return the hours of a run: images over the measured images a second, else dense FLOPs over the rate."""
-        for device in self._devices if self._measured else ():
-            found = self._measured.get(_key(device, spec.model.model_dump(), spec.execution.model_dump()))
-            if found is not None:
-                rate, name = found
-                hours = spec.epochs * spec.data.train_images / rate / 3600
-                return Hours(hours, _KINDS[device], f"measured in this store, {rate:,.0f} images/s on {name}")
+        for device in self._devices if self._runs or self._checks else ():
+            key = _key(device, spec.model.model_dump(), spec.execution.model_dump())
+            steps = self._steps(key, spec)
+            if not steps and key not in self._runs:
+                continue
+            host, of_device = (
+                max((size for _, step in steps if (size := getattr(step, name)) is not None), default=None)
+                for name in ("host_bytes", "device_bytes")
+            )
+            if key in self._runs:
+                rate, name = median(run.images_per_second for run in self._runs[key]), self._runs[key][-1].device_name
+                images, basis = float(spec.data.train_images), "measured in this store"
+            else:
+                rate, name = median(step.images_per_second for _, step in steps), steps[-1][0]
+                # A check times training alone.
+                images = spec.data.train_images + spec.data.validation_images / PASSES_A_STEP
+                basis = "measured by `bench check`"
+            basis = f"{basis}, {rate:,.0f} images/s on {name}"
+            return Hours(spec.epochs * images / rate / 3600, _KINDS[device], basis, host, of_device)
         hours = dense_training_flops(spec, spec.epochs) / (self._tflops * 1e12) / 3600
         kind = _KINDS[self._devices[-1]]
         return Hours(hours, kind, f"assumed, dense FLOPs at {self._tflops:g} TFLOP/s on a {kind}")
+
+    def _steps(self, key: str, spec: RunSpec) -> list[tuple[str, MeasuredStep]]:
+        """Return the steps of a run as checks measured them, whatever the method; masks save no time."""
+        images = spec.data.name, facts_of(spec.data).image_size, spec.batch_size
+        return [
+            (name, step)
+            for name, step in self._checks.get(key, ())
+            if (step.data, step.image_size, step.batch_size) == images
+        ]
 
 
 def _key(device: str, model: Mapping[str, Any], execution: Mapping[str, Any]) -> str:

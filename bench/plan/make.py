@@ -131,6 +131,8 @@ class _Runs:
             hours_device=cost.hours.device,
             hours_basis=cost.hours.basis,
             cells=tuple(self._users[spec.run_id]),
+            host_bytes=cost.hours.host_bytes,
+            device_bytes=cost.hours.device_bytes,
         )
 
 

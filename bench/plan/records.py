@@ -60,6 +60,7 @@ class RunPlan:
     status    what bench.work.readiness says of training it; reason says why it may not start,
               or that its weights were not exported
     evaluations, evaluated   sets that its tickets are evaluated on, and how many of them are made
+    host_bytes, device_bytes   the most memory beside its images that a check measured (bench.plan.cost.Hours)
     """
 
     spec: RunSpec
@@ -73,6 +74,8 @@ class RunPlan:
     cells: tuple[str, ...]
     evaluations: tuple[TicketSet, ...] = ()
     evaluated: int = 0
+    host_bytes: int | None = None
+    device_bytes: int | None = None
 
     @property
     def id(self) -> str:

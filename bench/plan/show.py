@@ -91,6 +91,8 @@ def _run_record(run: RunPlan) -> dict[str, Any]:
         "train_flops_ratio": run.train_flops_ratio,
         "hours": run.hours,
         "hours_device": run.hours_device,
+        **({"host_bytes": run.host_bytes} if run.host_bytes is not None else {}),
+        **({"device_bytes": run.device_bytes} if run.device_bytes is not None else {}),
         "cells": run.cells,
         **({"evaluated": run.evaluated, "evaluations": len(run.evaluations)} if run.evaluations else {}),
     }
@@ -210,6 +212,10 @@ def _totals(plan: Plan) -> Iterator[str]:
         amount = f"{hours:,.1f} GPU-hours" if device == "GPU" and hours >= 0.05 else f"{duration(hours)} on a {device}"
         yield f"left: about {amount}"
     yield from time_bases(plan.runs)
+    if hosts := [run.host_bytes for run in left if run.host_bytes is not None]:
+        gpus = [run.device_bytes for run in left if run.device_bytes is not None]
+        of_gpu = f", {max(gpus) / 1e9:.1f} GB of the GPU" if gpus else ""
+        yield f"  memory measured by `bench check`: up to {max(hosts) / 1e9:.1f} GB{of_gpu}, beside the images"
     decoding = {run.id: hours for run in left if (hours := decoding_hours(run.spec))}
     if decoding:
         cores = sum(decoding.values())

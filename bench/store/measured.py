@@ -41,11 +41,12 @@ class MeasuredStep(Record):
     parts                    shares of a step by part: input, forward, backward, optimiser, masks
     input_images_per_second  of the images alone
     evaluated_per_second     images a second of an evaluation; over_forward: over its bare forward passes
-    host_bytes               the most memory of the process at once, images included
+    host_bytes               the most memory of the process at once, beside the images of a run
     device_bytes             the most memory that torch had on its GPU at once
     """
 
     data: str
+    image_size: int
     method: str
     model: ModelSpec
     execution: Execution
@@ -69,7 +70,7 @@ class MeasuredStep(Record):
         return self._key() == other._key()
 
     def _key(self) -> tuple[object, ...]:
-        return self.data, self.method, self.model, self.execution, self.batch_size
+        return self.data, self.image_size, self.method, self.model, self.execution, self.batch_size
 
 
 class Measured(Record):

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from bench.errors import UserError
 from bench.spec.run import RunSpec
 from bench.store.files import parsed_yaml, read_json, regular_bytes, write_json
+from bench.store.measured import MeasuredStep, read_measured
 from bench.store.records import parsed
 from bench.store.run_folder import RunFolder, Status
 
@@ -34,13 +35,17 @@ _DATA_RECORDS = TypeAdapter(dict[str, DataRecord])
 
 @dataclass(frozen=True)
 class Throughput:
-    """The measured training speed of a finished run, for estimates of hours."""
+    """A measured training speed, for estimates of hours: of a finished run, its validation included, or of a check.
+
+    step   what a check measured, None of a run; it counts for runs of the same images and batch alone
+    """
 
     model: Mapping[str, Any]
     execution: Mapping[str, Any]
     device: str
     device_name: str
     images_per_second: float
+    step: MeasuredStep | None = None
 
 
 class Store:
@@ -114,7 +119,7 @@ class Store:
             write_json(self.root / "data.json", everything)
 
     def throughputs(self) -> list[Throughput]:
-        """Return the measured speed of every finished run that one process trained."""
+        """Return the measured speed of every finished run that one process trained, and of every step of a check."""
         measured = []
         for path in sorted(self.root.glob("runs/*/result.json")):
             try:
@@ -125,4 +130,9 @@ class Store:
                 model, execution = result.model.model_dump(), result.execution.model_dump()
                 speed = result.images_per_second
                 measured.append(Throughput(model, execution, result.device, result.device_name, speed))
+        for checked in read_measured(self.root):
+            for step in checked.steps:
+                model, execution = step.model.model_dump(), step.execution.model_dump()
+                speed, name = step.images_per_second, checked.device_name
+                measured.append(Throughput(model, execution, checked.device, name, speed, step))
         return measured

@@ -52,6 +52,21 @@ def test_a_grid_is_checked_and_stored(tmp_path: Path, capsys: pytest.CaptureFixt
     assert measured.matrix_tflops.keys() == {"fp32", "bf16", "tf32"}
 
 
+def test_a_plan_takes_hours_and_memory_from_the_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid, store = write_grid(tmp_path, GRID), str(tmp_path / "results")
+    call(str(grid), "--store", store, "--minutes", "0")
+    (measured,) = read_measured(tmp_path / "results")
+    assert all(step.host_bytes for step in measured.steps)
+    capsys.readouterr()
+    for more in ((), ("--json",)):
+        with pytest.raises(SystemExit):
+            main(["plan", str(grid), "--store", store, *more])
+    table, document = capsys.readouterr().out.rsplit("\n", 2)[:2]
+    assert "measured by `bench check`" in table
+    assert "memory measured by `bench check`: up to" in table
+    assert all("host_bytes" in run and run["hours_device"] == "CPU" for run in json.loads(document)["runs"])
+
+
 def test_without_a_grid_the_device_is_checked_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--store", str(tmp_path), "--json") == 0
     document = json.loads(capsys.readouterr().out)
@@ -91,6 +106,7 @@ def made(name: str = "NVIDIA H100 80GB HBM3", **changes: object) -> Measured:
 
 STEP = {
     "data": "digits",
+    "image_size": 32,
     "model": {"name": "wide_resnet"},
     "execution": {},
     "batch_size": 8,

@@ -1,7 +1,9 @@
 """FLOPs against the protocol's check values, and hours against hand calculation."""
 
+from dataclasses import replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,6 +19,7 @@ from bench.recipes.alternating import acdc
 from bench.recipes.fixed import step_decay
 from bench.recipes.pruning import gradual_pruning
 from bench.spec.run import Augmentation, DataSpec, Execution, ModelSpec, Optimizer, RunSpec, Topology
+from bench.store.measured import MeasuredStep
 from bench.store.store import Throughput
 from tests.grid_text import PAPER_CONFIGS, load_text
 
@@ -213,6 +216,43 @@ def test_a_speed_counts_for_its_own_kind_of_device() -> None:
     assert "assumed" in on_gpu.basis
     both = Speeds([*on_cpu, measured(spec, "cuda", 1000.0)], None, None)
     assert both.estimate(spec).device == "GPU"
+
+
+def checked(spec: RunSpec, device: str, images_per_second: float, **changes: Any) -> Throughput:
+    step = {
+        "data": spec.data.name,
+        "image_size": 32,
+        "method": "dst",
+        "model": spec.model,
+        "execution": spec.execution,
+        "batch_size": spec.batch_size,
+        "images_per_second": images_per_second,
+        "seconds": spec.batch_size / images_per_second,
+        "steps": 2,
+        "tflops": 1.0,
+    }
+    return replace(measured(spec, device, images_per_second), step=MeasuredStep.model_validate(step | changes))
+
+
+def test_a_check_counts_where_no_run_is_finished_and_validation_is_added() -> None:
+    spec = run_spec(epochs=8)
+    checks = [checked(spec, "cuda", rate, host_bytes=size) for rate, size in ((50.0, 7), (100.0, 9), (1e9, None))]
+    estimate = Speeds(checks, None, None).estimate(spec)
+    images = 45_000 + spec.data.validation_images / 3
+    assert estimate.hours == pytest.approx(8 * images / 100 / 3600)
+    assert "measured by `bench check`, 100 images/s on some cuda" in estimate.basis
+    assert (estimate.host_bytes, estimate.device_bytes) == (9, None)
+    with_run = Speeds([*checks, measured(spec, "cuda", 10.0)], None, None).estimate(spec)
+    assert with_run.hours == pytest.approx(8 * 45_000 / 10 / 3600)
+    assert with_run.host_bytes == 9
+
+
+@pytest.mark.parametrize("other", [{"data": "cifar100"}, {"image_size": 16}, {"batch_size": 1}])
+def test_a_check_of_other_images_or_another_batch_says_nothing(other: dict[str, Any]) -> None:
+    spec = run_spec()
+    estimate = Speeds([checked(spec, "cpu", 10.0, **other)], None, None).estimate(spec)
+    assert "assumed" in estimate.basis
+    assert estimate.host_bytes is None
 
 
 def test_without_a_measurement_a_masked_run_takes_the_time_of_a_dense_one() -> None:

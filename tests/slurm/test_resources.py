@@ -117,6 +117,19 @@ def test_an_attack_keeps_the_activations_of_its_runs(monkeypatch: pytest.MonkeyP
     assert memory_gb(work(spec), CPU) == ceil(memory_bytes(spec, CPU)) < ceil(memory_bytes(spec, CPU, attacked=True))
 
 
+def test_a_measured_peak_takes_the_place_of_the_estimate_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "GIGABYTES", ())
+    monkeypatch.setattr(resources, "MARGIN", 2**30)  # then it says bytes
+    spec, peak = run_spec(width=4, batch_size=512), 3_000_000_000
+    assert memory_gb(work(spec), CPU, {spec.run_id: peak}) == image_bytes(spec) + peak
+    assert memory_gb(work(spec), CPU, {"another": peak}) == ceil(memory_bytes(spec, CPU))
+    # What it does not say: the networks of one pass, an attack, a share of the batch.
+    assert memory_bytes(spec, CPU, together=MOST_BYTES, peak=peak) == image_bytes(spec) + 1e9 + MOST_BYTES
+    assert memory_bytes(spec, CPU, attacked=True, peak=peak) == memory_bytes(spec, CPU, attacked=True)
+    divided = Site(gpus=0, processes=2)
+    assert memory_bytes(spec, divided, peak=peak) == memory_bytes(spec, divided)
+
+
 def test_what_is_evaluated_in_one_pass_counts_where_it_is_more_than_a_run_trained() -> None:
     spec, gpu = run_spec(), Site(gpus=1)
     of_one, logits = bytes_in_pass(spec, spec.data.test_images), 4 * 10 * spec.data.test_images
