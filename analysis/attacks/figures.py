@@ -15,9 +15,18 @@ from matplotlib.ticker import MaxNLocator
 from analysis.attacks.numbers import ENSEMBLE, Attacks
 from analysis.columns import ACCURACY
 from analysis.context import describe_measured
-from analysis.curves import draw_curve, keep_possible, legend_height, name_cells
+from analysis.curves import (
+    MOST_TOGETHER,
+    draw_curves,
+    height_of_rows,
+    keep_possible,
+    legend_height,
+    name_curves,
+    panels_of,
+    together,
+)
 from analysis.results import Results
-from analysis.style import WIDTH, looks, rows_of, styled, thin, wrapped
+from analysis.style import WIDTH, rows_of, styled, thin, wrapped
 from analysis.topic import FigureEntry
 
 COLUMNS = 4
@@ -30,7 +39,7 @@ VIEWS: dict[str, tuple[Callable[[pd.DataFrame], "pd.Series[bool]"], str]] = {
         lambda rows: (rows["crafted_on"] == ENSEMBLE) & (rows["evaluated_on"] == ENSEMBLE),
         "accuracy",
     ),
-    "Ensemble, attacked through\none member (mean of all)": (
+    "Ensemble, attacked\nthrough one member\n(mean of all)": (
         lambda rows: (rows["crafted_on"] != ENSEMBLE) & (rows["evaluated_on"] == ENSEMBLE),
         "accuracy",
     ),
@@ -47,14 +56,19 @@ def figures(attacks: Attacks, results: Results) -> Iterator[FigureEntry]:
         return
     cells = results.cells
     n = describe_measured(cells, attacks.accuracy)
-    yield FigureEntry(
-        "robust_accuracy",
-        "Accuracy under attack",
-        "Accuracy against the L-infinity budget in 1/255 of images in [0, 1]: the ensemble attacked as a whole, and "
-        f"its members each attacked by itself. {n}",
-        lambda: robust_accuracy(cells, attacks.clean, attacks.accuracy),
-        lambda: {"clean": attacks.clean, "attacked": attacks.accuracy},
-    )
+    kinds = list(dict.fromkeys(attacks.accuracy["attack"]))
+    # Many cells take a page an attack.
+    pages = [kinds] if attacks.accuracy["cell"].nunique() <= MOST_TOGETHER else [[kind] for kind in kinds]
+    for page in pages:
+        alone = len(pages) > 1
+        yield FigureEntry(
+            f"robust_accuracy_{page[0]}" if alone else "robust_accuracy",
+            f"Accuracy under attack: {page[0]}" if alone else "Accuracy under attack",
+            "Accuracy against the L-infinity budget in 1/255 of images in [0, 1]: the ensemble attacked as a whole, "
+            "and its members each attacked by itself. Of more than six cells, each row shows a few, and in grey all "
+            f"others. {n}",
+            partial(robust_accuracy, cells, attacks.clean, attacks.accuracy[attacks.accuracy["attack"].isin(page)]),
+        )
     for attack, budget in attacks.accuracy.groupby("attack")["budget"].max().items():
         yield FigureEntry(
             f"transfer_{attack}",
@@ -78,30 +92,41 @@ def robust_accuracy(cells: pd.DataFrame, clean: pd.DataFrame, attacks: pd.DataFr
     were attacked), drawn at budget 0; attacks: cell, replicate, attack, budget (1/255), crafted_on, evaluated_on
     ("ensemble" or "member 1" and so on), accuracy (share).
     """
-    chosen = looks(cells)
     names = [cell for cell in cells["cell"] if cell in set(attacks["cell"])]
     kinds = list(dict.fromkeys(attacks["attack"]))
     views = {title: view for title, view in VIEWS.items() if view[0](attacks).any()}
-    figure = Figure(figsize=(WIDTH, 0.4 + 2.6 * len(kinds) + legend_height(cells)))
-    panels = figure.subplots(len(kinds), len(views), squeeze=False, sharex=True, sharey=True)
+    groups = together(cells, names)
+    # A row of panels is an attack, or a group of cells.
+    shown = [(attack, group) for attack in kinds for group in groups]
+    height = 2.6 if len(groups) == 1 else height_of_rows(len(shown))
+    figure = Figure(figsize=(WIDTH, 0.6 + height * len(shown) + legend_height(cells, names)))
+    panels, places = panels_of(figure, len(shown), len(views), "all", aside=len(groups) > 1)
     for title, axes in zip(views, panels[0], strict=True):
         axes.set_title(title)
     for axes in panels[-1]:
         axes.set_xlabel("Budget (1/255, L-inf)")
-    for row, attack in zip(panels, kinds, strict=True):
-        without = clean[clean["attack"] == attack]
+    for (attack, group), row in zip(shown, panels, strict=True):
         for axes, (rows, column) in zip(row, views.values(), strict=True):
-            shown = attacks[rows(attacks) & (attacks["attack"] == attack)]
-            for cell in [name for name in names if name in set(shown["cell"])]:
-                values = shown[shown["cell"] == cell].pivot_table("accuracy", index="replicate", columns="budget")
-                values.insert(0, 0.0, without[without["cell"] == cell].set_index("replicate")[column])
-                draw_curve(axes, values * ACCURACY.factor, chosen[cell])
+            made = attacks[rows(attacks) & (attacks["attack"] == attack)]
+            draw_curves(axes, cells, group, _by_budget(made, clean[clean["attack"] == attack], names, column))
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             thin(axes)
         row[0].set_ylabel(f"{attack.upper()}\n{ACCURACY.head}\n{ACCURACY.arrow}")
     keep_possible(panels[0, 0], ACCURACY)
-    name_cells(figure, cells, names)
+    name_curves(figure, cells, names, [group for _, group in shown], places)
     return figure
+
+
+def _by_budget(attacks: pd.DataFrame, clean: pd.DataFrame, names: list[str], column: str) -> dict[str, pd.DataFrame]:
+    """Return the accuracies in percent of each cell that has any, replicates x budgets, without attack at budget 0."""
+    found = {}
+    for cell in names:
+        made = attacks[attacks["cell"] == cell]
+        if not made.empty:
+            found[cell] = made.pivot_table("accuracy", index="replicate", columns="budget")
+            found[cell].insert(0, 0.0, clean[clean["cell"] == cell].set_index("replicate")[column])
+            found[cell] *= ACCURACY.factor
+    return found
 
 
 def transfer_matrix(attacks: pd.DataFrame) -> pd.DataFrame:

@@ -18,14 +18,12 @@ from analysis.corruption.numbers import Corruption
 from analysis.corruption.reliability import reliability_clean_and_corrupted
 from analysis.corruption.sheet import contact_sheet
 from analysis.corruption.table import LOCAL_NOTE
-from analysis.curves import draw_curve, keep_possible, legend_height, name_cells
+from analysis.curves import draw_curves, height_of_rows, keep_possible, legend_height, name_curves, panels_of, together
 from analysis.results import Results
 from analysis.style import GREY, WIDTH, looks, say_not_run, styled, thin, wrapped
 from analysis.topic import FigureEntry
 from bench.evaluation.sets import LOCAL
 
-# Cells are spread over this much of the distance between two severities, so that equal ones don't hide each other.
-SPREAD = 0.36
 # With more columns than these, numbers of one decimal would touch; with more still, any number would.
 MOST_DECIMALS, MOST_ANNOTATED = 10, 20
 
@@ -50,7 +48,8 @@ def _family_figures(corruption: Corruption, results: Results, family: str) -> It
             f"{family}_severity",
             f"Scores against severity: {family}",
             "Accuracy, NLL and ECE (15 bins) of ensembles, mean over types of corruption, against severity; severity 0 "
-            f"is the clean test images. Bands are 95% Student-t intervals over replicates. {what}",
+            "is the clean test images. Bands are 95% Student-t intervals over replicates. Of more than six cells, each "
+            f"row shows a few, and in grey all others. {what}",
             lambda: severity_curves(cells, replicates, sets),
             lambda: {"corrupted": sets, "clean": replicates[["cell", "replicate", "accuracy", "nll", "ece"]]},
         )
@@ -105,23 +104,27 @@ def severity_curves(cells: pd.DataFrame, replicates: pd.DataFrame, corrupted: pd
     replicate, accuracy (share), nll (nats), ece; corrupted, of one family: cell, replicate, family, type, severity and
     the same three.
     """
-    chosen = looks(cells)
     names = _present(cells, corrupted)
     severities = sorted(set(corrupted["severity"]))
-    figure = Figure(figsize=(WIDTH, 3.6 + legend_height(cells)))
-    for axes, metric in zip(figure.subplots(1, 3), (ACCURACY, NLL, ECE), strict=True):
+    groups = together(cells, names)
+    height = 3.0 if len(groups) == 1 else height_of_rows(len(groups)) * len(groups)
+    figure = Figure(figsize=(WIDTH, 0.6 + height + legend_height(cells, names)))
+    panels, places = panels_of(figure, len(groups), 3, sharey="col", aside=len(groups) > 1)
+    for column, metric in enumerate((ACCURACY, NLL, ECE)):
         means = complete_means(corrupted, metric.key, by="severity", over="type")[severities]
-        for index, cell in enumerate(names):
-            values = means.loc[[cell]].droplevel("cell")
-            values.insert(0, 0, replicates[replicates["cell"] == cell].set_index("replicate")[metric.key])
-            shift = SPREAD * ((index + 0.5) / len(names) - 0.5)
-            draw_curve(axes, values * metric.factor, chosen[cell], shift)
-        axes.set_ylabel(f"{metric.head}{' (nats)' if metric is NLL else ''}\n{metric.arrow}")
-        axes.set_xlabel(f"Severity (0: clean)\n{_types(corrupted)}")
-        axes.set_xticks([0, *severities])
-        keep_possible(axes, metric)
-        thin(axes)
-    name_cells(figure, cells, names)
+        values = {}
+        for cell in names:
+            values[cell] = means.loc[[cell]].droplevel("cell")
+            values[cell].insert(0, 0, replicates[replicates["cell"] == cell].set_index("replicate")[metric.key])
+            values[cell] *= metric.factor
+        for axes, row in zip(panels[:, column], groups, strict=True):
+            draw_curves(axes, cells, row, values, step=1)
+            axes.set_ylabel(f"{metric.head}{' (nats)' if metric is NLL else ''}\n{metric.arrow}")
+            axes.set_xticks([0, *severities])
+            thin(axes)
+        keep_possible(panels[0, column], metric)
+        panels[-1, column].set_xlabel(f"Severity (0: clean)\n{_types(corrupted)}")
+    name_curves(figure, cells, names, groups, places)
     return figure
 
 
