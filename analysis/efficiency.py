@@ -56,7 +56,7 @@ def load_efficiency(view: StoreView) -> pd.DataFrame:
                         the grid has no dense cell of the same data and network, or on different kinds of devices
     the others          of USED
     """
-    references = view.references()
+    references = view.plan.references()
     measured = {(replicate.cell.name, replicate.number): replicate for replicate in view.replicates()}
     times = {key: _seconds(view, replicate) for key, replicate in measured.items()}
     rows = []

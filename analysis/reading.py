@@ -141,18 +141,6 @@ class StoreView:
                 if all(self._runs[run].status in ("done", "damaged") for run in runs):
                     yield Replicate(cell, number, self)
 
-    def references(self) -> dict[str, str]:
-        """Return by cell the one that it is measured against: the single dense network of the same kind, if any."""
-
-        def kind(cell: CellPlan) -> tuple[object, ...]:
-            return cell.data.name, cell.model.name, tuple(sorted(cell.model.arguments.items()))
-
-        dense: dict[tuple[object, ...], str] = {}
-        for cell in self.plan.cells:
-            if cell.method == "dense" and cell.members == 1:
-                dense.setdefault(kind(cell), cell.name)
-        return {cell.name: dense[kind(cell)] for cell in self.plan.cells if kind(cell) in dense}
-
     def warnings(self, cell: CellPlan) -> list[str]:
         """Return what the finished runs of a cell say besides their numbers, as "run 0123abcd: no weight ..."."""
         found = []

@@ -90,7 +90,13 @@ def grouped_table(
 
 
 def listing_table(
-    name: str, title: str, frame: pd.DataFrame, keys: Mapping[str, str], metrics: Sequence[Metric], context: Context
+    name: str,
+    title: str,
+    frame: pd.DataFrame,
+    keys: Mapping[str, str],
+    metrics: Sequence[Metric],
+    context: Context,
+    notes: Sequence[str] = (),
 ) -> Table:
     """Return a table with the rows of a DataFrame as they are, without means; keys: column -> head."""
     rows = tuple(
@@ -104,7 +110,7 @@ def listing_table(
     for metric in metrics:
         numbers[metric.csv_name] = frame[metric.key] * metric.factor
     head = (*keys.values(), *(metric.head for metric in metrics))
-    return Table(f"{context.grid}_{name}", title, head, rows, (), stated(numbers, context))
+    return Table(f"{context.grid}_{name}", title, head, rows, tuple(notes), stated(numbers, context))
 
 
 def shown(value: float, digits: int) -> str:

@@ -2,7 +2,19 @@
 
 from typing import Any
 
-from analysis import accuracy, attacks, calibration, corruption, diversity, efficiency, listings, ood, shift, training
+from analysis import (
+    accuracy,
+    attacks,
+    calibration,
+    corruption,
+    diversity,
+    efficiency,
+    listings,
+    ood,
+    prediction,
+    shift,
+    training,
+)
 from analysis.topic import Topic
 from bench.errors import UserError
 from bench.spec.elsewhere import find_elsewhere
@@ -10,6 +22,7 @@ from bench.spec.elsewhere import find_elsewhere
 TOPICS: tuple[Topic[Any], ...] = (
     accuracy.TOPIC,
     efficiency.TOPIC,
+    prediction.TOPIC,
     calibration.TOPIC,
     diversity.TOPIC,
     corruption.TOPIC,

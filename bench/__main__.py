@@ -14,6 +14,7 @@ from bench.commands.check import check
 from bench.commands.diff import diff
 from bench.commands.du import du
 from bench.commands.gc import gc
+from bench.commands.latency import latency
 from bench.commands.listing import list_runs
 from bench.commands.options import Document, make_app, run_app
 from bench.commands.plan import plan
@@ -24,6 +25,7 @@ app = make_app("Plan and train a grid of experiments: cells -> runs -> tickets -
 app.command()(check)
 app.command()(plan)
 app.command()(run)
+app.command()(latency)
 app.add_typer(data.app, name="data")
 app.command("list")(list_runs)
 app.command()(show)

@@ -115,7 +115,7 @@ def load_corruption(view: StoreView) -> Corruption:
                 family.setdefault((replicate.cell.name, replicate.number), {})[corrupted.type, corrupted.severity] = (
                     measured
                 )
-    references = view.references()
+    references = view.plan.references()
     rows: Rows = []
     bins: Rows = []
     scores: Rows = []

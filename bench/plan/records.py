@@ -114,6 +114,18 @@ class Plan:
     runs: tuple[RunPlan, ...]
     ensembles: tuple[EnsemblePlan, ...] = ()
 
+    def references(self) -> dict[str, str]:
+        """Return by cell the one that it is measured against: the single dense network of the same kind, if any."""
+
+        def kind(cell: CellPlan) -> tuple[object, ...]:
+            return cell.data.name, cell.model.name, tuple(sorted(cell.model.arguments.items()))
+
+        dense: dict[tuple[object, ...], str] = {}
+        for cell in self.cells:
+            if cell.method == "dense" and cell.members == 1:
+                dense.setdefault(kind(cell), cell.name)
+        return {cell.name: dense[kind(cell)] for cell in self.cells if kind(cell) in dense}
+
     @property
     def finished(self) -> bool:
         """Whether nothing is left to train or to evaluate."""
