@@ -138,7 +138,7 @@ def cells_of(view: StoreView, finished: pd.DataFrame) -> pd.DataFrame:
     done = finished["cell"].value_counts()
     specs = {run.id: run.spec for run in view.plan.runs}
     reference = "; ".join(assumed_references(view.plan.cells))
-    dense = view.references()
+    dense = view.plan.references()
     rows = [
         {
             **_cell_row(cell, int(done.get(cell.name, 0))),

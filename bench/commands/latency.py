@@ -96,9 +96,14 @@ def latency(
         for line in _remarks(measured):
             console.print(line, highlight=False, markup=False)
         console.print(f"kept in {path}", highlight=False, markup=False)
-    missing = [cell.name for cell in cells if ensembles[cell.name] is None]
+    states = {run.id: run.status for run in plan.runs}
+    missing = [
+        f"{cell.name} ({', '.join(sorted({states[run] for run in cell.runs[0]} - {'done'}))})"
+        for cell in cells
+        if ensembles[cell.name] is None
+    ]
     if missing:
-        console.print(f"not trained yet: {', '.join(missing)}", highlight=False, markup=False)
+        console.print(f"not measured: {', '.join(missing)}", highlight=False, markup=False)
     print_damage(damaged)
     raise typer.Exit(int(bool(missing or damaged)))
 
