@@ -136,6 +136,7 @@ def figures(_: pd.DataFrame, results: Results) -> Iterator[FigureEntry]:
         f"{what} the FLOPs of predicting one image with all members, counted from layers and densities and divided by "
         f"those of one dense network; {how}{_reference(cells)} {describe_replicates(cells)}",
         lambda: accuracy_against(INFERENCE_FLOPS, cells, replicates),
+        lambda: _drawn(INFERENCE_FLOPS, cells, replicates),
     )
     times = cells.assign(**{HOURS.key: cells["cell"].map(replicates.groupby("cell")[HOURS.key].mean())})
     if (times[HOURS.key].notna() & (times["members"] > 1)).any():
