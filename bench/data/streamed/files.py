@@ -18,10 +18,23 @@ from bench.store.files import regular_bytes
 # A file server that is away for a moment answers with these.
 PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 TRIES = 3
+# A process may open 1,024 files on most systems, and a set may be more tars than that. Opening one again costs 1% of
+# decoding an image.
+MOST_OPEN = 200
 ARRAYS = ("holder", "names", "offsets", "sizes", "checks")
 
 # Name, folder or tar that holds it, offset, size and CRC-32 of a file: -1 where it is a file of its own, or not known.
 Entry = tuple[str, str, int, int, int]
+
+
+@dataclass(frozen=True)
+class OpenTar:
+    """A descriptor that is closed with the last reference: a thread may read from what another has given up."""
+
+    descriptor: int
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +55,7 @@ class ImageFiles:
     offsets: Array
     sizes: Array
     checks: Array
-    _opened: dict[int, int] = field(default_factory=dict, init=False, repr=False)
+    _opened: dict[int, OpenTar] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -75,17 +88,21 @@ class ImageFiles:
     def _read(self, index: int) -> bytes:
         if self.offsets[index] < 0:
             return regular_bytes(self.path(index))
-        data = os.pread(self._tar(int(self.holder[index])), int(self.sizes[index]), int(self.offsets[index]))
+        tar = self._tar(int(self.holder[index]))
+        data = os.pread(tar.descriptor, int(self.sizes[index]), int(self.offsets[index]))
         if len(data) < self.sizes[index]:
             raise ValueError("cannot be read (the tar ends within it)")
         if self.checks[index] >= 0 and zlib.crc32(data) != self.checks[index]:
             raise ValueError("altered since it was packed (another CRC-32)")
         return data
 
-    def _tar(self, holder: int) -> int:
-        if holder not in self._opened:
-            self._opened[holder] = os.open(self.holders[holder], os.O_RDONLY)
-        return self._opened[holder]
+    def _tar(self, holder: int) -> OpenTar:
+        tar = self._opened.get(holder)
+        if tar is None:
+            if len(self._opened) >= MOST_OPEN:
+                self._opened.clear()
+            tar = self._opened[holder] = OpenTar(os.open(self.holders[holder], os.O_RDONLY))
+        return tar
 
     def _arrays(self) -> tuple[Array, ...]:
         return tuple(getattr(self, name) for name in ARRAYS)

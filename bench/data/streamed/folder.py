@@ -1,5 +1,7 @@
 """A user's folder of images that stay in their files: `data: {folder: PATH, image_size: 224, storage: streamed}`."""
 
+import hashlib
+import os
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -68,8 +70,10 @@ def read_folder(path: Path, size: int, name: str | None = None) -> tuple[DataSet
 
 def _measured(data: DataSet, train: Part, cache: Path) -> tuple[Channels, Channels]:
     """Return mean and standard deviation of the first MEASURED images to train on, as kept, else as measured now."""
-    encoded = f"-{train.encoding}" if train.encoding else ""
-    kept = cache / f"measured-{train.fingerprint}{encoded}-{data.image_size}px.json"
+    # Names do not tell the images of one folder from those of another: what is kept is of this place, as it is now.
+    places = [(holder, os.stat(holder).st_mtime_ns) for holder in train.files.holders]  # noqa: PTH116
+    whose = repr((train.fingerprint, data.name, data.image_size, places))
+    kept = cache / f"measured-{hashlib.sha256(os.fsencode(whose)).hexdigest()[:16]}.json"
     with suppress(UserError, ValueError, TypeError, KeyError):
         (a, b, c), (d, e, f) = read_json(kept)
         return (float(a), float(b), float(c)), (float(d), float(e), float(f))

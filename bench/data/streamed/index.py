@@ -24,7 +24,7 @@ from bench.data.streamed.tars import NESTED, find_shards, images_among, images_i
 from bench.errors import UserError, did_you_mean
 from bench.store.files import atomic_path
 
-VERSION = 2
+VERSION = 3
 # On the file servers of clusters most of the time of a listing is waiting.
 THREADS = 16
 # A local disk lists a class of ImageNet, 1,300 names, in less; there threads are in each other's way.
@@ -106,13 +106,13 @@ def index_part(where: Path, cache: Path, flat_labels: FlatLabels = lambda _: Non
     """
     state = _state(where)
     kept = cache / f"index-{hashlib.sha256(os.fsencode(where.resolve())).hexdigest()[:16]}.npz"
-    known = _kept(kept, state)
+    known = _kept(kept, state, where)
     if known is not None:
         return known
     with alone(kept.with_suffix(".lock"), f"the images of {where} are listed"):
-        part = _kept(kept, state) or _listed(where, flat_labels)
+        part = _kept(kept, state, where) or _listed(where, flat_labels)
         with suppress(OSError):  # where nothing can be kept, it is listed each time
-            _keep(kept, state, part)
+            _keep(kept, state, where, part)
     return part
 
 
@@ -253,19 +253,25 @@ def _state(where: Path) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def _kept(path: Path, state: str) -> Part | None:
+def _kept(path: Path, state: str, where: Path) -> Part | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if str(arrays["state"]) != state:
                 return None
             classes = tuple(os.fsdecode(name) for name in arrays["classes"].tolist())
-            return Part(ImageFiles.load(arrays), arrays["labels"], classes, str(arrays["encoding"]))
+            files = ImageFiles.load(arrays)
+            holders = tuple(str(where.parent / holder) for holder in files.holders)
+            return Part(replace(files, holders=holders), arrays["labels"], classes, str(arrays["encoding"]))
     except (OSError, ValueError, KeyError, BadZipFile, EOFError):  # absent or damaged: it is listed anew
         return None
 
 
-def _keep(path: Path, state: str, part: Part) -> None:
+def _keep(path: Path, state: str, where: Path, part: Part) -> None:
+    # Relative to the part: the next process may name it from another folder, or by another link.
+    holders = tuple(str(Path(holder).relative_to(where.parent)) for holder in part.files.holders)
     classes = np.array([os.fsencode(name) for name in part.classes], dtype=np.bytes_)
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         arrays = {"state": np.array(state), "encoding": np.array(part.encoding), "classes": classes}
-        np.savez(stream, allow_pickle=False, labels=part.labels, **arrays, **part.files.save())
+        np.savez(
+            stream, allow_pickle=False, labels=part.labels, **arrays, **replace(part.files, holders=holders).save()
+        )

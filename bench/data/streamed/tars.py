@@ -20,6 +20,8 @@ BLOCK = 512
 _SUFFIXES = frozenset(IMAGE_SUFFIXES)
 # A folder of a class that holds its images in a folder of their own: Tiny ImageNet.
 NESTED = "images"
+# Kinds of members that hold no bytes: hard and symbolic links.
+LINKS = (b"1", b"2")
 # What a folder around the images of a flat tar may be called.
 PARTS = ("train", "val", "valid", "validation", "test")
 # Files beside an image that hold its class, and the keys of those that hold more. Larger ones hold something else.
@@ -211,17 +213,16 @@ def _members(path: Path, descriptor: int, start: int, end: int) -> Iterator[Memb
             return
         if len(header) < BLOCK or (header[257:262] != b"ustar" and not _is_old_header(header)):
             raise UserError(f"{path}: no tar header at byte {at:,}; it is compressed, truncated or no tar")
-        kind, size = header[156:157], _number(header[124:136])
+        kind, size = header[156:157], _size(header, path, at)
         data = at + BLOCK
         if data + size > end:
             raise UserError(f"{path}: truncated: a member at byte {at:,} has {size:,} bytes, the file {end:,} in all")
         if kind == b"L":  # the name of the next member, too long for its header (GNU)
             long_name = _text(os.pread(descriptor, size, data))
         elif kind == b"x":  # attributes of the next member, a long name among them (POSIX)
-            long_name = _pax_path(os.pread(descriptor, size, data)) or long_name
+            long_name = _pax_path(os.pread(descriptor, size, data), path, at) or long_name
         elif kind in (b"0", b"\0"):
-            prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
-            name = long_name or "/".join(filter(None, (prefix, _text(header[:100]))))
+            name = long_name or _short_name(header)
             if name.endswith(".tar"):
                 inner = name.removesuffix(".tar")
                 for member in _members(path, descriptor, data, data + size):
@@ -229,7 +230,32 @@ def _members(path: Path, descriptor: int, start: int, end: int) -> Iterator[Memb
             else:
                 yield Member(name.removeprefix("./"), data, size)
             long_name = ""
+        elif kind in LINKS:
+            _check_link(path, long_name or _short_name(header))
+            long_name = ""
         at = data + -(-size // BLOCK) * BLOCK
+
+
+def _short_name(header: bytes) -> str:
+    prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
+    return "/".join(filter(None, (prefix, _text(header[:100]))))
+
+
+def _check_link(path: Path, name: str) -> None:
+    """UserError for a link that stands for an image, or for a folder of them: the tar does not hold their bytes."""
+    last = name.rstrip("/").rpartition("/")[2]
+    if is_image(last) or "." not in last:
+        raise UserError(
+            f"{path}: {name} is a link, whose images are not in the tar; make it with tar --dereference "
+            "--hard-dereference"
+        )
+
+
+def _size(header: bytes, path: Path, at: int) -> int:
+    try:
+        return _number(header[124:136])
+    except ValueError:
+        raise UserError(f"{path}: damaged: the member at byte {at:,} has no size") from None
 
 
 def _is_old_header(header: bytes) -> bool:
@@ -243,19 +269,25 @@ def _is_old_header(header: bytes) -> bool:
 def _number(digits: bytes) -> int:
     if digits[0] & 0x80:  # base 256, of members over 8 GiB
         return int.from_bytes(bytes([digits[0] & 0x7F]) + digits[1:], "big")
-    return int(digits.strip(b"\0 ") or b"0", 8)
+    octal = digits.strip(b"\0 ") or b"0"
+    if not octal.isdigit():  # int takes signs and underscores
+        raise ValueError("no octal number")
+    return int(octal, 8)
 
 
 def _text(padded: bytes) -> str:
     return os.fsdecode(padded.split(b"\0", 1)[0])
 
 
-def _pax_path(records: bytes) -> str:
-    """Return the value of `path` in records "<length> <key>=<value>\\n"."""
-    while records:
-        length = int(records.split(b" ", 1)[0])
-        key, _, value = records[:length].split(b" ", 1)[1].partition(b"=")
-        if key == b"path":
-            return os.fsdecode(value.rstrip(b"\n"))
-        records = records[length:]
+def _pax_path(records: bytes, path: Path, at: int) -> str:
+    """Return the value of `path` in records "<length> <key>=<value>\\n"; UserError if they are none."""
+    try:
+        while records:
+            length = int(records.split(b" ", 1)[0])
+            key, _, value = records[:length].split(b" ", 1)[1].partition(b"=")
+            if key == b"path":
+                return os.fsdecode(value.rstrip(b"\n"))
+            records = records[length:]
+    except (ValueError, IndexError):
+        raise UserError(f"{path}: damaged: the attributes at byte {at:,} cannot be read") from None
     return ""

@@ -81,6 +81,16 @@ def test_normalisation_is_measured_once(folder: Path, monkeypatch: pytest.Monkey
     assert (given.mean, given.std) == ((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 
 
+def test_other_images_of_the_same_names_are_measured_anew(folder: Path, tmp_path: Path) -> None:
+    first = open_file_folder(folder, 32)
+    other = tmp_path / "other" / folder.name
+    write_classes(other / "train", classes=5, images=8, seed=7)
+    write_classes(other / "test", classes=5, images=3, seed=8)
+    again = open_file_folder(other, 32)
+    assert again.version == first.version  # the names are the same
+    assert again.mean != first.mean
+
+
 def test_tars_are_the_same_images(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "tars").mkdir()
     for part in ("train", "test"):

@@ -71,6 +71,24 @@ def tar_of_tars(files: dict[str, bytes]) -> bytes:
     return tarred(inner)
 
 
+def tar_with_link(path: Path, name: str, kind: bytes) -> None:
+    """As `tar` writes a file that it has written already, or a class of another folder."""
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, "elsewhere"
+    with tarfile.open(path, "w") as tar:
+        for there, data in TRAIN.items():
+            other = tarfile.TarInfo(there)
+            other.size = len(data)
+            tar.addfile(other, io.BytesIO(data))
+        tar.addfile(member)
+
+
+def with_size(size: bytes) -> bytes:
+    content = bytearray(tarred(TRAIN))
+    content[124 : 124 + len(size)] = size
+    return bytes(content)
+
+
 def kaggle(root: Path) -> None:
     lines = [f"{name.removesuffix('.JPEG')},{wnid} 1 2 3 4 " for name, wnid in LABELS.items()]
     (root / KAGGLE).write_text("\n".join(["ImageId,PredictionString", *reversed(lines)]))
@@ -312,6 +330,21 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         r"01000: not one of the 1,000 classes",
     ),
+    "a link to an image in a tar": (
+        lambda r: (
+            shutil.rmtree(r / "train"),
+            tar_with_link(r / "train.tar", f"{WNIDS[0]}/link.JPEG", tarfile.LNKTYPE),
+        ),
+        rf"train.tar: {WNIDS[0]}/link.JPEG is a link, whose images are not in the tar; make it with tar --dereference",
+    ),
+    "a link to a class in a tar": (
+        lambda r: (shutil.rmtree(r / "train"), tar_with_link(r / "train.tar", WNIDS[1], tarfile.SYMTYPE)),
+        rf"train.tar: {WNIDS[1]} is a link",
+    ),
+    "a damaged size in a tar": (
+        lambda r: (shutil.rmtree(r / "train"), (r / "train.tar").write_bytes(with_size(b"-0000001024"))),
+        r"train.tar: damaged: the member at byte 0 has no size",
+    ),
     "a file for a folder": (
         lambda r: (shutil.rmtree(r / "train"), (r / "train").write_bytes(b"")),
         r"train: holds no image, nor a folder of images for each class",
@@ -348,6 +381,39 @@ def test_an_index_is_kept_until_a_folder_changes(tmp_path: Path, monkeypatch: py
     monkeypatch.undo()
     (tmp_path / "train" / WNIDS[2] / "new.JPEG").write_bytes(picture(3))
     assert len(index_part(tmp_path / "train", tmp_path / "cache").labels) == len(TRAIN) + 1
+
+
+@pytest.mark.parametrize("layout", ["folders", "shards beside each other"])
+def test_a_kept_index_serves_whoever_names_the_images_from_elsewhere(
+    layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    LAYOUTS[layout](tmp_path / "here")
+    (tmp_path / "link").symlink_to("here")
+    for place, name in (
+        (tmp_path, "here"),
+        (tmp_path / "here", "."),
+        (tmp_path, "link"),
+        (tmp_path / "cache", "../here"),
+    ):
+        place.mkdir(exist_ok=True)
+        monkeypatch.chdir(place)
+        train, _ = SOURCE.parts(IMAGENET, Path(name))[0]
+        assert train.files.path(0).startswith(name) or name == "."
+        assert train.files.read(0)
+
+
+def test_more_tars_are_read_than_a_process_may_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.data.streamed.files.MOST_OPEN", 2)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    folder(tmp_path / "train", {f"{number}.tar": tarred({"a.JPEG": picture(number)}) for number in range(6)})
+    part = index_part(tmp_path / "train", tmp_path / "cache")
+    for _ in range(2):
+        assert [part.files.read(place) for place in range(6)] == [picture(number) for number in range(6)]
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
+    some = part.files[1:3]
+    assert some.read(0) == picture(1)
+    del part, some
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_slow_disk_is_listed_by_threads_to_the_same_part_and_says_how_far_it_is(
@@ -393,3 +459,11 @@ def test_members_are_those_of_tarfile(kind: int, length: int, tmp_path: Path) ->
     assert {m.name: content[m.offset : m.offset + m.size] for m in tar_members(path)} == files
     with tarfile.open(path) as tar:
         assert [(m.name, m.offset_data, m.size) for m in tar] == [(m.name, m.offset, m.size) for m in tar_members(path)]
+
+
+def test_damaged_attributes_of_a_member_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "some.tar"
+    content = tarred({"d" * 120 + "/n.JPEG": b"x"}, tarfile.PAX_FORMAT)
+    path.write_bytes(content.replace(b" path=", b" path ", 1).replace(b"137 path", b"abc path", 1))
+    with pytest.raises(UserError, match="damaged: the attributes at byte 0 cannot be read"):
+        list(tar_members(path))
