@@ -1,8 +1,9 @@
-"""What the site has beside docs/: README and its like, and each file of the repository that a page links to.
+"""What the site has beside docs/*.md: README and its like, notebooks, and each file that a page links to.
 
 So one relative link works in both places. `mkdocs` calls on_files and on_page_markdown (mkdocs.yml, hooks).
 """
 
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -21,6 +22,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that lie outside docs/, then what pages link to, and what those pages link to in turn."""
     for path, page in PAGES.items():
         files.append(File.generated(config, page, content=_read(path)))
+    for notebook in sorted((ROOT / "docs").rglob("*.ipynb")):
+        path = notebook.relative_to(ROOT).as_posix()
+        files.append(File.generated(config, _place_of(path), content=_notebook(path)))
     waiting = files.documentation_pages()
     while waiting:
         page = waiting.pop()
@@ -58,6 +62,8 @@ def _place_of(path: str) -> str:
     """Return where a file of the repository is in the site."""
     if path in PAGES:
         return PAGES[path]
+    if path.endswith(".ipynb"):
+        path = f"{path.removesuffix('.ipynb')}.md"
     inside = path.removeprefix("docs/")
     return inside if inside != path else f"source/{path.removesuffix('.md')}.md"
 
@@ -73,6 +79,17 @@ def _path_of(place: str) -> str:
 
 def _read(path: str) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
+
+
+def _notebook(path: str) -> str:
+    """Return the page of a notebook: its text and its code; it is stored without results."""
+    cells = json.loads(_read(path))["cells"]
+    texts = ("".join(cell["source"]) for cell in cells)
+    shown = (
+        text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```"
+        for cell, text in zip(cells, texts, strict=True)
+    )
+    return "\n\n".join(shown) + "\n"
 
 
 def _shown(path: str) -> str:
