@@ -1,25 +1,18 @@
 """The wheel: what is in it, and that its program works in a fresh environment, from an empty folder."""
 
 import shutil
-import subprocess
 import sys
-import sysconfig
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.fresh import fresh_environment, output_of
 from tests.grid_text import REPOSITORY
 
 PACKAGES = ("bench", "analysis", "slurm", "paper_configs")
 MODULES = ("freetickets.py", "reproduce.py")
 DATA = (".yaml", ".csv", ".json", ".txt")
-
-
-def output_of(*command: str | Path, cwd: Path) -> str:
-    ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
 
 
 @pytest.fixture(scope="module")
@@ -41,25 +34,11 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh environment with the wheel; what the suite needs is seen from where the tests run."""
     repository = tmp_path_factory.mktemp("elsewhere")  # the checkout of something else, as an environment may lie in
     output_of("git", "init", "--quiet", cwd=repository)
-    output_of(
-        "git",
-        "-c",
-        "user.name=x",
-        "-c",
-        "user.email=x",
-        "commit",
-        "--quiet",
-        "--allow-empty",
-        "-m",
-        "x",
-        cwd=repository,
-    )
+    identity = ("-c", "user.name=x", "-c", "user.email=x")
+    output_of("git", *identity, "commit", "--quiet", "--allow-empty", "-m", "x", cwd=repository)
     place = repository / "venv"
-    output_of(sys.executable, "-m", "virtualenv", "--quiet", "--no-periodic-update", place, cwd=repository)
-    python = place / "bin" / "python"
+    python = fresh_environment(place)
     output_of(python, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", wheel, cwd=repository)
-    (packages,) = place.glob("lib/python*/site-packages")
-    (packages / "those_of_the_tests.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
     return place
 
 

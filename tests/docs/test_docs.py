@@ -167,6 +167,11 @@ def check_command(command: str, page: str) -> None:
             parse("slurm", ["submit", *arguments[2:]])
         elif arguments[1:2] == ["--"] and arguments[0].startswith("reproduce-"):
             parse("reproduce", ["paper_configs/digits.yaml", *arguments[2:]])
+    elif words[0] in ("docker", "apptainer"):
+        assert words[1] in ("build", "run", "exec")
+        assert all((REPOSITORY / word).exists() for word in words if word.endswith(".def"))
+        image = next(place for place, word in enumerate(words) if word.endswith(("freetickets", ".sif")))
+        assert words[1] != "run" or parse("freetickets", words[image + 1 :]) is None
     elif words[0] == "cp":
         assert (REPOSITORY / words[1]).is_file()
     else:
