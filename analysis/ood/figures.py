@@ -1,26 +1,31 @@
 """Telling images of other data sets from test images by the ensemble's uncertainty (Hendrycks and Gimpel 2017)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, NullFormatter
+from matplotlib.ticker import FixedLocator
 
+from analysis.columns import Metric
 from analysis.context import describe_measured
 from analysis.ood.numbers import SCORE_NAMES, Ood
 from analysis.results import Results
-from analysis.statistics import estimate
-from analysis.style import GREY, WIDTH, Look, looks, rows_of, say_not_run, styled, thin, wrapped
+from analysis.rows import draw_rows, name_rows, row_handles
+from analysis.set_titles import set_title
+from analysis.style import COLORS, WIDTH, Color, Look, looks, rows_of, styled, thin, wrapped
 from analysis.topic import FigureEntry
 
 IN_DISTRIBUTION = "test"
 COLUMNS = 3
+AUROC = Metric("auroc", "AUROC (%)", 2, "higher", 100)
+# The area of a score that knows nothing.
+CHANCE = 50.0
 # All scores are higher for what looks less like the training images.
 AXIS_LABELS = {
     "max_probability": "1 - maximum probability",
@@ -44,7 +49,10 @@ def figures(ood: Ood, results: Results) -> Iterator[FigureEntry]:
             f"ood_roc_{score}",
             f"Telling images out of distribution apart: {SCORE_NAMES[score]}",
             f"True-positive rate against false-positive rate of {SCORE_NAMES[score]}, images out of distribution being "
-            f"the positives, mean over replicates; below, area under the curve and 95% Student-t interval. {n}",
+            "the positives, mean over replicates, in the colours of families of methods; below, the area under the "
+            "curve of each cell with its 95% Student-t interval, and the dense network as a dashed line. Below 50%, "
+            "which is chance, networks are surer of images out of distribution than of test images: the score fails "
+            f"there, and no sign is wrong. {n}",
             partial(roc_curves, cells, ood.detection, ood.curves, score),
             partial(_of_score, score, areas=ood.detection, curves=ood.curves),
         )
@@ -52,7 +60,8 @@ def figures(ood: Ood, results: Results) -> Iterator[FigureEntry]:
         "ood_scores",
         "Scores of images in and out of distribution",
         f"Distribution of {SCORE_NAMES['max_probability']} over the test images and over each set out of distribution, "
-        f"all replicates together. {n}",
+        "all replicates together. The vertical scale is of square roots, so that few images are seen beside the peak "
+        f"of the test images. {n}",
         lambda: score_histograms(cells, ood.histograms, "max_probability"),
         partial(_of_score, "max_probability", histograms=ood.histograms),
     )
@@ -72,9 +81,9 @@ def score_histograms(cells: pd.DataFrame, histograms: pd.DataFrame, score: str) 
     bins = histograms[histograms["score"] == score]
     names = [cell for cell in cells["cell"] if cell in set(bins["cell"])]
     ood_sets = [name for name in dict.fromkeys(bins["set"]) if name != IN_DISTRIBUTION]
-    colors = dict(zip(ood_sets, sns.color_palette("colorblind", max(len(ood_sets), 1)), strict=False))
+    colors = dict(zip(ood_sets, cycle(COLORS[1:]), strict=False))
     dashes = {name: DASHES[index % len(DASHES)] for index, name in enumerate(ood_sets)}
-    columns = min(COLUMNS, len(names))
+    columns = min(COLUMNS if len(names) <= 3 * COLUMNS else COLUMNS + 1, len(names))
     figure = Figure(figsize=(WIDTH, 0.8 + 1.55 * rows_of(names, columns)))
     panels = figure.subplots(rows_of(names, columns), columns, squeeze=False, sharex=True, sharey=True)
     for index, (axes, cell) in enumerate(zip(panels.flat, names, strict=False)):
@@ -86,7 +95,7 @@ def score_histograms(cells: pd.DataFrame, histograms: pd.DataFrame, score: str) 
                 axes.stairs(share, edges, fill=True, color="0.78")
             else:
                 axes.stairs(share, edges, color=colors[str(name)], linestyle=dashes[str(name)], linewidth=1.1)
-        axes.set_title(wrapped(cell, 28))
+        axes.set_title(wrapped(cell, 28 if columns <= COLUMNS else 18))
         axes.tick_params(labelbottom=index + columns >= len(names))
         if index + columns >= len(names):
             axes.set_xlabel(AXIS_LABELS[score])
@@ -101,7 +110,8 @@ def score_histograms(cells: pd.DataFrame, histograms: pd.DataFrame, score: str) 
         axes.set_axis_off()
     handles: list[Line2D | Patch] = [Patch(color="0.78", label="test images")]
     handles += [
-        Line2D([], [], color=colors[name], linestyle=dashes[name], label=wrapped(name, 30)) for name in ood_sets
+        Line2D([], [], color=colors[name], linestyle=dashes[name], label=wrapped(set_title(name), 30))
+        for name in ood_sets
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=4)
     return figure
@@ -109,79 +119,61 @@ def score_histograms(cells: pd.DataFrame, histograms: pd.DataFrame, score: str) 
 
 @styled
 def roc_curves(cells: pd.DataFrame, detection: pd.DataFrame, curves: pd.DataFrame, score: str) -> Figure:
-    """Return the ROC curve of a score (mean over replicates) and below it the area with interval, a panel a set.
+    """Return the area under the ROC curve with its interval, a row a cell, and above the curves; a column a set.
 
-    cells: cell, method, in order; detection: cell, replicate, ood_set, score, auroc (share); curves: cell, replicate,
-    ood_set, score, fpr, tpr (shares), one grid of fpr for all.
+    Curves are means over replicates and have the colours of their families: which cell is which, the rows say.
+    cells: cell, method, reference (may lack), in order; detection: cell, replicate, ood_set, score, auroc (share);
+    curves: cell, replicate, ood_set, score, fpr, tpr (shares), one grid of fpr for all.
     """
     areas = detection[detection["score"] == score]
-    # A log scale has no place for 0.
-    curves = curves[(curves["score"] == score) & (curves["fpr"] > 0)]
-    grid = np.unique(curves["fpr"]) * 100
+    curves = curves[curves["score"] == score]
     names = [cell for cell in cells["cell"] if cell in set(areas["cell"])]
+    shown = cells[cells["cell"].isin(names)].reset_index(drop=True)
     ood_sets = list(dict.fromkeys(areas["ood_set"]))
     chosen = looks(cells)
     columns = min(COLUMNS, len(ood_sets))
     rows = rows_of(ood_sets, columns)
-    heights = (1.9, 0.3 + 0.145 * len(names))
-    figure = Figure(figsize=(WIDTH, 0.6 + (sum(heights) + 1.1) * rows))
+    heights = (1.75, 0.3 + 0.19 * len(names))
+    figure = Figure(figsize=(WIDTH, 0.8 + (sum(heights) + 1.1) * rows))
     panels = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=heights * rows)
     for axes in panels.flat:
         axes.set_visible(False)
     for index, name in enumerate(ood_sets):
         row, column = divmod(index, columns)
         upper, lower = panels[2 * row : 2 * row + 2, column]
-        upper.plot(grid, grid, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
-        for position, cell in enumerate(names):
-            points = curves[(curves["cell"] == cell) & (curves["ood_set"] == name)]
-            mean = points.groupby("fpr")["tpr"].mean() * 100
-            # Markers of different cells stand at different places along their curves.
-            upper.plot(
-                mean.index * 100, mean, color=chosen[cell].color, marker=chosen[cell].marker, markersize=4, linewidth=1,
-                markevery=(0.04 + 0.3 * position / len(names), 0.3),
-            )  # fmt: skip
-            values = areas.loc[(areas["cell"] == cell) & (areas["ood_set"] == name), "auroc"] * 100
-            _draw_area(lower, position, values, chosen[cell])
-        upper.set(visible=True, xscale="log", xlim=(grid[0], 100), ylim=(0, 100), title=wrapped(name, 28))
-        upper.set_xlabel("False positives (% of test\nimages), log scale")
-        upper.xaxis.set_major_formatter("{x:g}")
-        upper.xaxis.set_minor_formatter(NullFormatter())
-        thin(upper)
+        _draw_curves(upper, curves[curves["ood_set"] == name], names, chosen)
+        upper.set(visible=True, title=wrapped(set_title(name), 28))
         lower.set_visible(True)
-        lower.set_yticks(range(len(names)), [wrapped(cell, 30) if column == 0 else "" for cell in names], fontsize=7)
-        lower.set_ylim(len(names) - 0.4, -0.6)
-        lower.set_xlabel("AUROC (%)\nhigher is better →")
-        lower.locator_params(axis="x", nbins=5)
-        lower.margins(x=0.1)
+        of_cell = {str(cell): values * 100 for cell, values in areas[areas["ood_set"] == name].groupby("cell")["auroc"]}
+        draw_rows(lower, shown, of_cell, AUROC, chosen, marker=4.5)
         low, high = lower.get_xlim()
-        # An interval may lie beyond what an area can be; a marker at its end needs a little room.
-        margin = 0.03 * (min(high, 100) - max(low, 0))
-        lower.set_xlim(max(low, -margin), min(high, 100 + margin))
-        thin(lower, "x")
-        if column == 0:
+        if low <= CHANCE + 5:
+            lower.set_xlim(min(low, CHANCE - 3), max(high, CHANCE + 3))
+            lower.axvline(CHANCE, color="black", linewidth=0.9, linestyle=":", zorder=1.5, gid="chance")
+        name_rows(lower, shown, 30, 7)
+        if column:
+            lower.set_yticklabels([])
+        else:
             upper.set_ylabel("True positives (%)\nhigher is better →")
+        lower.set_xlabel(f"{AUROC.head}\n{AUROC.arrow}")
+    families: dict[str, Color] = {}
+    for name in names:
+        families.setdefault(chosen[name].family, chosen[name].color)
     handles = [
-        Line2D([], [], marker="o", color=GREY, markersize=4.5, linewidth=1.2, label="mean and 95% interval"),
-        Line2D([], [], marker="o", color=GREY, markersize=2.4, alpha=0.6, linewidth=0, label="replicate"),
-        Line2D([], [], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), label="chance"),
+        *(Line2D([], [], color=families[family], linewidth=1.4, label=family) for family in families),
+        *row_handles(panels[1, 0]),
+        Line2D([], [], color="black", linewidth=0.9, linestyle=":", label="chance"),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, title=f"Score: {AXIS_LABELS[score]}")
+    figure.legend(handles=handles, loc="outside upper center", ncols=5, title=f"Score: {AXIS_LABELS[score]}")
     return figure
 
 
-def _draw_area(axes: Axes, position: int, values: "pd.Series[float]", look: Look) -> None:
-    measured = estimate(values)
-    if not measured.n:
-        say_not_run(axes, position, 6.5)
-        return
-    axes.errorbar(
-        measured.mean,
-        position - 0.1,
-        xerr=measured.error_bar,
-        fmt=look.marker,
-        color=look.color,
-        markersize=4.5,
-        elinewidth=1.2,
-        capsize=1.8,
-    )
-    axes.plot(values, np.full(len(values), position + 0.28), "o", color=look.color, markersize=2, alpha=0.6)
+def _draw_curves(axes: Axes, curves: pd.DataFrame, names: Sequence[str], chosen: Mapping[str, Look]) -> None:
+    """Draw the mean curve of each cell."""
+    axes.plot([0, 100], [0, 100], color="black", linewidth=0.9, linestyle=":", gid="chance")
+    for cell in names:
+        mean = curves[curves["cell"] == cell].groupby("fpr")["tpr"].mean() * 100
+        axes.plot(mean.index * 100, mean, color=chosen[cell].color, linewidth=1, zorder=chosen[cell].zorder)
+    axes.set(xlim=(0, 100), ylim=(0, 100), xticks=(0, 50, 100), yticks=(0, 50, 100))
+    axes.set_xlabel("False positives (%)")
+    thin(axes)

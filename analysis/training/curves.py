@@ -1,16 +1,26 @@
 """Training curves: loss and accuracy by epoch, with the phases of the recipe and what happens between them marked."""
 
+from typing import Any
+
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from analysis.style import GREY, WIDTH, styled, thin, wrapped
+from analysis.style import FAMILIES, GREY, WIDTH, rows_of, styled, thin, wrapped
 from bench.errors import counted
 
-Color = tuple[float, float, float]
+# More trajectories than these stand two in a row; the inches of such a row, at most and at least, and of all.
+MOST_BELOW = 4
+TALLEST, LOWEST, PAGE = 1.4, 1.05, 9.6
+# Points that a name of a phase, written upwards, takes.
+ROOM = 9.0
+COLORS = {"train": "0.55", "validation": FAMILIES["DST"][0]}
+STAR: dict[str, Any] = {
+    "marker": "*", "color": FAMILIES["EDST"][0], "markersize": 7, "markeredgecolor": "black", "markeredgewidth": 0.4,
+    "linewidth": 0,
+}  # fmt: skip
 KINDS = {"train": "training images", "validation": "validation images"}
 
 
@@ -18,14 +28,19 @@ KINDS = {"train": "training images", "validation": "validation images"}
 def training_curves(epochs: pd.DataFrame, events: pd.DataFrame, tickets: pd.DataFrame) -> Figure:
     """Return loss and accuracy by epoch, a row a trajectory, a line a run; frames as in Training."""
     names = list(dict.fromkeys(epochs["trajectory"]))
-    palette = sns.color_palette("colorblind")
-    colors = {"train": palette[7], "validation": palette[0]}
-    figure = Figure(figsize=(WIDTH, 0.7 + 1.95 * len(names)))
-    panels = figure.subplots(len(names), 2, squeeze=False)
-    for (loss, accuracy), name in zip(panels, names, strict=True):
+    beside = 1 if len(names) <= MOST_BELOW else 2
+    rows = rows_of(names, beside)
+    height = 1.95 if beside == 1 else max(LOWEST, min(TALLEST, PAGE / rows))
+    figure = Figure(figsize=(WIDTH, 0.8 + height * rows))
+    panels = figure.subplots(rows, 2 * beside, squeeze=False)
+    # Losses and accuracies of a trajectory lie beside each other.
+    pairs = panels.reshape(-1, 2)
+    for axes in pairs[len(names) :].flat:
+        axes.set_axis_off()
+    for index, ((loss, accuracy), name) in enumerate(zip(pairs, names, strict=False)):
         recorded = epochs[epochs["trajectory"] == name]
         marks = events[events["trajectory"] == name]
-        for kind, color in colors.items():
+        for kind, color in COLORS.items():
             for _, run in recorded.groupby("run", sort=False):
                 look = {"color": color, "linewidth": 0.7, "alpha": 0.75, "marker": "." if len(run) == 1 else None}
                 loss.plot(run["epoch"], run[f"{kind}_loss"], **look)
@@ -37,10 +52,7 @@ def training_curves(epochs: pd.DataFrame, events: pd.DataFrame, tickets: pd.Data
             trained[row["run"], row["epoch"]] if pd.isna(row["validation_accuracy"]) else row["validation_accuracy"]
             for row in stars.to_dict("records")
         ]
-        accuracy.plot(
-            stars["epoch"], [100 * height for height in heights], "*", color=palette[1], markersize=7,
-            markeredgecolor="black", markeredgewidth=0.4, zorder=5, clip_on=False,
-        )  # fmt: skip
+        accuracy.plot(stars["epoch"], [100 * height for height in heights], **STAR, zorder=5, clip_on=False)
         last = int(recorded["epoch"].max())
         for axes in (loss, accuracy):
             _mark(axes, marks, last)
@@ -52,15 +64,18 @@ def training_curves(epochs: pd.DataFrame, events: pd.DataFrame, tickets: pd.Data
         loss.yaxis.set_major_locator(MaxNLocator(4) if high < 5 * low else LogLocator(subs=(1, 2, 5)))
         loss.yaxis.set_major_formatter("{x:g}")
         loss.yaxis.set_minor_formatter(NullFormatter())
-        _name_phases(loss, marks, last)
-        loss.set_ylabel("Loss (nats)")
-        accuracy.set_ylabel("Accuracy (%)")
-        loss.set_title(f"{wrapped(name, 44)}, {_count(recorded)}", loc="left")
-    for axes in panels[-1]:
-        axes.set_xlabel("Epoch")
-    figure.legend(
-        handles=_legend(colors, palette[1]), loc="outside upper center", ncols=5, columnspacing=1.2, handlelength=1.7
-    )
+        _name_phases(loss, marks, last, 190 / beside)
+        for axes, label in ((loss, "Loss (nats)"), (accuracy, "Accuracy (%)")):
+            axes.set_ylabel(label, fontsize=8.5 if beside == 1 else 7)
+            axes.tick_params(labelsize=8 if beside == 1 else 7)
+            if index + beside >= len(names):
+                axes.set_xlabel("Epoch")
+        loss.set_title(
+            wrapped(f"{name}, {_count(recorded)}", 44 if beside == 1 else 58),
+            loc="left",
+            fontsize=9 if beside == 1 else 7.5,
+        ).set_in_layout(beside == 1)
+    figure.legend(handles=_legend(), loc="outside upper center", ncols=5, columnspacing=1.2, handlelength=1.7)
     return figure
 
 
@@ -78,12 +93,12 @@ def _mark(axes: Axes, marks: pd.DataFrame, last: int) -> None:
     axes.set_xlim(0.5, last + 0.5)
 
 
-def _name_phases(axes: Axes, marks: pd.DataFrame, last: int) -> None:
-    """Write the names of the phases into their middles, where there is more than one."""
+def _name_phases(axes: Axes, marks: pd.DataFrame, last: int, width: float) -> None:
+    """Write the names of the phases into their middles, where there is more than one and room; `width` in points."""
     phases = marks[marks["kind"] == "phase"]
     starts = list(phases["epoch"])
     for label, start, end in zip(phases["label"], starts, [*starts[1:], last + 1], strict=True):
-        if len(starts) > 1:
+        if len(starts) > 1 and (end - start) / last * width >= ROOM:
             axes.text(
                 (start + end - 1) / 2, 0.97, label, transform=axes.get_xaxis_transform(), rotation=90, va="top",
                 ha="center", fontsize=6.5, color=GREY, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
@@ -94,10 +109,10 @@ def _count(epochs: pd.DataFrame) -> str:
     return counted(epochs["run"].nunique(), "run")
 
 
-def _legend(colors: dict[str, Color], star: Color) -> list[Line2D]:
+def _legend() -> list[Line2D]:
     return [
-        *(Line2D([], [], color=colors[kind], label=label) for kind, label in KINDS.items()),
-        Line2D([], [], marker="*", color=star, markeredgecolor="black", markersize=7, linewidth=0, label="ticket"),
+        *(Line2D([], [], color=COLORS[kind], label=label) for kind, label in KINDS.items()),
+        Line2D([], [], **STAR, label="ticket"),
         Line2D([], [], color=GREY, linestyle=":", label="learning rate change"),
         Line2D([], [], color="black", linestyle=(0, (4, 2)), label="global exploration or pruning"),
     ]

@@ -94,12 +94,12 @@ def test_curves_are_means_over_replicates():
     panel = figure.axes[1]
     assert panel.get_title() == "MNIST"
     chance, first, second = panel.lines
-    assert list(chance.get_ydata()) == pytest.approx(list(100 * GRID[1:]))
+    assert list(chance.get_xdata()) == list(chance.get_ydata()) == [0, 100]
     for line, cell in ((first, cells["cell"][0]), (second, cells["cell"][1])):
         rows = of(curves, cell=cell, ood_set="MNIST", score="entropy")
         by_hand = np.mean([of(rows, replicate=replicate)["tpr"] for replicate in (1, 2, 3)], axis=0)
-        assert list(line.get_xdata()) == pytest.approx(list(100 * GRID[1:]))
-        assert list(line.get_ydata()) == pytest.approx(list(100 * by_hand[1:]))
+        assert list(line.get_xdata()) == pytest.approx(list(100 * GRID))
+        assert list(line.get_ydata()) == pytest.approx(list(100 * by_hand))
 
 
 def test_areas_have_mean_interval_and_replicates():
@@ -107,13 +107,57 @@ def test_areas_have_mean_interval_and_replicates():
     ood, curves = frames(cells, ood_set=["SVHN", "MNIST"])
     lower = roc_curves(cells, ood, curves, "entropy").axes[2:]
     for axes, name in zip(lower, ("SVHN", "MNIST"), strict=True):
-        for interval, dots, cell in zip(intervals(axes), axes.lines[3::4], cells["cell"], strict=True):
+        for interval, dots, cell in zip(
+            intervals(axes), [line for line in axes.lines if line.get_gid() == "replicates"], cells["cell"], strict=True
+        ):
             values = 100 * of(ood, cell=cell, ood_set=name, score="entropy")["auroc"].to_numpy()
             half_width = scipy.stats.t.ppf(0.975, 2) * scipy.stats.sem(values)
             assert interval.lines[0].get_xdata()[0] == pytest.approx(values.mean())
             (segment,) = interval.lines[2][0].get_segments()
-            assert segment[:, 0] == pytest.approx([values.mean() - half_width, values.mean() + half_width])
+            # No area is above 100%.
+            assert segment[:, 0] == pytest.approx([values.mean() - half_width, min(values.mean() + half_width, 100)])
             assert list(dots.get_xdata()) == pytest.approx(list(values))
+
+
+def chance_lines(axes):
+    return [line for line in axes.lines if line.get_gid() == "chance"]
+
+
+def test_areas_near_or_below_chance_have_its_line_and_others_keep_their_scale():
+    cells = cells_of(3)
+    ood, curves = frames(cells, ood_set=["SVHN", "uniform"])
+    ood.loc[ood["ood_set"] == "uniform", "auroc"] *= 0.1
+    upper, _, high, low = roc_curves(cells, ood, curves, "entropy").axes
+    assert len(chance_lines(upper)) == 1
+    assert not chance_lines(high)
+    assert high.get_xlim()[0] > 60
+    (line,) = chance_lines(low)
+    assert set(line.get_xdata()) == {50}
+    assert low.get_xlim()[1] > 50
+
+
+def test_the_dense_network_is_a_line_among_the_areas():
+    cells = cells_of(3)
+    ood, curves = frames(cells, ood_set=["SVHN"])
+    axes = roc_curves(cells.assign(reference=cells["cell"][0]), ood, curves, "entropy").axes[1]
+    (line,) = [line for line in axes.lines if line.get_label() == "dense"]
+    mean = of(ood, cell=cells["cell"][0], score="entropy")["auroc"].mean()
+    assert line.get_xdata()[0] == pytest.approx(100 * mean)
+
+
+def test_curves_have_the_colours_of_families_and_the_legend_names_those():
+    cells = cells_of(3).assign(method=["edst", "dst", "superposed_edst"])
+    ood, curves = frames(cells, ood_set=["SVHN"])
+    figure = roc_curves(cells, ood, curves, "entropy")
+    colors = [line.get_color() for line in figure.axes[0].lines[1:]]
+    assert colors[0] == colors[2] != colors[1]
+    assert [text.get_text() for text in figure.legends[0].texts][:2] == ["EDST", "DST"]
+
+
+def test_twenty_cells_fit_on_a_page():
+    cells = cells_of(20)
+    assert roc_curves(cells, *frames(cells, ood_set=SETS[:3]), "entropy").get_size_inches()[1] <= 9
+    assert score_histograms(cells, histograms(cells), "entropy").get_size_inches()[1] <= 9
 
 
 def test_one_replicate_has_no_interval():

@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from analysis.training.curves import training_curves
@@ -14,6 +15,7 @@ from bench.recipes import Setting
 from bench.recipes.alternating import acdc
 from bench.recipes.dynamic import edst
 from tests.analysis.drawing import bars_with_errors
+from tests.analysis.layout import assert_laid_out
 from tests.analysis.stores import numbers_of, of
 from tests.analysis.synthetic import fill, history_of
 
@@ -167,3 +169,42 @@ def test_training_curves_without_finished_runs_have_no_tickets(loaded):
     figure = training_curves(recorded.epochs, recorded.events, recorded.tickets.iloc[:0])
     stars = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "*"]
     assert all(len(line.get_xdata()) == 0 for line in stars)
+
+
+def many_trajectories(count):
+    """Frames of trajectories with long names, a run each, of two phases with a ticket at the end."""
+    names = [f"ResNet-50 EDST M=3 S=0.{index:02}, ResNet-50 DST and 2 more cells" for index in range(count)]
+    phases = [("explore", epoch) for epoch in range(1, 7)] + [("refine 1", epoch) for epoch in range(7, 11)]
+    epochs = [
+        {"trajectory": name, "run": name, "epoch": epoch, "phase": phase, "train_loss": 2 / epoch}
+        | {"train_accuracy": epoch / 12, "validation_loss": 2.2 / epoch, "validation_accuracy": epoch / 13}
+        for name in names
+        for phase, epoch in phases
+    ]
+    events = [
+        {"trajectory": name, "kind": "phase", "epoch": epoch, "label": label}
+        for name in names
+        for label, epoch in (("explore", 1), ("refine 1", 7))
+    ]
+    tickets = [
+        {"trajectory": name, "run": name, "ticket": 1, "epoch": 10, "validation_accuracy": 10 / 13} for name in names
+    ]
+    return pd.DataFrame(epochs), pd.DataFrame(events), pd.DataFrame(tickets)
+
+
+@pytest.mark.parametrize(("count", "highest"), [(1, 3), (5, 6), (20, 12)])
+def test_curves_of_few_and_of_many_trajectories_fit_on_a_page(count, highest):
+    figure = training_curves(*many_trajectories(count))
+    assert figure.get_size_inches()[1] <= highest
+    panels = [axes for axes in figure.axes if axes.axison]
+    assert len(panels) == 2 * count
+    assert [axes.get_ylabel() for axes in panels] == ["Loss (nats)", "Accuracy (%)"] * count
+    assert_laid_out(figure)
+
+
+def test_names_of_phases_that_have_no_room_are_left_out():
+    epochs, events, tickets = many_trajectories(1)
+    more = [{"trajectory": epochs["trajectory"][0], "kind": "phase", "epoch": 10, "label": "anneal"}]
+    longer = pd.concat([epochs, epochs.assign(epoch=epochs["epoch"] + 290)])
+    axes = training_curves(longer, pd.concat([events, pd.DataFrame(more)]), tickets).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["anneal"]
