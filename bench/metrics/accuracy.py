@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.metrics.probabilities import SMALLEST_PROBABILITY, Floats, Labels, check_probabilities
+from bench.metrics.probabilities import SMALLEST_PROBABILITY, Floats, Labels, check_members, check_probabilities
 
 
 def accuracy(probabilities: Floats, labels: Labels) -> float:
@@ -18,8 +18,14 @@ def judged_labels(probabilities: Floats, pairs: Labels) -> tuple[Labels, Labels]
     """Return the images that have labels, and the one that each is judged by: the predicted class where it is a label.
 
     probabilities float [images, classes], pairs int [K, 2] of image and label. `accuracy` and calibration errors of
-    those images with those labels count a prediction among the labels as right (ReaL, Beyer et al. 2020).
+    those images with those labels count a prediction among the labels as right (ReaL, Beyer et al. 2020). ValueError
+    for a pair of no image or no class.
     """
+    check_members(probabilities[None])
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or not np.issubdtype(pairs.dtype, np.integer):
+        raise ValueError(f"pairs must be [K, 2] integers, not {pairs.dtype} {pairs.shape}")
+    if ((pairs < 0) | (pairs >= probabilities.shape)).any():
+        raise ValueError(f"pairs must be of images and classes below {probabilities.shape}")
     predicted = probabilities.argmax(axis=1)
     places, first = np.unique(pairs[:, 0], return_index=True)
     hits = pairs[predicted[pairs[:, 0]] == pairs[:, 1], 0]

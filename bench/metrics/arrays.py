@@ -15,7 +15,8 @@ Convert = Callable[[Any], Any]
 def as_array(values: Any) -> npt.NDArray[Any]:
     """Return values as an array: an array as it is, a tensor of any device with or without gradient, nested lists.
 
-    Half precision becomes float32, which holds its values: NumPy has no bfloat16.
+    Lists may hold tensors, as the outputs of several networks are. Half precision becomes float32, which
+    holds its values: NumPy has no bfloat16.
     """
     if isinstance(values, np.ndarray):
         return values
@@ -23,7 +24,16 @@ def as_array(values: Any) -> npt.NDArray[Any]:
         values = values.detach().cpu()
         if values.is_floating_point() and values.element_size() == 2:
             values = values.float()
+    if isinstance(values, list | tuple) and _of_tensors(values):
+        return np.asarray([as_array(value) for value in values])
     return np.asarray(values)
+
+
+def _of_tensors(values: Any) -> bool:
+    """Whether a nested list holds tensors; the first entry says it for all."""
+    while isinstance(values, list | tuple) and len(values):
+        values = values[0]
+    return hasattr(values, "detach")
 
 
 def takes_arrays(function: Callable[..., R]) -> Callable[..., R]:

@@ -7,7 +7,7 @@ of AUROC, AUPR and ROC curve; fpr_at_95_tpr turns that round, as is the custom (
 import numpy as np
 import numpy.typing as npt
 
-from bench.metrics.probabilities import Doubles, Floats, check_members, in_parts, logarithm
+from bench.metrics.probabilities import Doubles, Floats, check_members, check_range, in_parts, logarithm
 
 
 def one_minus_max_probability(members: Floats) -> Doubles:
@@ -23,7 +23,7 @@ def one_minus_max_probability(members: Floats) -> Doubles:
 def predictive_entropy(members: Floats) -> Doubles:
     """Return the entropy of the members' mean, in nats, float64 [images]; members float [members, images, classes]."""
     check_members(members)
-    return np.concatenate([entropy(part.mean(axis=0)) for part in in_parts(members)])
+    return np.concatenate([_entropy(part.mean(axis=0)) for part in in_parts(members)])
 
 
 def mutual_information(members: Floats) -> Doubles:
@@ -33,12 +33,20 @@ def mutual_information(members: Floats) -> Doubles:
     what each is unsure of. Source: Houlsby et al. 2011; Lakshminarayanan et al. 2017.
     """
     check_members(members)
-    gains = [entropy(part.mean(axis=0)) - entropy(part).mean(axis=0) for part in in_parts(members)]
+    gains = [_entropy(part.mean(axis=0)) - _entropy(part).mean(axis=0) for part in in_parts(members)]
     return np.asarray(np.maximum(np.concatenate(gains), 0.0))
 
 
 def entropy(probabilities: Floats) -> Doubles:
-    """Return the entropy over the last axis, in nats, float64, at least 0; a probability of 0 adds nothing."""
+    """Return the entropy over the last axis, in nats, float64, at least 0; a probability of 0 adds nothing.
+
+    probabilities float of any shape, in [0, 1], else ValueError.
+    """
+    check_range(probabilities)
+    return _entropy(probabilities)
+
+
+def _entropy(probabilities: Floats) -> Doubles:
     # Logarithms of what rounding leaves above 1 are 0, and abs makes no -0.0 of a certain prediction.
     logs = np.minimum(logarithm(probabilities), 0.0)
     return np.asarray(np.abs(np.einsum("...c,...c->...", probabilities, logs)))

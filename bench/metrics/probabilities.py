@@ -61,7 +61,7 @@ def check_probabilities(probabilities: Floats, labels: Labels) -> None:
             f"probabilities must be [images, classes] with at least one of each, not {probabilities.shape}"
         )
     check_labels(labels, *probabilities.shape)
-    _check_range(probabilities)
+    check_range(probabilities)
 
 
 def check_labels(labels: Labels, images: int, classes: int) -> None:
@@ -76,10 +76,13 @@ def check_members(members: Floats) -> None:
     """ValueError unless members are probabilities [members, images, classes] in [0, 1], at least one of each."""
     if members.ndim != 3 or 0 in members.shape:
         raise ValueError(f"members must be [members, images, classes] with at least one of each, not {members.shape}")
-    _check_range(members)
+    check_range(members)
 
 
-def _check_range(probabilities: Floats) -> None:
+def check_range(probabilities: Floats) -> None:
+    """ValueError unless probabilities, of any shape, at least one of them, lie in [0, 1]."""
+    if not np.size(probabilities):
+        raise ValueError(f"probabilities must be at least one, not {np.shape(probabilities)}")
     low, high = probabilities.min(), probabilities.max()
     # Written so that NaN, which compares false with everything, is refused too.
     if not (low >= 0 and high <= 1 + TOLERANCE):

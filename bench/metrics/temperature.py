@@ -14,6 +14,7 @@ from bench.metrics.probabilities import (
     Labels,
     check_labels,
     check_probabilities,
+    check_range,
     logarithm,
     softmax,
 )
@@ -63,9 +64,10 @@ def scale_logits(logits: Floats, temperature: float) -> Doubles:
 def scale_probabilities(probabilities: Floats, temperature: float) -> Doubles:
     """Return p^(1 / T), normalised over the last axis, float64, same shape; ValueError unless T > 0 and finite.
 
-    The same as scale_logits of the logits where the probabilities are a softmax. A probability of 0 counts as the least
-    positive normal float64.
+    probabilities in [0, 1], else ValueError. The same as scale_logits of the logits where the probabilities are a
+    softmax. A probability of 0 counts as the least positive normal float64.
     """
+    check_range(probabilities)
     return softmax(logarithm(probabilities) / _checked(temperature))
 
 

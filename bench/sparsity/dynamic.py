@@ -7,9 +7,10 @@ trainer: the same settings, batches and learning rates give the same bits.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.errors import UserError
@@ -99,7 +100,7 @@ class DynamicSparsity:
         if settings.drop_schedule is not None:
             switches = switches.model_copy(update={"drop_schedule": settings.drop_schedule})
         topology = Topology(
-            density=density_of(sparsity),
+            density=density_of(settings.sparsity),
             distribution=settings.distribution,
             sampling=switches.mask_sampling,
             dense=tuple(sorted(set(settings.dense))),
@@ -132,11 +133,13 @@ class DynamicSparsity:
         """Take the optimiser step, or the update of the topology in its place; return what an update changed.
 
         Inactive weights are exactly zero afterwards; gradients are as the backward pass left them wherever an
-        exploration may want them.
+        exploration may want them. An update by numbers that are not finite is a UserError, and nothing has changed.
         """
         self._check_gradients()
-        self._weights.refit()
         rewire = self._rewire if self._total_steps is None or self.steps < self._total_steps else None
+        if rewire is not None and (self.steps + 1) % rewire.every == 0:
+            self._check_finite()
+        self._weights.refit()
         self.steps += 1
         return self._steps.step(rewire, self.steps, keep_gradients=self._rewire.rule.growth == "gradient")
 
@@ -151,6 +154,11 @@ class DynamicSparsity:
             )
         if self._rewire.rule.growth == "gradient":
             self._check_gradients()
+            if not any(bool(weight.grad.any()) for weight in self._weights.weights.values() if weight.grad is not None):
+                raise UserError(
+                    f"{_place('explore')}: all gradients are zero; call it after step() and before zero_grad()"
+                )
+        self._check_finite()
         self._weights.refit()
         return self._steps.explore(fraction, self._rewire.rule, self.steps)
 
@@ -160,8 +168,10 @@ class DynamicSparsity:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state; UserError if its masks are of another network."""
-        if missing := [key for key in STATE if key not in state]:
+        if missing := [key for key in STATE if not isinstance(state, Mapping) or key not in state]:
             raise UserError(f"{_place('load_state_dict')}: no state of DynamicSparsity; {missing[0]} is missing")
+        if not isinstance(state["masks"], Mapping) or int(state["steps"]) < 0:
+            raise UserError(f"{_place('load_state_dict')}: no state of DynamicSparsity")
         found = {name: tuple(mask.shape) for name, mask in state["masks"].items()}
         wanted = {name: tuple(weight.shape) for name, weight in self._weights.weights.items()}
         if differing := sorted(name for name in found | wanted if found.get(name) != wanted.get(name)):
@@ -176,8 +186,18 @@ class DynamicSparsity:
                 raise UserError(
                     f"DynamicSparsity: {name} has no gradient; call step() after backward(), and explore() after "
                     "step() and before zero_grad(). A weight that takes no part in the loss has to stay dense: "
-                    f'dense=["{name}"]'
+                    f'dense=["{name}"]. If the model has another parameter of this name by now (a new layer, or '
+                    "load_state_dict(assign=True)), make optimizer and DynamicSparsity anew"
                 )
+
+    def _check_finite(self) -> None:
+        for name, weight in self._weights.weights.items():
+            for tensor, what in ((weight.data, name), (weight.grad, f"the gradient of {name}")):
+                if tensor is not None and not bool(tensor.isfinite().all()):
+                    raise UserError(
+                        f"DynamicSparsity: {what} is not finite, and the topology would change by it; leave out a step "
+                        "whose gradients are not finite, as a GradScaler does"
+                    )
 
 
 def _place(*keys: str | int) -> str:
@@ -217,10 +237,15 @@ def _check_network(model: nn.Module, optimizer: Optimizer, topology: Topology, e
     if problem := topology_problem(type(model).__name__, shapes, others, topology, "dense=[{}]"):
         keys, message = problem
         raise UserError(f"{_place(keys[-1])}: {message}")
+    if isinstance(optimizer, LBFGS):
+        raise UserError("DynamicSparsity: LBFGS takes a closure, and several steps of it; allowed: any other of torch")
     trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for name, weight in maskable_weights(model, topology).items():
         if id(weight) not in trained:
-            raise UserError(f"DynamicSparsity: {name} is no parameter of the optimizer, which would never train it")
+            raise UserError(
+                f"DynamicSparsity: {name} is no parameter of the optimizer, which would never train it. What another "
+                f'optimizer trains has to stay dense here, and may have a DynamicSparsity of its own: dense=["{name}"]'
+            )
 
 
 def _read(model: nn.Module, example: Tensor | tuple[Any, ...]) -> set[str]:
@@ -229,7 +254,8 @@ def _read(model: nn.Module, example: Tensor | tuple[Any, ...]) -> set[str]:
     products = Products(model)
     try:
         model.eval()
-        with FlopCounterMode(display=False, custom_mapping=products.formulas()):
+        # Without gradients attention takes a path of its own, which the counter does not know.
+        with torch.enable_grad(), FlopCounterMode(display=False, custom_mapping=products.formulas()):
             model(*example) if isinstance(example, tuple) else model(example)
     finally:
         for module, mode in modes.items():

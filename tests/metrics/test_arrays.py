@@ -64,7 +64,11 @@ def flat(result: Any) -> list[Any]:
     return [item for part in result for item in flat(part)] if isinstance(result, tuple) else [np.asarray(result)]
 
 
-@pytest.mark.parametrize("change", [tensor, np.ndarray.tolist], ids=["tensors", "lists"])
+@pytest.mark.parametrize(
+    "change",
+    [tensor, np.ndarray.tolist, lambda values: [tensor(np.asarray(value)) for value in values]],
+    ids=["tensors", "lists", "lists of tensors"],
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_tensors_and_lists_give_the_same_bits_as_arrays(name: str, change: Callable[[Any], Any]) -> None:
     metric = getattr(metrics, name)
@@ -91,3 +95,14 @@ def test_what_fits_no_metric_is_refused_as_an_array_is() -> None:
         metrics.accuracy([[2.0, -1.0]], torch.tensor([0]))
     with pytest.raises(ValueError, match="must be 1 integers"):
         metrics.accuracy([[0.5, 0.5]], [0.0])
+    with pytest.raises(ValueError, match="are these logits"):
+        metrics.entropy([[2.0, -1.0]])
+    with pytest.raises(ValueError, match="are these logits"):
+        metrics.entropy([[float("nan"), 0.5]])
+    with pytest.raises(ValueError, match="are these logits"):
+        metrics.scale_probabilities([[2.0, -1.0]], 1.5)
+    for pairs in ([[-1, 0]], [[0, 2]], [[1, 0]]):
+        with pytest.raises(ValueError, match=r"pairs must be of images and classes below \(1, 2\)"):
+            metrics.judged_labels([[0.5, 0.5]], pairs)
+    with pytest.raises(ValueError, match=r"pairs must be \[K, 2\] integers"):
+        metrics.judged_labels([[0.5, 0.5]], [0, 1])

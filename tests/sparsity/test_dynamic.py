@@ -318,3 +318,98 @@ def test_what_belongs_to_another_network_is_refused() -> None:
         sparse.load_state_dict({**state, "masks": {"0.weight": state["masks"]["0.weight"]}})
     with pytest.raises(UserError, match=r"0\.weight: found \(3,\), needed \(32, 8\)"):
         sparse.load_state_dict({**state, "masks": {**state["masks"], "0.weight": torch.ones(3)}})
+
+
+@pytest.mark.parametrize("broken", ["weight", "gradient"])
+def test_the_topology_never_changes_by_numbers_that_are_not_finite(broken: str) -> None:
+    model = small()
+    optimizer = sgd(model)
+    sparse = DynamicSparsity(model, optimizer, **QUICK)
+    train(model, optimizer, sparse, range(2))
+    masks = {name: mask.clone() for name, mask in sparse.masks.items()}
+    model(inputs(model, 2)).sum().backward()
+    weight = model[0].weight
+    (weight.data if broken == "weight" else weight.grad)[0, 0] = float("nan")
+    with pytest.raises(UserError, match=r"0\.weight is not finite, and the topology would change by it; leave out"):
+        sparse.step()
+    with pytest.raises(UserError, match="is not finite"):
+        sparse.explore()
+    assert sparse.steps == 2
+    assert all(torch.equal(mask, masks[name]) for name, mask in sparse.masks.items())
+
+
+def test_a_step_that_a_scaler_would_skip_can_be_left_out() -> None:
+    """The recipe of docs/python-api.md: the same weights as without a scaler, for its factors are powers of two."""
+    ended = []
+    for scaled in (False, True):
+        model = small()
+        optimizer = sgd(model)
+        sparse = DynamicSparsity(model, optimizer, **QUICK)
+        scaler = torch.amp.GradScaler("cpu", enabled=scaled)
+        for step in range(12):
+            optimizer.zero_grad()
+            loss = functional.mse_loss(model(inputs(model, step)), torch.zeros(16, 8))
+            scaler.scale(loss * float("inf") if scaled and step == 5 else loss).backward()
+            scaler.unscale_(optimizer)
+            if all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None) and step != 5:
+                sparse.step()
+            scaler.update()
+        ended.append([p.detach() for p in model.parameters()])
+        assert sparse.steps == 11
+    assert all(torch.equal(one, other) for one, other in zip(*ended, strict=True))
+
+
+def test_gradients_that_were_set_to_zero_choose_nothing() -> None:
+    model = small()
+    optimizer = sgd(model)
+    sparse = DynamicSparsity(model, optimizer, **QUICK)
+    train(model, optimizer, sparse, range(2))
+    optimizer.zero_grad(set_to_none=False)
+    with pytest.raises(UserError, match="explore: all gradients are zero; call it after step"):
+        sparse.explore()
+
+
+def test_two_optimisers_have_their_own_sparsity_and_the_mistake_says_so() -> None:
+    model = small()
+    first, second = (torch.optim.Adam(model[place].parameters()) for place in (0, 2))
+    with pytest.raises(UserError, match=r"2\.weight is no parameter of the optimizer.*dense=\[\"2\.weight\"\]"):
+        DynamicSparsity(model, first, **QUICK)
+    both = DynamicSparsity(model, first, dense=["2"], **QUICK), DynamicSparsity(model, second, dense=["0"], **QUICK)
+    for step in range(6):
+        model.zero_grad()
+        model(inputs(model, step)).square().mean().backward()
+        assert [sparse.step() is not None for sparse in both] == [step in (2, 5)] * 2
+    assert [list(sparse.masks) for sparse in both] == [["0.weight"], ["2.weight"]]
+    assert both[0].masks["0.weight"].sum() == round(0.2 * 8 * 32)
+
+
+def test_an_optimiser_that_takes_a_closure_is_refused() -> None:
+    model = small()
+    with pytest.raises(UserError, match="LBFGS takes a closure"):
+        DynamicSparsity(model, torch.optim.LBFGS(model.parameters()), **QUICK)
+
+
+def test_an_example_is_shown_with_gradients_without_which_attention_hides_its_weights() -> None:
+    model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    example = torch.ones(2, 3, 8)
+    with torch.no_grad():
+        sparse = DynamicSparsity(model, sgd(model), dense=["*.in_proj_weight"], example=example, **QUICK)
+    assert list(sparse.masks) == ["self_attn.out_proj.weight", "linear1.weight", "linear2.weight"]
+
+
+@pytest.mark.parametrize("state", [None, {"steps": 3, "masks": None}, {"steps": -1, "masks": {}}])
+def test_what_is_no_state_is_refused(state: Any) -> None:
+    model = small()
+    sparse = DynamicSparsity(model, sgd(model), **QUICK)
+    with pytest.raises(UserError, match="load_state_dict: no state of DynamicSparsity"):
+        sparse.load_state_dict(state)
+
+
+def test_a_weight_in_the_place_of_another_is_pointed_at() -> None:
+    model = small()
+    optimizer = sgd(model)
+    sparse = DynamicSparsity(model, optimizer, **QUICK)
+    model.load_state_dict(small().state_dict(), assign=True)
+    model(inputs(model, 0)).sum().backward()
+    with pytest.raises(UserError, match=r"load_state_dict\(assign=True\)\), make optimizer and DynamicSparsity anew"):
+        sparse.step()
