@@ -17,5 +17,6 @@ def fresh_environment(place: Path) -> Path:
     """Make an environment at `place`, and return its Python."""
     output_of(sys.executable, "-m", "virtualenv", "--quiet", "--no-periodic-update", place, cwd=place.parent)
     (packages,) = place.glob("lib/python*/site-packages")
-    (packages / "those_of_the_tests.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    seen = "\n".join(sysconfig.get_path(kind) for kind in ("purelib", "platlib"))
+    (packages / "those_of_the_tests.pth").write_text(seen, encoding="utf-8")
     return place / "bin" / "python"

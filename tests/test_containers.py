@@ -107,7 +107,7 @@ def run(command: list[str], root: Path) -> None:
                 shutil.which("apt-get")
                 and not subprocess.run(["apt-cache", "show", words[-1]], capture_output=True).returncode
             ):
-                output_of("apt-get", "install", "--simulate", *words, cwd=root)
+                output_of("apt-get", "install", "--simulate", "-o", "Debug::NoLocking=true", *words, cwd=root)
         case ["useradd", *words]:
             if os.geteuid() == 0 and shutil.which("useradd"):
                 for name in ("passwd", "shadow", "group", "gshadow"):
