@@ -136,15 +136,3 @@ def test_no_batch_waits_for_the_device() -> None:
     draws = draw_epoch(4, REFLECT, 0).to("meta")
     assert images.batch(draws.order, draws.offsets, draws.flips).device.type == "meta"
     assert images.plain(0, 4).device.type == "meta"
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("channels_last", [True, False])
-def test_cuda_gives_the_batch_of_the_cpu(channels_last: bool) -> None:
-    draws = draw_epoch(64, REFLECT, 0, "train", 0)
-    batches = []
-    for device in ("cpu", "cuda"):
-        here = draws.to(device)
-        images = DeviceImages(source(64), MEAN, STD, augmentation=REFLECT, device=device, channels_last=channels_last)
-        batches.append(images.batch(here.order, here.offsets, here.flips).cpu())
-    torch.testing.assert_close(batches[1], batches[0])

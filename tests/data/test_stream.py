@@ -94,13 +94,3 @@ def test_what_is_made_when_read_is_made_batch_by_batch() -> None:
     assert made == [(0, 5), (5, 9)]
     assert torch.equal(got, StreamedImages(source(), normalise(False)).plain(0, 9))
     assert np.array_equal(images, source().images)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@each_layout
-def test_cuda_gives_the_batch_of_the_cpu(channels_last: bool) -> None:
-    there = Normalise(FACTS.mean, FACTS.std, (32, 32), device="cuda", layout=LAYOUTS[channels_last])
-    got = StreamedImages(source(), there).plain(0, 9)
-    assert got.device.type == "cuda"
-    assert got.is_contiguous(memory_format=LAYOUTS[channels_last])
-    torch.testing.assert_close(got.cpu(), StreamedImages(source(), normalise(channels_last)).plain(0, 9))

@@ -112,16 +112,6 @@ def test_filters_leave_a_flat_image_exactly_flat(type: str) -> None:
         assert type == "brightness" or torch.equal(result, images)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@for_each_type
-def test_a_gpu_makes_the_same_bytes(type: str) -> None:
-    images = photographed(40)
-    for severity in SEVERITIES:
-        host = corrupt(images, type, severity, index_of(images), 0)
-        device = corrupt(images.cuda(), type, severity, index_of(images).cuda(), 0)
-        assert torch.equal(device.cpu(), host)
-
-
 def test_misuse_is_refused() -> None:
     images, index = drawn(2), torch.arange(2)
     cases: list[tuple[tuple[Tensor, str, int, Tensor], str]] = [

@@ -1,9 +1,8 @@
-"""The loop on a GPU: autocast, compilation, topology updates, a checkpoint that continues. Skipped without one."""
+"""The loop on a GPU: autocast, compilation, topology updates, a checkpoint that continues."""
 
 from pathlib import Path
 
 import pytest
-import torch
 
 from bench.recipes import RELEASED, STANDARD, Semantics
 from bench.spec.run import Execution
@@ -12,8 +11,6 @@ from bench.store.store import Store
 from bench.work.options import Options
 from bench.work.worker import run_worker
 from tests.training.runs import edst_spec, work_of
-
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
 
 
 @pytest.mark.parametrize("semantics", [RELEASED, STANDARD], ids=["released", "standard"])
