@@ -3,8 +3,9 @@
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -12,6 +13,7 @@ from bench.check import agreement, device
 from bench.check.asked import Asked, distinct_steps
 from bench.check.explain import explain
 from bench.check.finding import attempt, reason_of
+from bench.check.pipeline import pipeline
 from bench.check.ranks import ranks
 from bench.check.steps import Measurer
 from bench.plan.records import Plan
@@ -21,11 +23,12 @@ from bench.work.provenance import now
 log = logging.getLogger(__name__)
 
 
-def check(plan: Plan | None, where: torch.device, minutes: float) -> Measured:
+def check(plan: Plan | None, where: torch.device, minutes: float, places: Mapping[str, Path] | None = None) -> Measured:
     """Check a device, and the steps of a plan on it; nothing is written.
 
     minutes   divided among the distinct steps once the device is checked; each takes as few steps as tell something,
               whatever that takes
+    places    where the images of a data set are, of those that are not the data folder's
     """
     deadline = time.monotonic() + 60 * minutes
     asked = [] if plan is None else distinct_steps(plan)
@@ -35,6 +38,10 @@ def check(plan: Plan | None, where: torch.device, minutes: float) -> Measured:
         log.info("%s", name)
         findings.append(attempt(name, one))
     measured, of_steps = _steps(asked, where, tflops, deadline)
+    specs = {} if plan is None else {run.spec.data.name: run.spec for run in plan.runs}
+    for name, spec in specs.items():
+        taken = [step for step in measured if step.data == name]
+        of_steps.append(attempt(f"images of {name}", partial(pipeline, spec, taken, where, places or {})))
     return Measured(
         taken=now(),
         host=socket.gethostname(),

@@ -13,11 +13,12 @@ import torch
 from bench.check.asked import Asked, MadeUpImages, step_key
 from bench.check.clock import Timed, take_steps, time_parts, time_steps, time_update
 from bench.check.device import wait
-from bench.check.passes import evaluation, images_per_second
+from bench.check.evaluation import evaluation
+from bench.check.pipeline import images_per_second
 from bench.check.watch import Watch, formats_watched
 from bench.data.catalog import facts_of
 from bench.plan.cost import dense_training_flops
-from bench.spec.run import RunSpec
+from bench.spec.run import ResizedCrop, RunSpec
 from bench.store.measured import MeasuredStep
 from bench.training.trainer import Trainer
 from bench.work.meter import Meter
@@ -84,7 +85,8 @@ class Measurer:
         trainer.snapshot()  # as of the best epoch: a run holds one
         evaluated = self._evaluation(trainer, EVALUATION_SHARE * seconds)
         usage = meter.usage()
-        rate = images_per_second(images, spec, device)
+        decoded = isinstance(spec.augmentation, ResizedCrop)  # then what is on the device says nothing
+        rate = None if decoded else images_per_second(images, spec.batch_size, device)
         del trainer
         dense = self._dense_times(asked, times, DENSE_SHARE * seconds)
         flops = dense_training_flops(spec, 1) / spec.data.train_images * spec.batch_size
@@ -121,7 +123,7 @@ class Measurer:
         return None
 
     def _evaluation(self, trainer: Trainer, seconds: float) -> tuple[float, float | None] | None:
-        """Return what bench.check.passes.evaluation does of a network, once of each."""
+        """Return what bench.check.evaluation does of a network, once of each."""
         spec = trainer.spec
         key = repr((spec.data.name, spec.model, spec.execution))
         if key in self._evaluated:

@@ -56,6 +56,7 @@ def check(
     Every distinct network and method of the grid is measured at its own batch and precision: images/s, memory, time
     over a dense step, and where the time goes. Made-up images are trained on, so none are needed. What was measured
     is written to the store, in measured/, where `plan` and SLURM submissions take it from.
+
     Exit code: 1 if something is wrong, which is named; else 0.
     """
     from bench.work.options import set_thread_variables
@@ -63,20 +64,24 @@ def check(
     set_thread_variables()  # before anything imports torch
     from bench.check.run import check as check_device
     from bench.check.table import print_check
+    from bench.data.sources import takes_location
     from bench.grid import load_grid
     from bench.plan import make_plan, variants_of
     from bench.store.measured import write_measured
     from bench.store.store import Store
     from bench.work.context import find_device
 
-    plan = None
+    plan, where = None, Store(store)
+    places = {name: Path(record.location) for name, record in where.data_records().items() if record.location}
     if grid is not None:
-        loaded, where = load_grid(grid), Store(store)
+        loaded = load_grid(grid)
         plan = make_plan(loaded, scale, where, variants_of(loaded, scale, where, data))
+        if data is not None:
+            places |= {name: data for name in {cell.data.name for cell in plan.cells} if takes_location(name)}
     found = find_device(device.value)
     check_writable("--store", store)
     log_to_stderr()
-    measured = check_device(plan, found, minutes)
+    measured = check_device(plan, found, minutes, places)
     path = write_measured(store, measured)
     if as_json:
         print(measured.model_dump_json())

@@ -1,4 +1,4 @@
-"""Images alone, and an evaluation beside the bare forward passes of its network."""
+"""An evaluation beside the bare forward passes of its network."""
 
 import time
 
@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.check.asked import MadeUpImages
 from bench.check.device import wait
 from bench.data.catalog import facts_of
 from bench.data.dataset import LabelledImages, at_once
@@ -14,28 +13,12 @@ from bench.data.stream import StreamedImages
 from bench.evaluation.networks import Network, normaliser
 from bench.evaluation.predict import predict_all
 from bench.models.arithmetic import forward_function
-from bench.spec.run import RunSpec
 from bench.training.trainer import Trainer
 
-BATCHES = 50
 # Batches of images that are evaluated: enough that the next is read while one is predicted. Fewer images where a
 # prediction takes long, but so many at least.
 EVALUATED, FEWEST = 2, 16
 ROUNDS = 2
-
-
-def images_per_second(images: MadeUpImages, spec: RunSpec, device: torch.device) -> float:
-    """Return how fast images are cut, augmented and normalised, without a network."""
-    size = spec.batch_size
-    parts = [slice(number * size, (number + 1) * size) for number in range(BATCHES + 1)]
-    with images.epoch(parts, 0, "train", 0) as batches:
-        next(batches)
-        wait(device)
-        started = time.perf_counter()
-        for _ in batches:
-            pass
-        wait(device)
-    return BATCHES * size / (time.perf_counter() - started)
 
 
 def evaluation(trainer: Trainer, seconds: float) -> tuple[float, float | None]:
