@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from bench.check.asked import Asked
 from bench.check.steps import Outcome, Times
 from bench.check.watch import counted_places
+from bench.errors import counted
 from bench.models.layers import layers_of
 from bench.spec.run import RunSpec
 from bench.store.measured import Finding, FindingState, MeasuredStep
@@ -14,7 +15,7 @@ MOST_OVER_DENSE = 1.25
 MOST_SHARE = {"input": 0.2, "masks": 0.15}
 MOST_UPDATE = 50.0  # steps
 LEAST_OVER_FORWARD = 0.7
-MOST_NAMES = 3
+MOST_NAMES, MOST_LETTERS = 3, 160
 
 
 def explain(asked: Asked, outcome: Outcome, chip: float | None) -> Finding:
@@ -41,10 +42,13 @@ def _wrong(outcome: Outcome) -> Iterator[str]:
 
 def _slow(asked: Asked, outcome: Outcome) -> Iterator[str]:
     measured, ratio = outcome.measured, outcome.measured.over_dense or 1.0
+    if breaks := outcome.watched.breaks:
+        why = breaks[0] if len(breaks[0]) <= MOST_LETTERS else f"{breaks[0][:MOST_LETTERS]}..."
+        yield f"torch.compile divides the network, for {counted(len(breaks), 'reason')}: {why}"
     expected = flops_over_dense(asked)
     if ratio > MOST_OVER_DENSE * expected:
-        flops = f", {expected:.2f} of its FLOPs" if expected > 1.01 else ""
-        yield f"{ratio:.2f} of our dense step{flops}: {_grown(outcome.times, outcome.dense)}"
+        flops = f" with {expected:.2f} of its FLOPs" if expected > 1.01 else ""
+        yield f"it takes longer than our dense step{flops}: {_grown(outcome.times, outcome.dense)}"
     for part, most in MOST_SHARE.items():
         share = measured.parts.get(part, 0.0)
         if share > most:

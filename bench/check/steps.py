@@ -5,7 +5,7 @@ import gc
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from bench.check.clock import Timed, take_steps, time_parts, time_steps, time_up
 from bench.check.device import wait
 from bench.check.evaluation import evaluation
 from bench.check.pipeline import images_per_second
-from bench.check.watch import Watch, formats_watched
+from bench.check.watch import Watch, formats_watched, graph_breaks
 from bench.data.catalog import facts_of
 from bench.plan.cost import dense_training_flops
 from bench.spec.run import ResizedCrop, RunSpec
@@ -39,11 +39,15 @@ class _NoWriter:
 
 @dataclass(frozen=True)
 class Watched:
-    """What a step does that it need not, in a few steps: waits, copies of weights, convolutions in another format."""
+    """What a step does that it need not, in a few steps: waits, copies of weights, convolutions in another format.
+
+    breaks   why torch.compile made several graphs of the network, each reason once
+    """
 
     waits: tuple[str, ...]
     copies: tuple[str, ...]
     formats: tuple[str, ...]
+    breaks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,8 @@ class Outcome:
 class Measurer:
     """Measures steps on a device; what several of them need is measured once."""
 
-    def __init__(self, device: torch.device, matrix_tflops: dict[str, float]) -> None:
-        self._device, self._matrix = device, matrix_tflops
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._dense: dict[str, Times] = {}
         self._evaluated: set[str] = set()
 
@@ -79,7 +83,8 @@ class Measurer:
         meter = Meter(device)
         images = MadeUpImages(spec, device)
         trainer = make_trainer(spec, images, device)
-        timed = time_steps(trainer, TIMED_SHARE * seconds)
+        with graph_breaks(compiled=spec.execution.compile) as breaks:
+            timed = time_steps(trainer, TIMED_SHARE * seconds)
         times = Times(timed.step, time_parts(trainer))
         update = self._update(trainer, spec)
         trainer.snapshot()  # as of the best epoch: a run holds one
@@ -111,7 +116,7 @@ class Measurer:
             device_bytes=usage.device_bytes,
             compile_seconds=_compile_seconds(timed) if spec.execution.compile else None,
         )
-        return Outcome(measured, times, dense, watched(spec, device))
+        return Outcome(measured, times, dense, replace(watched(spec, device), breaks=tuple(breaks)))
 
     def _update(self, trainer: Trainer, spec: RunSpec) -> float | None:
         """Return the seconds of an update of the masks, None where no phase updates them."""

@@ -86,6 +86,20 @@ def formats_watched(model: nn.Module) -> Iterator[list[str]]:
             hook.remove()
 
 
+@contextmanager
+def graph_breaks(*, compiled: bool) -> Iterator[list[str]]:
+    """Give, after the context, why torch.compile divided what it compiled, each reason once in a line."""
+    found: list[str] = []
+    if not compiled:
+        yield found
+        return
+    from torch._dynamo.utils import counters  # which takes seconds to import
+
+    before = dict(counters["graph_break"])
+    yield found
+    found += [" ".join(why.split()) for why, count in counters["graph_break"].items() if count > before.get(why, 0)]
+
+
 def _is_mask(index: Any) -> bool:
     return isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8)
 

@@ -48,7 +48,13 @@ def test_a_grid_is_checked_and_stored(tmp_path: Path, capsys: pytest.CaptureFixt
         "gradual_pruning",
         "mimo",
     }
-    assert {finding.name for finding in measured.findings} >= {"fp32", "bf16", "tf32", "network in fp32", "images of digits"}
+    assert {finding.name for finding in measured.findings} >= {
+        "fp32",
+        "bf16",
+        "tf32",
+        "network in fp32",
+        "images of digits",
+    }
     assert measured.matrix_tflops.keys() == {"fp32", "bf16", "tf32"}
 
 

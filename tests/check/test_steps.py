@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.check.asked import Asked, distinct_steps
 from bench.check.explain import explain
 from bench.check.steps import Measurer, Outcome, Times, Watched, watched
-from bench.check.watch import Watch
+from bench.check.watch import Watch, graph_breaks
 from bench.spec.run import Execution
 from bench.training import trainer as trainer_module
 from bench.training.masking import Masking
@@ -36,7 +36,7 @@ def test_each_network_and_method_is_measured_once_dense_ones_first(asked: dict[s
 
 
 def test_a_step_is_measured_with_what_it_needs(asked: dict[str, Asked]) -> None:
-    measurer = Measurer(CPU, {"fp32": 1.0})
+    measurer = Measurer(CPU)
     dense, dst, gradual, mimo = (measurer.measure(asked[cell], 0.0) for cell in ("dense", "dst", "gradual", "mimo"))
     assert dense.measured.over_dense == 1
     assert dense.measured.update_over_step is None
@@ -64,7 +64,7 @@ def test_our_own_steps_do_nothing_that_they_need_not(precision: str, cell: str, 
 
 def explained(asked: Asked, **changes: Any) -> tuple[str, str]:
     """Return state and detail of a step of which something is seen."""
-    outcome = Measurer(CPU, {"fp32": 1.0}).measure(asked, 0.0)
+    outcome = Measurer(CPU).measure(asked, 0.0)
     dense = Times(outcome.times.step, outcome.times.parts)  # no timing decides here
     measured = outcome.measured.model_copy(update={"over_dense": 1.0, "parts": {}, "over_forward": None})
     found = explain(asked, replace(outcome, dense=dense, measured=measured, **changes), 1.0)
@@ -121,7 +121,7 @@ PARTS = {"input": 0.001, "forward": 0.01, "backward": 0.02, "optimiser": 0.001, 
 @pytest.fixture
 def outcome(asked: dict[str, Asked]) -> Outcome:
     """A step as fast as our dense one."""
-    made = Measurer(CPU, {"fp32": 1.0}).measure(asked["dst"], 0.0)
+    made = Measurer(CPU).measure(asked["dst"], 0.0)
     times = Times(sum(PARTS.values()), PARTS)
     update = {"over_dense": 1.0, "update_over_step": 0.5, "over_forward": None, "parts": {"forward": 1.0}}
     return replace(made, times=times, dense=times, measured=made.measured.model_copy(update=update))
@@ -138,7 +138,8 @@ def test_a_slow_step_names_the_part_that_takes_longer(asked: dict[str, Asked], o
     measured = outcome.measured.model_copy(update={"over_dense": 2.0, "parts": {"masks": 0.5, "backward": 0.5}})
     found = explain(asked["dst"], replace(outcome, times=times, measured=measured), 1.0)
     assert found.state == "slow"
-    assert "2.00 of our dense step: masks 32 ms for 0 ms" in found.detail
+    assert "it takes longer than our dense step: masks 32 ms for 0 ms" in found.detail
+    assert "2.00 of our dense step" in found.detail
     assert "50% of a step is masks" in found.detail
 
 
@@ -160,3 +161,29 @@ def test_autocast_is_no_copy() -> None:
         assert watch.copies == []
         weight.clone()
     assert len(watch.copies) == 1
+
+
+class Broken(nn.Module):
+    """A network in whose middle a graph ends."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        torch._dynamo.graph_break()
+        return self.layers(images)
+
+
+def test_why_a_network_is_compiled_in_pieces_is_said(asked: dict[str, Asked], outcome: Outcome) -> None:
+    torch._dynamo.reset()
+    with graph_breaks(compiled=True) as breaks:
+        torch.compile(Broken(10), backend="eager")(torch.randn(2, 3, 8, 8))
+    assert breaks
+    with graph_breaks(compiled=True) as none:
+        torch.compile(Broken(10).layers, backend="eager")(torch.randn(2, 3, 8, 8))
+    assert none == []
+    broken = replace(outcome, watched=replace(outcome.watched, breaks=tuple(breaks)))
+    found = explain(asked["dst"], broken, 1.0)
+    assert found.state == "slow"
+    assert "torch.compile divides the network, for 1 reason" in found.detail

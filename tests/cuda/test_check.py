@@ -39,7 +39,7 @@ def test_gpus_reach_each_other(gpu: torch.device) -> None:
 
 
 def test_steps_are_measured_with_the_memory_of_the_gpu_and_wait_for_nothing(gpu: torch.device, tmp_path: Path) -> None:
-    measurer = Measurer(gpu, {"fp32": 1.0, "bf16": 1.0})
+    measurer = Measurer(gpu)
     for asked in distinct_steps(plan_of(tmp_path)):
         outcome = measurer.measure(asked, 0.0)
         assert (outcome.measured.device_bytes or 0) > 0
