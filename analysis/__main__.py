@@ -80,6 +80,13 @@ def report(
     scale: ScaleName = "paper",
     out: OutPath = None,
     topics: TopicNames = None,
+    single_file: Annotated[
+        bool,
+        typer.Option(
+            "--single-file",
+            help="Also write GRID-SCALE.html: the same page with its pictures and tables within, to be sent.",
+        ),
+    ] = False,
 ) -> None:
     """Write index.html with all tables, figures and verdicts, and the files it shows in tables/ and figures/."""
     from analysis.loading import load
@@ -87,13 +94,13 @@ def report(
 
     out = _place_of(grid, scale, out)
     loaded = load(grid, store, scale, topics or ())
-    _finish(loaded, write_report(loaded, out))
+    _finish(loaded, write_report(loaded, out, single_file=single_file))
 
 
 def _place_of(grid: Path, scale: str, out: Path | None) -> Path:
     """Return where a grid's report goes, by default a folder of its own; UserError if nothing can be written there."""
     out = out or Path("report") / f"{grid.stem}-{scale}"
-    for folder in (out, out / "tables", out / "figures"):
+    for folder in (out, out / "tables", out / "figures", out / "grid"):
         check_writable("--out", folder)
     return out
 

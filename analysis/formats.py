@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -12,8 +12,11 @@ from analysis.table import Table
 from bench.store.files import write_text
 
 NUMBER = re.compile(r"[-+.\d]")
-# Characters from which on a LaTeX column of words is broken into lines.
-LONG = 30
+# Characters from which on a LaTeX column of words is broken into lines, and rows from which on a page scrolls them.
+LONG, MANY = 30, 25
+# Verdicts are told apart by a sign, not by colour alone.
+SIGNS = {"agrees": "✓", "holds": "✓", "differs": "✗", "fails": "✗", "undecided": "?", "not run": "○"}
+VERDICT_HEADS = ("Verdict", "Holm")
 LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -47,11 +50,12 @@ def frame_to_csv(frame: pd.DataFrame) -> str:
 def to_markdown(table: Table, context: Context) -> str:
     """Return a pipe table under a heading, with context and notes around it."""
 
-    def line(cells: tuple[str, ...]) -> str:
-        return "| " + " | ".join(map(markdown_text, cells)) + " |"
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(cells) + " |"
 
     alignment = "|" + "|".join(":--" if text else "--:" for text in _text_columns(table)) + "|"
-    lines = [line(table.head), alignment, *map(line, table.rows)]
+    lines = [line(map(markdown_text, table.head)), alignment]
+    lines += [line(cells) for cells in _bold(table, markdown_text, "**{}**")]
     title, sentence, *notes = map(markdown_text, (table.title, context.sentence, *table.notes))
     return "\n\n".join([f"# {title}", sentence, "\n".join(lines), *notes]) + "\n"
 
@@ -59,8 +63,8 @@ def to_markdown(table: Table, context: Context) -> str:
 def to_latex(table: Table, context: Context) -> str:
     """Return a table environment for the packages booktabs and graphicx; context and notes are its caption."""
 
-    def line(cells: tuple[str, ...]) -> str:
-        return " & ".join(_latex(cell) for cell in cells) + r" \\"
+    def line(cells: Iterable[str]) -> str:
+        return " & ".join(cells) + r" \\"
 
     columns = [_latex_column(table, index) if text else "r" for index, text in enumerate(_text_columns(table))]
     caption = " ".join([f"{table.title}.", context.sentence, *table.notes])
@@ -72,9 +76,9 @@ def to_latex(table: Table, context: Context) -> str:
             r"\resizebox{\linewidth}{!}{%",
             rf"\begin{{tabular}}{{{''.join(columns)}}}",
             r"\toprule",
-            line(table.head),
+            line(map(_latex, table.head)),
             r"\midrule",
-            *map(line, table.rows),
+            *map(line, _bold(table, _latex, r"\textbf{{{}}}")),
             r"\bottomrule",
             r"\end{tabular}}",
             r"\end{table}",
@@ -83,23 +87,63 @@ def to_latex(table: Table, context: Context) -> str:
     )
 
 
-def to_html(table: Table, context: Context) -> str:
-    """Return a figure element with the table, its context and its notes."""
-    classes = [' class="text"' if text else "" for text in _text_columns(table)]
-    head = "".join(
-        f'<th scope="col"{kind}>{html.escape(cell)}</th>' for kind, cell in zip(classes, table.head, strict=True)
+def to_html(table: Table, context: Context, files: str = "") -> str:
+    """Return a figure element with the table, its context and its notes; `files` is HTML on where its files are."""
+    kinds = ["text" if text else "" for text in _text_columns(table)]
+    heads = "".join(
+        f'<th scope="col"{_attributes(**{"class": kind, "data-better": table.better.get(head, "")})}>'
+        f"{html.escape(head)}</th>"
+        for kind, head in zip(kinds, table.head, strict=True)
     )
-    rows = "\n".join(
-        f'<tr><th scope="row">{html.escape(row[0])}</th>'
-        + "".join(f"<td{kind}>{html.escape(cell)}</td>" for kind, cell in zip(classes[1:], row[1:], strict=True))
-        + "</tr>"
-        for row in table.rows
-    )
+    rows = "\n".join(_html_row(table, index, kinds) for index in range(len(table.rows)))
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in (context.sentence, *table.notes))
+    scroll = "scroll long" if len(table.rows) > MANY else "scroll"
+    title = html.escape(table.title)
     return (
-        f'<figure class="table"><div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>'
-        f"</table></div><figcaption>{notes}</figcaption></figure>"
+        f'<figure class="table"><div class="{scroll}" role="region" tabindex="0" aria-label="Table: {title}">'
+        f'<table><caption class="unseen">{title}</caption>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>'
+        f"</table></div>\n<figcaption>{notes}{files}</figcaption></figure>"
     )
+
+
+def _html_row(table: Table, index: int, kinds: list[str]) -> str:
+    name, *cells = table.rows[index]
+    columns = []
+    for column, cell in enumerate(cells, start=1):
+        difference = table.differences.get((index, column))
+        attributes = _attributes(**{"class": kinds[column]})
+        attributes += "" if difference is None else f' data-difference="{html.escape(difference)}"'
+        text = _html_cell(cell, verdict=table.head[column] in VERDICT_HEADS)
+        text = f"<strong>{text}</strong>" if (index, column) in table.best else text
+        columns.append(f"<td{attributes}>{text}</td>")
+    return f'<tr><th scope="row">{html.escape(name)}</th>{"".join(columns)}</tr>'
+
+
+def _html_cell(cell: str, *, verdict: bool) -> str:
+    """Return a cell's text, its interval on a line of its own, or a verdict with its sign."""
+    word = next((word for word in SIGNS if cell.startswith(word)), None) if verdict else None
+    if word is not None:
+        sign = f'<span aria-hidden="true">{SIGNS[word]}</span>'
+        more = html.escape(cell.removeprefix(word))
+        return f'<span class="verdict {word.replace(" ", "-")}">{sign} {word}</span>{more}'
+    mean, plus_minus, width = html.escape(cell).partition("± ")
+    if plus_minus and NUMBER.match(mean) and NUMBER.match(width):
+        return f'{mean}<span class="interval">± {width}</span>'
+    return html.escape(cell)
+
+
+def _attributes(**values: str) -> str:
+    return "".join(f' {name}="{value}"' for name, value in values.items() if value)
+
+
+def _bold(table: Table, escape: Callable[[str], str], bold: str) -> Iterator[list[str]]:
+    """Yield the rows with their text escaped, the best values in bold."""
+    for index, row in enumerate(table.rows):
+        cells = list(map(escape, row))
+        for column in range(len(row)):
+            if (index, column) in table.best:
+                cells[column] = bold.format(cells[column])
+        yield cells
 
 
 WRITERS: dict[str, Callable[[Table, Context], str]] = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex}

@@ -27,7 +27,7 @@ from bench.spec.run import RunSpec
 from bench.store.store import Store
 
 CELLS = (
-    "cell method members sparsity replicates replicates_done runs dataset variant train_flops_ratio "
+    "cell method members sparsity replicates replicates_done runs dataset variant network train_flops_ratio "
     "inference_flops_ratio parameters_ratio flops_assumed flops_uncounted flops_reference selection warnings "
     "reference"
 )
@@ -174,6 +174,9 @@ def _cell_row(cell: CellPlan, done: int) -> dict[str, Any]:
         "runs": len({run for replicate in range(cell.replicates) for run in cell.all_runs(replicate)}),
         "dataset": cell.data.name,
         "variant": cell.data.variant,
+        "network": " ".join(
+            [cell.model.name, *(f"{key}={value}" for key, value in sorted(cell.model.arguments.items()))]
+        ),
         "train_flops_ratio": cell.train_flops_ratio,
         "inference_flops_ratio": cell.inference_flops_ratio,
         "parameters_ratio": cell.parameters_ratio,

@@ -1,52 +1,93 @@
-"""The page that holds the report: structure and style, nothing about its content."""
+"""The page that holds the report: structure, style and script, nothing about its content."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
 
-STYLE = """
-:root { color-scheme: light; --ink: #1b1f24; --soft: #57606a; --line: #d8dee4; --tint: #f6f8fa; --link: #0b5394; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 68rem; padding: 2.5rem 1.5rem 5rem; color: var(--ink); background: white;
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .75rem; }
-h2 { font-size: 1.25rem; margin: 3rem 0 .75rem; padding-top: 1rem; border-top: 1px solid var(--line); }
-h2 a { color: inherit; text-decoration: none; }
-a { color: var(--link); }
-nav { display: flex; flex-wrap: wrap; gap: 0 1.1rem; margin: 1.25rem 0 0; font-size: .9rem; line-height: 2; }
-nav a { white-space: nowrap; }
-ul.caveats { margin: 1rem 0; padding: .7rem 1rem .7rem 2rem; background: #fff8e1; border-left: 4px solid #e0a800; }
-div.answer { margin: 1rem 0; padding: .4rem 1rem; background: var(--tint); border-left: 4px solid var(--link); }
-div.answer p, div.work p { margin: .4rem 0; } div.work { color: var(--soft); font-size: .9rem; }
-div.problems { margin: 1rem 0; padding: .3rem 1rem; background: #fdecea; border-left: 4px solid #c62828; }
-figure { margin: 0; }
-figure img { width: 100%; height: auto; }
-figcaption { margin-top: .6rem; color: var(--soft); font-size: .86rem; max-width: 60rem; }
-figcaption p { margin: .35rem 0; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; width: 100%; }
-th, td { padding: .42rem .7rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
-thead th { border-bottom: 2px solid var(--ink); vertical-align: bottom; font-weight: 600; }
-th:first-child, .text { text-align: left; }
-td:not(.text) { white-space: nowrap; }
-td.text { min-width: 7rem; }
-tbody th { font-weight: 500; min-width: 9rem; }
-tbody tr:hover { background: var(--tint); }
-@media print { body { max-width: none; padding: 0; font-size: 11px; } nav { display: none; }
-  figure { break-inside: avoid; } }
-"""
+ASSETS = Path(__file__).with_name("assets")
 
 
-def page(title: str, introduction: str, sections: Sequence[tuple[str, str, str]]) -> str:
-    """Return an HTML document; introduction and the bodies of sections (anchor, title, body) are HTML already."""
-    links = "".join(f'<a href="#{html.escape(anchor)}">{html.escape(name)}</a>' for anchor, name, _ in sections)
-    bodies = "\n".join(
-        f'<section id="{html.escape(anchor)}">\n<h2><a href="#{html.escape(anchor)}">{html.escape(name)}</a></h2>\n'
-        f"{body}\n</section>"
-        for anchor, name, body in sections
+class Item(NamedTuple):
+    """A part of a group that the contents name; its body is HTML already."""
+
+    anchor: str
+    title: str
+    body: str
+
+
+class Group(NamedTuple):
+    """Parts that belong together, under a heading of their own."""
+
+    anchor: str
+    title: str
+    items: tuple[Item, ...]
+
+
+def page(title: str, subtitle: str, lead: Sequence[Item], groups: Sequence[Group]) -> str:
+    """Return an HTML document that needs no other file: title, contents, what comes first, then the groups."""
+    style, script = ((ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    bodies = "\n".join(map(_group, groups))
+    firsts = "\n".join(
+        f'<section class="lead" id="{_text(item.anchor)}" aria-labelledby="{_text(item.anchor)}-title">\n'
+        f'<h2 id="{_text(item.anchor)}-title">{_text(item.title)}</h2>\n{item.body}\n</section>'
+        for item in lead
     )
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{html.escape(title)}</title>\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>{html.escape(title)}</h1>\n{introduction}\n"
-        f"<nav>{links}</nav>\n</header>\n<main>\n{bodies}\n</main>\n</body>\n</html>\n"
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{_text(title)}</title>\n'
+        f"<style>\n{style}</style>\n</head>\n<body>\n"
+        '<a class="skip" href="#at-main">Skip to the results</a>\n'
+        f'<header id="at-top">\n<h1>{_text(title)}</h1>\n<p>{_text(subtitle)}</p>\n</header>\n'
+        f"{_contents(lead, groups)}\n"
+        f'<main id="at-main" tabindex="-1">\n{firsts}\n{bodies}\n</main>\n'
+        "<footer>\n<p>Made by <code>python -m analysis report</code> from the store alone.</p>\n"
+        '<a class="top" href="#at-top">Back to top</a>\n</footer>\n'
+        f"<script>\n{script}</script>\n</body>\n</html>\n"
     )
+
+
+def _contents(lead: Sequence[Item], groups: Sequence[Group]) -> str:
+    entries = [_link(item.anchor, item.title) for item in lead]
+    for group in groups:
+        items = "".join(f"<li>{_link(item.anchor, item.title)}</li>" for item in group.items)
+        entries.append(f"{_link(group.anchor, group.title)}{f'<ul>{items}</ul>' if len(group.items) > 1 else ''}")
+    listed = "\n".join(f"<li>{entry}</li>" for entry in entries)
+    return (
+        f'<nav aria-label="Contents">\n<details open>\n<summary>Contents</summary>\n<ul>\n{listed}\n</ul>\n</details>\n'
+        "</nav>"
+    )
+
+
+def _group(group: Group) -> str:
+    items = []
+    for item in group.items:
+        head = "" if item.title == group.title else f"<h3>{_link(item.anchor, item.title)}</h3>\n"
+        items.append(f'<section id="{_text(item.anchor)}">\n{head}{item.body}\n</section>')
+    head = f"<h2>{_link(group.anchor, group.title)}</h2>"
+    return "\n".join([f'<div id="{_text(group.anchor)}">', head, *items, "</div>"])
+
+
+def _link(anchor: str, title: str) -> str:
+    return f'<a href="#{quote(anchor)}">{_text(title)}</a>'
+
+
+def paragraphs(sentences: Iterable[str]) -> str:
+    """Return each sentence as a paragraph."""
+    return "".join(f"<p>{_text(sentence)}</p>" for sentence in sentences)
+
+
+def bullets(sentences: Iterable[str]) -> str:
+    """Return sentences as a list, nothing for none."""
+    entries = "".join(f"<li>{_text(sentence)}</li>" for sentence in sentences)
+    return f"<ul>{entries}</ul>" if entries else ""
+
+
+def box(kind: str, body: str) -> str:
+    """Return HTML in a frame, nothing for nothing."""
+    return f'<div class="box {kind}">{body}</div>' if body else ""
+
+
+def _text(text: str) -> str:
+    return html.escape(text)

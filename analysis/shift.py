@@ -83,7 +83,7 @@ def tables(shift: pd.DataFrame, results: Results) -> Iterator[Table]:
         )
         keys = {"cell": "Cell", "shift": "Set"}
         metrics_of = (CLEAN, ACCURACY, NLL, ECE)
-        table = grouped_table("shift", "Natural shift", shift, keys, metrics_of, notes, results.context)
+        table = grouped_table("shift", "Natural shift", shift, keys, metrics_of, notes, results)
         yield replace(table, rows=tuple((cell, set_title(name), *row) for cell, name, *row in table.rows))
 
 

@@ -4,12 +4,13 @@ A table is a DataFrame of numbers; what readers see (CSV, Markdown, LaTeX, HTML)
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from analysis.columns import Metric
+from analysis.comparison import NONE, REFERENCE, mark, places_of
 from analysis.context import Context
 from analysis.results import Results
 from analysis.statistics import Estimate, estimate
@@ -19,11 +20,18 @@ NOTES = (
     "softmax probabilities of their members. NLL and KL are in nats; disagreement is the share of test images on which "
     "two members differ, mean over pairs; KL is the mean over ordered pairs."
 )
+BEST = "Bold: the best mean of the cells of the same network on the same data; intervals may overlap."
+SAME = "An interval of 0 means that all replicates have the same value, not that it is certain."
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table to write: rows of cells of text as people read them, and the same as numbers for programs."""
+    """A table to write: rows of cells of text as people read them, and the same as numbers for programs.
+
+    better        by head of a column, which direction is better
+    best          row and column of each cell of text that is the best one of what it is compared with
+    differences   by row and column, the difference to the dense network in words, where there is one
+    """
 
     name: str
     title: str
@@ -31,6 +39,9 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
     numbers: pd.DataFrame
+    better: Mapping[str, str] = field(default_factory=dict)
+    best: frozenset[tuple[int, int]] = frozenset()
+    differences: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
 
 def cells_table(name: str, title: str, results: Results, metrics: Sequence[Metric], notes: Sequence[str]) -> Table:
@@ -49,20 +60,56 @@ def cells_table(name: str, title: str, results: Results, metrics: Sequence[Metri
         ]
         for cell in results.cells.to_dict("records")
     ]
+    columns = []
     for metric in metrics:
         if metric.measured_on == "plan":
-            values = results.cells[metric.key] * metric.factor
-            numbers[metric.csv_name] = values
-            column = [shown(value, metric.digits) for value in values]
+            columns.append([pd.Series([value]) for value in results.cells[metric.key] * metric.factor])
+            numbers[metric.csv_name] = results.cells[metric.key] * metric.factor
         else:
-            found = [estimate(by_cell.get(cell, none)[metric.key] * metric.factor) for cell in results.cells["cell"]]
-            numbers[metric.csv_name] = [measured.mean for measured in found]
-            numbers[f"{metric.csv_name}_half_width"] = [measured.half_width for measured in found]
-            column = [shown_estimate(measured, metric.digits) for measured in found]
-        for row, text in zip(texts, column, strict=True):
-            row.append(text)
-    rows = tuple(map(tuple, texts))
-    return Table(f"{results.context.grid}_{name}", title, head, rows, (NOTES, *notes), stated(numbers, results.context))
+            measured = [by_cell.get(cell, none).set_index("replicate") for cell in results.cells["cell"]]
+            columns.append([rows[metric.key] * metric.factor for rows in measured])
+            numbers[metric.csv_name] = [estimate(values).mean for values in columns[-1]]
+            numbers[f"{metric.csv_name}_half_width"] = [estimate(values).half_width for values in columns[-1]]
+    rows = [(cell, None) for cell in results.cells["cell"]]
+    table = Table(f"{results.context.grid}_{name}", title, head, (), (NOTES,), stated(numbers, results.context))
+    return with_columns(table, texts, rows, metrics, columns, notes, results)
+
+
+def with_columns(
+    table: Table,
+    texts: Sequence[Sequence[str]],
+    rows: Sequence[tuple[str, Hashable]],
+    metrics: Sequence[Metric],
+    columns: "Sequence[Sequence[pd.Series[float]]]",
+    notes: Sequence[str],
+    results: Results,
+) -> Table:
+    """Return a table with its rows: the first cells of text of each, then a column a metric, with what is marked.
+
+    rows      of what cell each row is, and of what else
+    columns   by metric, the values of each row by replicate
+    """
+    places = places_of(rows, results)
+    found = [mark(places, values, metric) for metric, values in zip(metrics, columns, strict=True)]
+    estimates = [[estimate(values) for values in column] for column in columns]
+    shown = [
+        [shown_estimate(measured, metric.digits) for measured in column]
+        for metric, column in zip(metrics, estimates, strict=True)
+    ]
+    first = len(texts[0]) if texts else 0
+    best = frozenset((row, first + column) for column, marks in enumerate(found) for row in marks.best)
+    differences = {
+        (row, first + column): text for column, marks in enumerate(found) for row, text in marks.differences.items()
+    }
+    equal = any(measured.half_width == 0 for column in estimates for measured in column)
+    return replace(
+        table,
+        rows=tuple((*words, *row) for words, row in zip(texts, zip(*shown, strict=True), strict=True)),
+        notes=(*table.notes, *([BEST] if best else []), *([SAME] if equal else []), *notes),
+        better={metric.head: metric.better for metric in metrics if metric.better},
+        best=best,
+        differences=differences if set(differences.values()) - {NONE, REFERENCE} else {},
+    )
 
 
 def grouped_table(
@@ -72,21 +119,23 @@ def grouped_table(
     keys: Mapping[str, str],
     metrics: Sequence[Metric],
     notes: Sequence[str],
-    context: Context,
+    results: Results,
 ) -> Table:
-    """Return a row for each value of the keys (column -> head), in their order: estimates over replicates."""
-    rows, numbers = [], []
+    """Return a row for each value of the keys (column -> head), "cell" the first: estimates over replicates."""
+    rows, texts, numbers = [], [], []
+    columns: list[list[pd.Series[float]]] = [[] for _ in metrics]
     for values, group in frame.groupby(list(keys), sort=False):
-        found = {metric: estimate(group[metric.key] * metric.factor) for metric in metrics}
-        texts = [shown_estimate(measured, metric.digits) for metric, measured in found.items()]
-        rows.append((*(f"{v:g}" if isinstance(v, float) else str(v) for v in values), *texts))
+        rows.append((str(values[0]), values[1:]))
+        texts.append([f"{value:g}" if isinstance(value, float) else str(value) for value in values])
         numbers.append({**dict(zip(keys, values, strict=True)), "replicates": group["replicate"].nunique()})
-        for metric, measured in found.items():
+        for metric, column in zip(metrics, columns, strict=True):
+            column.append(group.set_index("replicate")[metric.key] * metric.factor)
+            measured = estimate(column[-1])
             numbers[-1] |= {metric.csv_name: measured.mean, f"{metric.csv_name}_half_width": measured.half_width}
     head = (*keys.values(), *(metric.head for metric in metrics))
-    return Table(
-        f"{context.grid}_{name}", title, head, tuple(rows), tuple(notes), stated(pd.DataFrame(numbers), context)
-    )
+    frame = stated(pd.DataFrame(numbers), results.context)
+    table = Table(f"{results.context.grid}_{name}", title, head, (), (), frame)
+    return with_columns(table, texts, rows, metrics, columns, notes, results)
 
 
 def listing_table(
@@ -114,8 +163,11 @@ def listing_table(
 
 
 def shown(value: float, digits: int) -> str:
-    """Return a number with so many decimals, nothing for NaN."""
-    return "" if math.isnan(value) else f"{value:.{digits}f}"
+    """Return a number with so many decimals, nothing for NaN; what is 0 as shown has no sign."""
+    if math.isnan(value):
+        return ""
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def shown_estimate(measured: Estimate, digits: int) -> str:

@@ -67,6 +67,6 @@ def attacks_table(attacks: Attacks, results: Results) -> Table:
         f"{' or '.join(f'{count:,}' for count in images)} test images.",
     )
     heads = {"cell": "Cell", "attack": "Attack", "budget": "Budget"}
-    table = grouped_table("attacks", "Accuracy under attack", order, heads, METRICS, notes, results.context)
+    table = grouped_table("attacks", "Accuracy under attack", order, heads, METRICS, notes, results)
     names = [PUBLISHED if row[1] == FGSM and float(row[2]) == FGSM_BUDGET else {} for row in table.rows]
     return with_published(table, results, METRICS, names, [PUBLISHED_NOTE])

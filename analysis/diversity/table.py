@@ -48,4 +48,4 @@ def weights_table(diversity: Diversity, results: Results) -> Table:
         "convolutions and linear layers.",
     )
     title = "Distances between tickets in weight space"
-    return grouped_table("weights", title, means, {"cell": "Cell"}, OVERLAP, notes, results.context)
+    return grouped_table("weights", title, means, {"cell": "Cell"}, OVERLAP, notes, results)

@@ -33,7 +33,7 @@ def ood_table(ood: Ood, results: Results) -> Table:
     frame = ood.detection.rename(columns={"ood_set": "outside"})
     frame = frame.assign(score=frame["score"].map(SCORE_NAMES))
     keys = {"cell": "Cell", "outside": "Set", "score": "Score"}
-    table = grouped_table("ood", "Out of distribution", frame, keys, DETECTION, notes, results.context)
+    table = grouped_table("ood", "Out of distribution", frame, keys, DETECTION, notes, results)
     by_probability = SCORE_NAMES["max_probability"]
     names = [{"auroc": f"auroc_{row[1]}"} if row[2] == by_probability else {} for row in table.rows]
     return with_published(table, results, DETECTION[:1], names)

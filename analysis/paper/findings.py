@@ -80,10 +80,8 @@ class Findings:
         parts = []
         if needed:
             middle = needed[(len(needed) - 1) // 2]
-            parts.append(
-                f"half of {len(needed)} would be decided by {counted(middle, 'replicate')} or fewer at the present "
-                "spread"
-            )
+            which = f"half of {len(needed)}" if len(needed) > 1 else "one"
+            parts.append(f"{which} would be decided by {counted(middle, 'replicate')} or fewer at the present spread")
         if single:
             parts.append(f"{single} need a second replicate before their spread is known")
         return "; ".join(parts)

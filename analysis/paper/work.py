@@ -8,6 +8,9 @@ from analysis.reading import StoreView
 from bench.errors import counted
 from bench.store.records import Session
 
+# In a kilowatt-hour.
+JOULES = 3.6e6
+
 
 @dataclass(frozen=True)
 class Work:
@@ -15,6 +18,8 @@ class Work:
 
     hours        of all epochs that count, whichever session trained them
     sessions     how often a process began or went on with a run; `unfinished` of them never said that they ended
+    device_hours   wall-clock of all sessions, killed and failed ones too, times their processes; None where not known
+    energy       in kWh, of GPUs and of processors; None where a machine did not tell
     began, ended   first and last moment of any session, ISO 8601 UTC; empty if there is none
     """
 
@@ -27,6 +32,32 @@ class Work:
     commits: tuple[str, ...] = ()
     began: str = ""
     ended: str = ""
+    device_hours: float | None = None
+    gpu_energy: float | None = None
+    processors_energy: float | None = None
+
+    @property
+    def spent(self) -> str:
+        """Hours and energy, in words."""
+        parts = [f"{self.hours:,.2f} hours of training that counts"] if self.sessions else []
+        for value, what in (
+            (self.device_hours, "device-hours in all sessions, killed and failed ones too"),
+            (self.gpu_energy, "kWh of GPUs"),
+            (self.processors_energy, "kWh of processors"),
+        ):
+            parts += [] if value is None else [f"{value:,.2f} {what}"]
+        return "; ".join(parts)
+
+    @property
+    def attempts(self) -> str:
+        """How often runs were begun and gone on with, in words."""
+        if not self.sessions:
+            return ""
+        again = max(self.sessions - self.runs, 0)
+        return (
+            f"{counted(self.sessions, 'session')} for {counted(self.runs, 'finished run')}; {again} went on with a run "
+            f"or began it anew, {self.unfinished} ended without a word"
+        )
 
     @property
     def sentences(self) -> list[str]:
@@ -65,7 +96,23 @@ def read_work(view: StoreView) -> Work:
         commits=_once(_commit(session) for session in sessions),
         began=_minute(min((session.started for session in sessions), default="")),
         ended=_minute(max(ends, default="")),
+        device_hours=_total(
+            None if session.usage is None else session.usage.seconds * session.processes / 3600 for session in sessions
+        ),
+        gpu_energy=_energy("gpu", sessions),
+        processors_energy=_energy("processors", sessions),
     )
+
+
+def _energy(source: str, sessions: Iterable[Session]) -> float | None:
+    joules = _total(None if session.usage is None else session.usage.joules.get(source) for session in sessions)
+    return None if joules is None else joules / JOULES
+
+
+def _total(values: Iterable[float | None]) -> float | None:
+    """Return the sum; None of nothing, and if one is not known."""
+    known = list(values)
+    return sum(value for value in known if value is not None) if known and None not in known else None
 
 
 def _once(texts: Iterable[str]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from matplotlib.text import Text as DrawnText
 from analysis.context import Context
 from analysis.efficiency import TRAIN_FLOPS, accuracy_against
 from analysis.formats import LATEX, to_csv, to_html, to_latex, to_markdown
-from analysis.page import page
+from analysis.page import Group, Item, page
 from analysis.style import save, styled
 from analysis.table import Table
 
@@ -57,8 +57,16 @@ class Parsed(HTMLParser):
 def test_html_shows_a_name_as_it_is(name: str) -> None:
     shown = Parsed(to_html(table_of(name), CONTEXT))
     assert shown.cells[2] == name
-    assert shown.elements == {"figure", "div", "table", "thead", "tbody", "tr", "th", "td", "figcaption", "p"}
-    assert not {"script", "img", "b"} & Parsed(page(name, "", [(name, name, "")])).elements
+    assert shown.elements == {"figure", "div", "table", "thead", "tbody", "tr", "th", "td"} | {
+        "caption",
+        "figcaption",
+        "p",
+    }
+    whole, plain = (
+        page(text, text, [Item(text, text, "")], [Group(f"{text} 2", text, (Item(text, f"{text} 3", ""),))])
+        for text in (name, "plain")
+    )
+    assert Parsed(whole).elements == Parsed(plain).elements
 
 
 @given(names)

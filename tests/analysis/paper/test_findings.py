@@ -64,11 +64,11 @@ def test_programs_find_every_verdict(out):
 
 def test_the_page_opens_with_the_answer(out):
     page = (out / "index.html").read_text(encoding="utf-8")
-    opening = page[: page.index("<nav>")]
+    opening = page[: page.index('id="at-results"')]
     assert "Of 2 published values 1 agrees, 1 differs." in opening
     assert "Of 2 claims" in opening
     assert "Three are cheaper than one.” fails" in opening
-    assert "6 runs" in opening
+    assert "6 distinct runs: 6 done" in opening
 
 
 def test_the_report_for_the_challenge_maps_claims_to_commands_and_leaves_what_only_authors_know(out):
