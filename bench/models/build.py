@@ -1,6 +1,5 @@
 """From a ModelSpec to a module, initialised from the run's seed and from nothing else."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import assert_never
 
@@ -11,7 +10,7 @@ from bench.models.catalog import find_network
 from bench.models.draws import seeded_generators
 from bench.models.dropout import build_mc_dropout
 from bench.models.mimo import build_mimo
-from bench.models.plugin import import_factory
+from bench.models.plugin import call_factory
 from bench.models.tree_net import build_tree_net
 from bench.spec.run import BatchEnsemble, McDropout, Mimo, ModelSpec, TreeNet
 from bench.spec.seeds import derived_seed
@@ -43,9 +42,8 @@ def build_model(spec: ModelSpec, classes: int, seed: int) -> nn.Module:
                 assert_never(ensemble)
 
 
-def _build(name: str, arguments: dict[str, int | float | bool | str], **ours: int) -> nn.Module:
-    factory: Callable[..., object] = import_factory(name)
-    model = factory(**ours, **arguments)
+def _build(name: str, arguments: dict[str, int | float | bool | str], *, classes: int, **ours: int) -> nn.Module:
+    model = call_factory(name, classes, **ours, **arguments)
     if not isinstance(model, nn.Module):
         raise TypeError(f"{name} returned {type(model).__name__}, not a torch.nn.Module")
     return model

@@ -1,12 +1,12 @@
 """Networks of the user's own: any importable callable `factory(classes, **arguments) -> torch.nn.Module`.
 
-Its arguments are read from its signature, its layer table by tracing what it returns; torch is imported for the trace
-alone.
+Factories of torchvision and timm, which call the outputs num_classes, are taken as they are. Arguments are read from
+the signature, the layer table by tracing what the factory returns; torch is imported for the trace alone.
 """
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from typing import Any
@@ -17,7 +17,8 @@ from bench.spec.elsewhere import find_elsewhere
 Argument = int | float | bool | str
 IMAGE_CHANNELS = 3
 # Parameters of a factory that the suite fills in: outputs, and input channels where it takes them.
-OURS = ("classes", "channels")
+OUTPUTS = ("classes", "num_classes")
+OURS = (*OUTPUTS, "channels")
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,11 @@ class Plugin:
     required: dict[str, type[Argument]]
     takes_channels: bool
 
-    def layers(self, classes: int, image_size: int, **arguments: Argument) -> tuple[Layer, ...]:
+    def layers(self, classes: int, image_size: int, /, **arguments: Argument) -> tuple[Layer, ...]:
         """Return the traced weight layers, in parameter order; ValueError where the factory refuses or can't run."""
         return _traced(self.factory, classes, image_size, tuple(sorted(arguments.items())))[0]
 
-    def rest(self, classes: int, image_size: int, **arguments: Argument) -> Rest:
+    def rest(self, classes: int, image_size: int, /, **arguments: Argument) -> Rest:
         """Return what the network has beside its weight layers; ValueError as for layers()."""
         return _traced(self.factory, classes, image_size, tuple(sorted(arguments.items())))[1]
 
@@ -53,6 +54,19 @@ def import_factory(name: str) -> Callable[..., Any]:
     return typing.cast(Callable[..., Any], factory)
 
 
+def call_factory(name: str, classes: int, /, **arguments: Argument) -> Any:
+    """Return what `package.module:factory` makes, the number of classes under the name that the factory has for it."""
+    factory = import_factory(name)
+    return factory(**{_outputs(inspect.signature(factory).parameters) or "classes": classes}, **arguments)
+
+
+def _outputs(parameters: Mapping[str, inspect.Parameter]) -> str | None:
+    """Return which parameter is the number of outputs, None if none is; torchvision and timm hand it on with others."""
+    named = next((name for name in OUTPUTS if name in parameters), None)
+    handed_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return named or ("num_classes" if handed_on else None)
+
+
 @cache
 def load_plugin(name: str) -> Plugin:
     """Return what the signature of `package.module:factory` says; ValueError where it is no factory of networks."""
@@ -64,10 +78,10 @@ def load_plugin(name: str) -> Plugin:
         )
     except (TypeError, ValueError, NameError) as error:
         raise ValueError(f"the arguments of {name} cannot be read: {error}") from error
-    if "classes" not in parameters:
+    if _outputs(parameters) is None:
         raise ValueError(
-            f"{name} has no parameter `classes`, the number of outputs; where yours is called num_classes or the like, "
-            "name a function of your own that calls it"
+            f"{name} has no parameter `classes` or `num_classes`, the number of outputs; where yours is called "
+            "otherwise, name a function of your own that calls it"
         )
     arguments: dict[str, Argument] = {}
     required: dict[str, type[Argument]] = {}
@@ -94,7 +108,7 @@ def _traced(
     from bench.models.trace import trace_network
 
     channels = dict(arguments).get("channels", IMAGE_CHANNELS)
-    build = partial(import_factory(name), classes=classes, **dict(arguments))
+    build = partial(call_factory, name, classes, **dict(arguments))
     try:
         return trace_network(build, (int(channels), image_size, image_size), classes)
     except Exception as error:  # the user's code again

@@ -4,10 +4,12 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from math import ceil
+from math import ceil, prod
 from typing import TYPE_CHECKING, Any
 
+from bench.data.catalog import facts_of
 from bench.errors import counted
+from bench.models.layers import layers_of
 from bench.plan.cost import GLOBAL_FLOPS, decoding_hours
 from bench.plan.evaluations import evaluation_bytes, evaluation_hours
 from bench.plan.near_misses import NearMisses
@@ -127,6 +129,8 @@ def print_plan(plan: Plan, console: "Console", misses: NearMisses | None = None)
         )
     for line in uncounted_flops(plan.cells):
         console.print(line, style="dim")
+    for line in shrunken_maps(plan.cells):
+        console.print(line)
     console.print("", _run_table(plan) if len(plan.runs) <= MOST_RUNS else _group_table(plan), "", sep="\n")
     for line in (*_totals(plan), *(misses.lines() if misses else ())):
         console.print(line)
@@ -162,6 +166,21 @@ def uncounted_flops(cells: Iterable[CellPlan]) -> list[str]:
     """Return a sentence for each network of which something is not in the FLOPs."""
     networks = {cell.model.name: cell.flops_uncounted for cell in cells if cell.flops_uncounted}
     return [f"the FLOPs of {name} do not count {', '.join(uncounted)}" for name, uncounted in networks.items()]
+
+
+def shrunken_maps(cells: Iterable[CellPlan]) -> list[str]:
+    """Return a sentence for each network with feature maps of one pixel, of which kernels see little but padding."""
+    lost: dict[str, tuple[str, int]] = {}
+    for cell in cells:
+        layers = [layer for layer in layers_of(cell.model, cell.data) if prod(layer.shape[2:]) > 1]
+        blind = [layer.name for layer in layers if layer.positions == 1]
+        if len(blind) > 1:  # one may read a whole map, in place of a linear layer
+            lost.setdefault(cell.model.name, (blind[0], facts_of(cell.data).image_size))
+    return [
+        f"{name} on images of {size} pixels: from {layer} on feature maps are a single pixel, and most weights of its "
+        "kernels see nothing but padding; it is made for larger images, or needs a stem with less stride"
+        for name, (layer, size) in lost.items()
+    ]
 
 
 def _cell_table(plan: Plan) -> "Table":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 
 from bench.models.build import build_model
 from bench.models.catalog import Layer, find_network, network_layers
@@ -44,6 +45,12 @@ def no_module(classes):
 
 def wrong_shape(classes):
     return Net(classes + 1)
+
+def deaf(**more):
+    return Net(**more)
+
+def outputs(outputs: int = 10):
+    return Net(outputs)
 
 def strict(classes, width: int = 3):
     if width > 3:
@@ -157,6 +164,32 @@ def test_a_factory_that_makes_no_network_is_refused_with_the_reason(
         network_layers(ModelSpec(name=plugin(attribute), arguments=dict(arguments)), 10, 16)
 
 
-def test_a_factory_of_torchvision_is_told_to_be_wrapped() -> None:
-    with pytest.raises(ValueError, match=r"no parameter `classes`.* called num_classes or the like, name a function"):
-        find_network("torchvision.models:resnet18")
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "VisionTransformer"])
+def test_networks_of_torchvision_are_taken_as_they_are(name: str) -> None:
+    arguments: dict[str, int | float | bool | str] = {}
+    if name == "VisionTransformer":
+        arguments = {
+            "patch_size": 8,
+            "num_layers": 1,
+            "num_heads": 2,
+            "hidden_dim": 16,
+            "mlp_dim": 32,
+            "image_size": 32,
+        }
+    spec = ModelSpec(name=f"torchvision.models:{name}", arguments=arguments)
+    with torch.random.fork_rng():
+        plain = getattr(torchvision.models, name)(num_classes=7, **arguments)
+    model = build_model(spec, 7, 0)
+    assert {n: p.shape for n, p in model.named_parameters()} == {n: p.shape for n, p in plain.named_parameters()}
+    assert model.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+    assert network_layers(spec, 7, 32)
+
+
+def test_a_factory_that_hands_its_arguments_on_to_nobody_says_so(plugin: Callable[[str], str]) -> None:
+    with pytest.raises(ValueError, match=r"cannot be built or traced: TypeError: .*num_classes"):
+        network_layers(ModelSpec(name=plugin("deaf"), arguments={}), 10, 16)
+
+
+def test_a_factory_with_another_name_for_its_outputs_is_told_to_be_wrapped(plugin: Callable[[str], str]) -> None:
+    with pytest.raises(ValueError, match=r"no parameter `classes` or `num_classes`.* otherwise, name a function"):
+        find_network(plugin("outputs"))

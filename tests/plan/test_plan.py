@@ -16,7 +16,7 @@ from rich.console import Console
 from bench.errors import UserError
 from bench.grid import load_grid
 from bench.plan import Plan, make_plan, print_plan, select, to_json
-from bench.plan.show import time_bases
+from bench.plan.show import shrunken_maps, time_bases
 from bench.spec.run import RunSpec, identity
 from bench.store.store import DataRecord, Store
 from tests.grid_text import PAPER_CONFIGS, load_text
@@ -542,3 +542,31 @@ def test_what_the_flops_of_a_network_leave_out_is_said(tmp_path: Path) -> None:
     uncounted = ["pair.weight", "token.weight", "aten._trilinear"]
     assert f"the FLOPs of tests.models.networks:Bare do not count {', '.join(uncounted)}\n" in stream.getvalue()
     assert json.loads(to_json(plan))["cells"][0]["flops_uncounted"] == uncounted
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "said"),
+    [
+        ('"torchvision.models:resnet18"', 32, True),
+        ("{name: resnet_imagenet, depth: 18}", 32, True),
+        ("{name: resnet_imagenet, depth: 18}", 64, False),
+        ("{name: resnet_cifar, depth: 18}", 32, False),
+        ("{depth: 10, width: 1}", 8, False),
+    ],
+)
+def test_feature_maps_of_a_pixel_are_said(tmp_path: Path, model: str, size: int, said: bool) -> None:
+    data = "{name: cifar10}" if size == 32 else f"{{name: tiny_imagenet, image_size: {size}}}"
+    text = f"base: {{data: {data}, model: {model}}}\ncells: [{{name: dense, method: dense}}]"
+    plan = make_plan(load_text(tmp_path, text), "paper", None)
+    stream = io.StringIO()
+    print_plan(plan, Console(file=stream, width=250))
+    words = "on images of 32 pixels: from layer4.0.conv1.weight on feature maps are a single pixel"
+    assert (words in stream.getvalue()) is said
+
+
+@pytest.mark.parametrize(
+    "path", sorted({*PAPER_CONFIGS.glob("*.yaml"), *PAPER_CONFIGS.glob("ablations/*.yaml")}), ids=lambda path: path.stem
+)
+def test_no_network_of_the_papers_grids_shrinks_its_images_to_a_pixel(path: Path) -> None:
+    grid = load_grid(path)
+    assert not [line for scale in grid.scales for line in shrunken_maps(make_plan(grid, scale, None).cells)]
