@@ -80,11 +80,13 @@ def _seconds(view: StoreView, replicate: Replicate) -> tuple[float, frozenset[tu
 
 
 def _used(view: StoreView, replicate: Replicate) -> dict[str, float]:
-    """Return what all sessions of a replicate used."""
-    sessions: list[tuple[Session, Usage]] = []
+    """Return what all sessions of a replicate used: nothing if one of its runs does not tell it all."""
+    runs: list[tuple[Session, ...]] = []
     with view.noting():
-        for run in replicate.cell.all_runs(replicate.number - 1):
-            sessions += [(session, session.usage) for session in view.sessions(run) if session.usage is not None]
+        runs = [view.sessions(run) for run in replicate.cell.all_runs(replicate.number - 1)]
+    sessions: list[tuple[Session, Usage]] = []
+    if all(_is_known(of_run) for of_run in runs):
+        sessions = [(session, session.usage) for of_run in runs for session in of_run if session.usage is not None]
     return {
         "device_hours": _total(usage.seconds * session.processes / 3600 for session, usage in sessions),
         "host_bytes": _most(usage.host_bytes for _, usage in sessions),
@@ -92,6 +94,12 @@ def _used(view: StoreView, replicate: Replicate) -> dict[str, float]:
         "gpu_joules": _total(usage.joules.get("gpu") for _, usage in sessions),
         "processors_joules": _total(usage.joules.get("processors") for _, usage in sessions),
     }
+
+
+def _is_known(sessions: tuple[Session, ...]) -> bool:
+    """Whether the sessions of a run say what they used; one that was killed before its first checkpoint used little."""
+    said = [session.usage is not None for session in sessions]
+    return any(said) and all(known or session.ended is None for known, session in zip(said, sessions, strict=True))
 
 
 def _total(values: Iterable[float | None]) -> float:

@@ -34,16 +34,19 @@ def test_every_cell_is_named_beside_its_mark(loaded, drawn):
     assert sorted(text.get_text() for text in axes.texts) == sorted(loaded.results.cells["cell"])
 
 
-def session(seconds=None, processes=1, **used):
+def session(seconds=None, processes=1, ended="2026-01-01T00:00:00Z", **used):
     usage = None if seconds is None else Usage(seconds=seconds, **used)
-    return SimpleNamespace(usage=usage, processes=processes)
+    return SimpleNamespace(usage=usage, processes=processes, ended=ended)
 
 
 SESSIONS = (
     session(1800, processes=2, host_bytes=2_000, device_bytes=None, joules={"processors": 36.0}),
-    session(None),  # killed before its first checkpoint
+    session(None, ended=None),  # killed before its first checkpoint
     session(3600, host_bytes=3_000, device_bytes=500, joules={"processors": 4.0, "gpu": 7.0}),
 )
+
+
+replicates = StoreView.replicates
 
 
 def used(loaded, full, sessions, monkeypatch):
@@ -65,6 +68,29 @@ def test_what_all_sessions_of_all_runs_used_is_counted(loaded, full, monkeypatch
 
 def test_what_is_not_known_is_absent(loaded, full, monkeypatch):
     row, _ = used(loaded, full, (session(None),), monkeypatch)
+    assert all(math.isnan(row[metric.key]) for metric in USED)
+
+
+@pytest.mark.parametrize(
+    "other", [(), (session(None),), (session(None, ended=None),), (*SESSIONS, session(None)), "damaged"]
+)
+def test_a_sum_is_of_all_runs_or_absent(other, loaded, full, monkeypatch):
+    """An earlier version did not count, and provenance may be lost: a part is not shown as the whole."""
+    seen = []
+
+    def sessions(_, run):
+        seen.append(run)
+        if len(seen) % 2:
+            return SESSIONS
+        if other == "damaged":
+            raise UserError(f"runs/{run}/provenance.json: altered")
+        return other
+
+    cell = next(cell for cell in loaded.plan.cells if len(cell.all_runs(0)) == 2)
+    monkeypatch.setattr(StoreView, "sessions", sessions)
+    monkeypatch.setattr(StoreView, "replicates", lambda view: (r for r in replicates(view) if r.cell.name == cell.name))
+    row = load_efficiency(StoreView(loaded.plan, full)).iloc[0]
+    assert len(seen) >= 2
     assert all(math.isnan(row[metric.key]) for metric in USED)
 
 
