@@ -1,4 +1,7 @@
-"""The method of a run from its phases alone: a spec names none, as a recipe is data."""
+"""The method of a run from its phases alone: a spec names none, as a recipe is data.
+
+The name of the last phase tells a recipe of one's own from the methods of the suite, unless it borrows that too.
+"""
 
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +16,7 @@ from bench.spec.run import RunSpec
 class _Traits:
     """What tells the phases of one method from those of another, however long and many they are."""
 
+    last: str
     rewires: bool
     prunes_on_the_way: bool
     prunes_at_once: bool
@@ -23,6 +27,7 @@ class _Traits:
     @classmethod
     def of(cls, phases: tuple[Phase, ...]) -> "_Traits":
         return cls(
+            last=phases[-1].name.rstrip(" 0123456789"),
             rewires=any(phase.rewire is not None for phase in phases),
             prunes_on_the_way=any(phase.pruning is not None for phase in phases),
             prunes_at_once=any(phase.prunes_at_once for phase in phases),

@@ -35,6 +35,8 @@ def test_however_long_and_many_its_phases_are(method: str, parameters: dict[str,
 
 
 def test_what_the_suite_has_no_method_of_has_no_name() -> None:
-    phase = Phase(name="cycle", epochs=2, lr=LearningRate(values=(0.1,)), ticket=TicketPolicy())
+    phase = Phase(name="train", epochs=2, lr=LearningRate(values=(0.1,)), ticket=TicketPolicy())
     assert method_of_spec(run_spec(phases=(phase,), topology=None)) == "dense"
+    of_ones_own = phase.model_copy(update={"name": "constant"})  # as in the README
+    assert method_of_spec(run_spec(phases=(of_ones_own,), topology=None)) is None
     assert method_of_spec(run_spec(phases=(phase, phase), topology=None)) is None
