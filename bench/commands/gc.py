@@ -1,6 +1,7 @@
 """`python -m bench gc GRID...`: what lies in a store and none of these grids asks for."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -64,7 +65,8 @@ def gc(
     problems = remove(where, chosen.items)
     for problem in problems:
         print(f"not removed: {problem}", file=sys.stderr)
-    print(f"Removed {len(chosen.items) - len(problems):,} of {len(chosen.items):,}.", file=messages)
+    removed = sum(not os.path.lexists(item.path) for item in chosen.items)
+    print(f"Removed {removed:,} of {len(chosen.items):,}.", file=messages)
     raise typer.Exit(int(bool(problems)))
 
 

@@ -21,17 +21,25 @@ class Asked:
 def asked_for(grids: Iterable[Grid], store: Store, stored: Iterable[StoredRun]) -> Asked:
     """Return what grids ask for, for the images that the store was made from; UserErrors as of make_plan.
 
-    Where data.json and the specs of the stored runs disagree about the images, what is asked for of either counts.
+    Where data.json and the specs of the stored runs disagree about the images, what is asked for of each counts.
     """
     by_file = {name: record.variant for name, record in store.data_records().items()}
-    by_runs = {run.spec.data.name: run.spec.data.variant for run in stored if run.spec is not None}
+    seen: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for run in stored:
+        if run.spec is not None:
+            seen[run.spec.data.name][run.spec.data.variant] = None
+    others = {name: [one for one in found if one != by_file.get(name)] for name, found in seen.items()}
+    apart = [
+        {**by_file, **{name: some[turn] for name, some in others.items() if turn < len(some)}}
+        for turn in range(max(map(len, others.values()), default=0))
+    ]
     users: defaultdict[str, dict[str, None]] = defaultdict(dict)
     ensembles: set[str] = set()
     for grid in grids:
         for scale in grid.scales:
-            for variants in [by_file] if by_runs.items() <= by_file.items() else [by_file, by_runs]:
+            for variants in [by_file, *apart]:
                 plan = make_plan(grid, scale, None, variants)
-                for run in plan.runs:
-                    users[run.id][f"{grid.name} {scale}"] = None
+                for asked in plan.runs:
+                    users[asked.id][f"{grid.name} {scale}"] = None
                 ensembles |= {attacked.ensemble.id for attacked in plan.ensembles}
     return Asked({run: tuple(names) for run, names in users.items()}, frozenset(ensembles))

@@ -2,12 +2,12 @@
 
 import os
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bench.store.contents import RUN_ID, StoredRun
+from bench.store.contents import RUN_ID, StoredRun, contents
 from bench.store.files import TEMPORARY
 from bench.store.lock import RunLock, RunLockedError, is_live
 from bench.store.sizes import sizes_below, total
@@ -36,16 +36,13 @@ def removables(
     store: Store, runs: Sequence[StoredRun], asked_runs: Collection[str], asked_ensembles: Collection[str]
 ) -> Removables:
     """Return the runs and ensembles that are not among those asked for, but for those that a process works on."""
-    kept: list[str] = []
-    at_work: set[str] = set()
-    for run in runs:
-        if run.id not in asked_runs and _held(run.folder.path):
-            kept.append(f"{run.folder.path}: another process works on it")
-            at_work |= {run.id, *([run.spec.parent.run_id] if run.spec and run.spec.parent else [])}
+    at_work, parents = _at_work(run for run in runs if run.id not in asked_runs)
+    kept = [f"{run.folder.path}: another process works on it" for run in at_work]
+    stay = {run.id for run in at_work} | parents.keys()
     items = [
         Removable("run", run.folder.path, run.state, run.bytes)
         for run in runs
-        if run.id not in asked_runs and run.id not in at_work
+        if run.id not in asked_runs and run.id not in stay
     ]
     for path in _ensembles(store):
         if path.name not in asked_ensembles:
@@ -60,12 +57,19 @@ def removables(
 def remove(store: Store, items: Sequence[Removable]) -> list[str]:
     """Remove folders from a store; return a sentence for each that could not be.
 
-    A folder is moved away while its lock is held, so that no process ever finds half of it.
+    A folder is moved away while its lock is held, so that no process ever finds half of it. What a process began to
+    work on since they were chosen stays, with what it starts from.
     """
     away = store.root / f"{TEMPORARY}removed-{os.getpid()}"
     problems = []
+    parents = _at_work(contents(store).runs)[1]
     try:
         for item in items:
+            if item.kind == "run" and item.path.name in parents:
+                problems.append(
+                    f"{item.path}: {parents[item.path.name]} starts from it, and another process works on that"
+                )
+                continue
             try:
                 away.mkdir(exist_ok=True)
                 with RunLock(item.path / "lock"):
@@ -79,6 +83,12 @@ def remove(store: Store, items: Sequence[Removable]) -> list[str]:
     if away.exists():
         problems.append(f"{away}: what was removed could not be deleted; delete this folder")
     return problems
+
+
+def _at_work(runs: Iterable[StoredRun]) -> tuple[list[StoredRun], dict[str, str]]:
+    """Return the runs that processes work on, and by the id of its parent each of them that has one."""
+    at_work = [run for run in runs if _held(run.folder.path)]
+    return at_work, {run.spec.parent.run_id: run.id for run in at_work if run.spec and run.spec.parent}
 
 
 def _held(folder: Path) -> bool:

@@ -43,3 +43,15 @@ def test_of_images_of_ones_own_both_what_data_json_and_what_the_runs_say_count(t
     store.record_data("cifar10", DataRecord("folder-1", None, ""))
     assert asked_for([grid], store, stored).runs.keys() >= mine
     assert not asked_for([grid], store, stored).runs.keys() & official
+
+
+def test_of_a_store_that_mixes_images_the_runs_of_all_of_them_count(tmp_path: Path) -> None:
+    grid, store = load_text(tmp_path, TEXT), Store(tmp_path / "results")
+    of_each = []
+    for variant in ("folder-1", "folder-2", "folder-3"):
+        runs = make_plan(grid, "tiny", None, {"cifar10": variant}).runs
+        of_each += [run.id for run in runs]
+        for run in runs:
+            store.run(run.id).write_spec(run.spec)
+    store.record_data("cifar10", DataRecord("folder-2", None, ""))
+    assert asked_for([grid], store, contents(store).runs).runs.keys() >= {*of_each}

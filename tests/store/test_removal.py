@@ -69,6 +69,20 @@ def test_a_run_that_is_taken_meanwhile_stays(store: Store) -> None:
     assert contents(store).damage == ()
 
 
+def test_what_a_run_that_began_meanwhile_starts_from_stays(store: Store) -> None:
+    """Whoever is asked before anything is removed may answer an hour later."""
+    runs = ids(store)
+    found = chosen(store)
+    parent = next(run.spec for run in contents(store).runs if run.id == runs[1])
+    first, *rest = run_spec().phases
+    child = run_spec(seed=4, parent=parent, phases=(first.model_copy(update={"on_start": (Inherit(),)}), *rest))
+    store.run(child.run_id).write_spec(child)
+    with RunLock(store.run(child.run_id).path / "lock"):
+        (problem,) = remove(store, found.items)
+    assert problem == (f"{store.run(runs[1]).path}: {child.run_id} starts from it, and another process works on that")
+    assert ids(store) == {1: runs[1], 4: child.run_id}
+
+
 def test_what_the_system_refuses_is_named_and_the_rest_goes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = ids(store)
     rename = Path.rename
