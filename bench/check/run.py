@@ -17,41 +17,83 @@ from bench.check.pipeline import pipeline
 from bench.check.ranks import ranks
 from bench.check.steps import Measurer, Outcome
 from bench.plan.records import Plan
-from bench.store.measured import Finding, Measured, MeasuredStep
+from bench.store.measured import Finding, Measured
 from bench.work.provenance import now
 
 log = logging.getLogger(__name__)
 
 
-def check(plan: Plan | None, where: torch.device, minutes: float, places: Mapping[str, Path] | None = None) -> Measured:
-    """Check a device, and the steps of a plan on it; nothing is written.
+def check(
+    plan: Plan | None,
+    where: torch.device,
+    minutes: float,
+    places: Mapping[str, Path] | None = None,
+    save: Callable[[Measured], object] = lambda _: None,
+) -> Measured:
+    """Check a device, and the steps of a plan on it.
 
     minutes   divided among the distinct steps once the device is checked; each takes as few steps as tell something,
               whatever that takes
     places    where the images of a data set are, of those that are not the data folder's
+    save      is given what is known after the device and after each step, so that a check that is killed leaves it
     """
     deadline = time.monotonic() + 60 * minutes
     asked = [] if plan is None else distinct_steps(plan)
-    tflops: dict[str, float] = {}
-    findings = []
-    for name, one in _device_checks(where, tflops, asked):
+    known = _Known(where)
+    for name, tried in _device_checks(where, known.tflops, asked):
         log.info("%s", name)
-        findings.append(attempt(name, one))
-    measured, of_steps = _steps(asked, where, tflops, deadline)
+        known.findings.append(attempt(name, tried))
+    measurer = Measurer(where)
+    for place, one in enumerate(asked):
+        save(known.measured())
+        log.info("%d of %d: %s", place + 1, len(asked), one.name)
+        known.measure(measurer, one, max(0.0, (deadline - time.monotonic()) / (len(asked) - place)))
     specs = {} if plan is None else {run.spec.data.name: run.spec for run in plan.runs}
     for name, spec in specs.items():
-        taken = [step for step in measured if step.data == name]
-        of_steps.append(attempt(f"images of {name}", partial(pipeline, spec, taken, where, places or {})))
-    return Measured(
-        taken=now(),
-        host=socket.gethostname(),
-        device="cuda" if where.type == "cuda" else "cpu",
-        device_name=device.name_of(where),
-        facts=device.facts(where),
-        matrix_tflops=tflops,
-        findings=(*findings, *of_steps),
-        steps=tuple(measured),
-    )
+        taken = [outcome.measured for _, outcome in known.outcomes if outcome.measured.data == name]
+        known.findings.append(attempt(f"images of {name}", partial(pipeline, spec, taken, where, places or {})))
+    measured = known.measured()
+    save(measured)
+    return measured
+
+
+class _Known:
+    """What is known of a device so far."""
+
+    def __init__(self, where: torch.device) -> None:
+        self.where = where
+        self.tflops: dict[str, float] = {}
+        self.findings: list[Finding] = []
+        self.outcomes: list[tuple[Asked, Outcome]] = []
+
+    def measure(self, measurer: Measurer, one: Asked, seconds: float) -> None:
+        """Measure a step, or find that it cannot be."""
+        precision = _precision(one)
+        try:
+            # Again and again, as other work on the machine may have slowed an earlier product down.
+            tflops = device.matrix_tflops(self.where, precision)
+            self.tflops[precision] = max(self.tflops.get(precision, 0.0), tflops)
+            self.outcomes.append((one, measurer.measure(one, seconds)))
+        except Exception as error:
+            self.findings.append(Finding(name=one.name, state="wrong", detail=f"cannot be trained: {reason_of(error)}"))
+
+    def measured(self) -> Measured:
+        """Return it as it is stored."""
+        explained = (explain(one, outcome, self.tflops.get(_precision(one))) for one, outcome in self.outcomes)
+        return Measured(
+            taken=now(),
+            host=socket.gethostname(),
+            device="cuda" if self.where.type == "cuda" else "cpu",
+            device_name=device.name_of(self.where),
+            facts=device.facts(self.where),
+            matrix_tflops=dict(self.tflops),
+            findings=(*self.findings, *explained),
+            steps=tuple(outcome.measured for _, outcome in self.outcomes),
+        )
+
+
+def _precision(asked: Asked) -> str:
+    return asked.spec.execution.precision
 
 
 def _device_checks(
@@ -76,23 +118,3 @@ def _device_checks(
     yield "short run of DST", lambda: agreement.short_run(where)
     yield "corruptions", lambda: agreement.corruptions(where)
     yield "ranks", lambda: ranks(where)
-
-
-def _steps(
-    asked: list[Asked], where: torch.device, tflops: dict[str, float], deadline: float
-) -> tuple[list[MeasuredStep], list[Finding]]:
-    measurer = Measurer(where)
-    outcomes: list[tuple[Asked, Outcome]] = []
-    findings: list[Finding] = []
-    for place, one in enumerate(asked):
-        log.info("%d of %d: %s", place + 1, len(asked), one.name)
-        precision = one.spec.execution.precision
-        try:
-            # Again and again, as other work on the machine may have slowed an earlier product down.
-            tflops[precision] = max(tflops.get(precision, 0.0), device.matrix_tflops(where, precision))
-            left = deadline - time.monotonic()
-            outcomes.append((one, measurer.measure(one, max(0.0, left / (len(asked) - place)))))
-        except Exception as error:
-            findings.append(Finding(name=one.name, state="wrong", detail=f"cannot be trained: {reason_of(error)}"))
-    findings += [explain(one, outcome, tflops.get(one.spec.execution.precision)) for one, outcome in outcomes]
-    return [outcome.measured for _, outcome in outcomes], findings

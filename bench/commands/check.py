@@ -1,5 +1,6 @@
 """`python -m bench check`: what this machine can do, before the first run."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -67,7 +68,7 @@ def check(
     from bench.data.sources import takes_location
     from bench.grid import load_grid
     from bench.plan import make_plan, variants_of
-    from bench.store.measured import write_measured
+    from bench.store.measured import measured_file, write_measured
     from bench.store.store import Store
     from bench.work.context import find_device
 
@@ -81,12 +82,11 @@ def check(
     found = find_device(device.value)
     check_writable("--store", store)
     log_to_stderr()
-    measured = check_device(plan, found, minutes, places)
-    path = write_measured(store, measured)
+    measured = check_device(plan, found, minutes, places, partial(write_measured, store))
     if as_json:
         print(measured.model_dump_json())
     else:
         console = make_console()
         print_check(measured, console)
-        console.print(f"written to {path}")
+        console.print(f"written to {measured_file(store, measured.device_name)}")
     raise typer.Exit(1 if measured.wrong else 0)

@@ -7,7 +7,8 @@ import pytest
 
 from bench.__main__ import main
 from bench.check import agreement, device, run
-from bench.check.steps import Measurer
+from bench.check.asked import Asked
+from bench.check.steps import Measurer, Outcome
 from bench.check.table import in_order
 from bench.store.measured import Finding, Measured, measured_file, read_measured, write_measured
 from tests.check.asking import GRID
@@ -85,10 +86,10 @@ def test_a_step_that_cannot_be_taken_is_wrong_and_the_others_go_on(
 ) -> None:
     measure = Measurer.measure
 
-    def out_of_memory(self: Measurer, asked: object, seconds: float) -> object:
-        if asked.method == "dense":  # type: ignore[attr-defined]
+    def out_of_memory(self: Measurer, asked: Asked, seconds: float) -> Outcome:
+        if asked.method == "dense":
             raise RuntimeError("CUDA out of memory")
-        return measure(self, asked, seconds)  # type: ignore[arg-type]
+        return measure(self, asked, seconds)
 
     monkeypatch.setattr(Measurer, "measure", out_of_memory)
     grid = write_grid(tmp_path, GRID)
@@ -97,6 +98,26 @@ def test_a_step_that_cannot_be_taken_is_wrong_and_the_others_go_on(
     assert "CUDA out of" in rows
     assert rows.index("wrong") < rows.index("not here") < rows.index("ok ")
     assert len(read_measured(tmp_path)[0].steps) == 4
+
+
+class KilledError(BaseException):
+    """As SIGKILL, it leaves no time for a last word."""
+
+
+def test_a_check_that_is_killed_leaves_what_it_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure = Measurer.measure
+
+    def killed(self: Measurer, asked: Asked, seconds: float) -> Outcome:
+        if asked.method == "dst":
+            raise KilledError
+        return measure(self, asked, seconds)
+
+    monkeypatch.setattr(Measurer, "measure", killed)
+    with pytest.raises(KilledError):
+        main(["check", str(write_grid(tmp_path, GRID)), "--store", str(tmp_path), "--minutes", "0", "--device", "cpu"])
+    (measured,) = read_measured(tmp_path)
+    assert {step.method for step in measured.steps} == {"dense"}
+    assert "fp32" in {finding.name for finding in measured.findings}
 
 
 def test_what_is_wrong_comes_first() -> None:
