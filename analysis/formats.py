@@ -89,7 +89,8 @@ def to_latex(table: Table, context: Context) -> str:
 
 def to_html(table: Table, context: Context, files: str = "") -> str:
     """Return a figure element with the table, its context and its notes; `files` is HTML on where its files are."""
-    kinds = ["text" if text else "" for text in _text_columns(table)]
+    words = _text_columns(table)
+    kinds = [f"text{' long-text' * _is_long(table, index)}" if text else "" for index, text in enumerate(words)]
     heads = "".join(
         f'<th scope="col"{_attributes(**{"class": kind, "data-better": table.better.get(head, "")})}>'
         f"{html.escape(head)}</th>"
@@ -163,8 +164,12 @@ def _text_columns(table: Table) -> list[bool]:
 
 def _latex_column(table: Table, index: int) -> str:
     """Return the kind of a column of words: long ones are broken into lines."""
-    longest = max((len(row[index]) for row in table.rows), default=0)
-    return r"p{0.22\linewidth}" if longest > LONG else "l"
+    return r"p{0.22\linewidth}" if _is_long(table, index) else "l"
+
+
+def _is_long(table: Table, index: int) -> bool:
+    """Return whether a column of words is broken into lines."""
+    return max((len(row[index]) for row in table.rows), default=0) > LONG
 
 
 def markdown_text(text: str) -> str:

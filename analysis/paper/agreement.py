@@ -100,7 +100,7 @@ def compare(tolerances: Mapping[tuple[str, str], float], results: Results) -> li
 
 def agreement_table(values: Sequence[Value], results: Results) -> Table:
     """Return a row a published value: ours with its interval, the difference, and the verdict."""
-    head = ("Cell", "Metric", "Published", "Ours", "Ours less published", "Tolerance", "n", "Verdict", "Source")
+    head = ("Cell", "Metric", "Verdict", "Published", "Ours", "Ours less published", "Tolerance", "n", "Source")
     rows, numbers = [], []
     for value in values:
         metric, verdict = value.metric, value.verdict
@@ -111,12 +111,12 @@ def agreement_table(values: Sequence[Value], results: Results) -> Table:
             (
                 named_side(value.cell, results),
                 metric.head,
+                f"{value.agreement}{needed}",
                 value.published.text,
                 shown_estimate(ours, metric.digits),
                 shown_estimate(verdict.difference, metric.digits),
                 f"{value.tolerance:g}",
                 str(ours.n or ""),
-                f"{value.agreement}{needed}",
                 value.published.source,
             )
         )

@@ -33,7 +33,7 @@ def verdict_table(
     topic_notes   what a reader has to know about the metrics of topics
     """
     context = results.context
-    head = ("Claim", "Where", "Metric", "Left", "Right", "Difference", "n", "Verdict", "Holm", "Published")
+    head = ("Claim", "Verdict", "Holm", "Difference", "n", "Metric", "Left", "Right", "Published", "Where")
     rows, numbers = [], []
     for verdict in verdicts:
         claim, difference = verdict.claim, verdict.difference
@@ -42,8 +42,8 @@ def verdict_table(
         right = _side_text(claim.right, verdict.right, metric, results)
         favour, n = shown_estimate(difference, metric.digits), str(difference.n or "")
         decision = f"{verdict.decision} ({needed_text(verdict.needed)})" if verdict.needed else verdict.decision
-        texts = (favour, n, decision, verdict.adjusted, _published_text(verdict, metric))
-        rows.append((claim.text, claim.where, metric.head, left, right, *texts))
+        found = (decision, verdict.adjusted, favour, n, metric.head, left, right)
+        rows.append((claim.text, *found, _published_text(verdict, metric), claim.where))
         numbers.append(
             {
                 "claim": claim.id,

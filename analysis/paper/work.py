@@ -121,7 +121,7 @@ def _once(texts: Iterable[str]) -> tuple[str, ...]:
 
 def _device(session: Session) -> str:
     processor = f", {session.processor}" if session.processor else ""
-    return f"{session.device_name} ({session.cpu_threads} CPU threads{processor})"
+    return f"{session.device_name} ({counted(session.cpu_threads, 'CPU thread')}{processor})"
 
 
 def _versions(session: Session) -> str:

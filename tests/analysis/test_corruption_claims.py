@@ -34,7 +34,7 @@ def test_claims_about_corrupted_images_are_not_run_without_any(loaded, metric):
     verdicts = judge([claim(metric)], loaded.results)
     assert verdicts[0].decision == "not run"
     table = verdict_table(verdicts, (), loaded.results)
-    assert table.rows[0][7] == "not run"
+    assert table.rows[0][1] == "not run"
 
 
 def test_claims_of_a_grid_file_are_judged_on_corrupted_accuracy(evaluated):
@@ -44,5 +44,5 @@ def test_claims_of_a_grid_file_are_judged_on_corrupted_accuracy(evaluated):
         "left: {cell: EDST M=3 S=0.9, metric: corrupted_accuracy}, right: {cell: dense, metric: corrupted_accuracy}}]"
     )
     table = next(table for table in all_tables(evaluated.read()) if table.name == "small_claims")
-    assert table.rows[0][2] == "Corrupted accuracy (%)"
-    assert table.rows[0][7] in ("holds", "undecided", "fails")
+    assert table.rows[0][5] == "Corrupted accuracy (%)"
+    assert table.rows[0][1] in ("holds", "undecided", "fails")

@@ -87,10 +87,10 @@ def test_the_table_shows_both_values_and_what_to_know():
     measured = results([96.2, 96.3, 96.25])
     table = agreement_table(compare({("cifar10", "accuracy"): 0.5}, measured), measured)
     (row,) = table.rows
-    assert row[:3] == ("a", "Accuracy (%)", "96.3")
-    assert row[3].startswith("96.25 ± 0.12")
-    assert row[4].startswith("-0.05 ± 0.12")
-    assert row[5:] == ("0.5", "3", "agrees", "a source")
+    assert row[:4] == ("a", "Accuracy (%)", "agrees", "96.3")
+    assert row[4].startswith("96.25 ± 0.12")
+    assert row[5].startswith("-0.05 ± 0.12")
+    assert row[6:] == ("0.5", "3", "a source")
     assert "a: a note." in table.notes
     assert table.numbers.at[0, "verdict"] == "agrees"
 

@@ -114,7 +114,7 @@ def test_table_shows_the_numbers_behind_a_verdict_and_the_scale():
     made = claim("higher", left=("a", "accuracy"), right=("a", "member_accuracy"))
     measured = results(context, a=[0.5, 0.7], b=[])
     table = verdict_table(judge([made], measured), (), measured)
-    _, where, metric, left, right, difference, n, decision, adjusted, published = table.rows[0]
+    _, decision, adjusted, difference, n, metric, left, right, published, where = table.rows[0]
     assert (where, metric, n, decision) == ("abstract", "Accuracy (%)", "2", "holds")
     assert (adjusted, published) == ("holds", "")
     assert (left, right) == ("a: 94.00", "a, Member accuracy (%): 50.00")
@@ -216,7 +216,7 @@ def test_what_the_published_values_say_stands_beside():
     )
     made = verdict(claim("lower"), measured)
     assert (made.decision, made.published, made.published_difference) == ("holds", "fails", pytest.approx(-0.1))
-    assert verdict_table([made], (), measured).rows[0][-1] == "fails (-0.1000)"
+    assert verdict_table([made], (), measured).rows[0][-2] == "fails (-0.1000)"
     assert verdict(claim("lower"), replace(measured, published={})).published is None
 
 
@@ -224,7 +224,7 @@ def test_missing_members_are_marked_in_a_verdict():
     measured = results(a=[0.50, 0.51], b=[0.60, 0.61])
     cells = measured.cells.assign(members=[2, 1])
     table = verdict_table(judge([claim("lower")], replace(measured, cells=cells)), (), replace(measured, cells=cells))
-    assert table.rows[0][3].startswith("a [members: 2 (1 in replicate 1, 1 in replicate 2)]: ")
+    assert table.rows[0][6].startswith("a [members: 2 (1 in replicate 1, 1 in replicate 2)]: ")
 
 
 GOOD = "{id: x, text: t, where: w, left: {cell: a, metric: nll}, right: 1.0, direction: lower}"
