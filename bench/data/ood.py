@@ -45,14 +45,16 @@ class OtherDataSet:
         read = self.data.read(root, download=download, progress=progress)
         array = np.concatenate([read.train_images, read.test_images]) if self.data.ood_whole else read.test_images
         origin = self.data.source.origin if self.data.source else ""
-        return first_images(self.name, array, images, size, origin)
+        return first_images(array, images, size, origin)
 
 
 def open_folder(folder: Path, size: int, images: int | None) -> EvaluationImages:
     """Return the images below a folder, in the order of their paths, labels -1.
 
-    The source is a digest of path, CRC-32 and size of those that are used. UserError if it is no folder, holds no image
-    or too few; when a slice is read, for a file that cannot be decoded.
+    images   how many, the first ones; None, or more than there are: all
+
+    The source is a digest of path, CRC-32 and size of those that are used. UserError if it is no folder or holds no
+    image; when a slice is read, for a file that cannot be decoded.
     """
     with named(folder):
         if not folder.is_dir():
@@ -60,7 +62,7 @@ def open_folder(folder: Path, size: int, images: int | None) -> EvaluationImages
     paths = sorted(image_files(folder))
     if not paths:
         raise UserError(f"{folder}: no images below it; allowed: {', '.join(IMAGE_SUFFIXES)}")
-    used = paths[: number_of_images(str(folder), images, len(paths))]
+    used = paths[:images]
     digest = hashlib.sha256()
     for path in used:
         data = read_file(folder / path)
@@ -76,9 +78,12 @@ def open_folder(folder: Path, size: int, images: int | None) -> EvaluationImages
     return EvaluationImages(lazy, no_labels(len(used)), f"images-{digest.hexdigest()[:12]}")
 
 
-def first_images(name: str, array: Array, images: int | None, size: int, source: str) -> EvaluationImages:
-    """Return the first images of an array, all if None, at another size; those of the right size as they are."""
-    count = number_of_images(name, images, len(array))
+def first_images(array: Array, images: int | None, size: int, source: str) -> EvaluationImages:
+    """Return the first images of an array, at another size; those of the right size as they are.
+
+    images   how many; None, or more than there are: all
+    """
+    count = len(array[:images])
     if array.shape[1] != size:
         from PIL import Image
 
@@ -88,13 +93,6 @@ def first_images(name: str, array: Array, images: int | None, size: int, source:
             source,
         )
     return EvaluationImages(array[:count], no_labels(count), source)
-
-
-def number_of_images(name: str, images: int | None, available: int) -> int:
-    """Return how many images to use; UserError for less than one, and for more than there are."""
-    if images is not None and not 0 < images <= available:
-        raise UserError(f"evaluations: {images:,} images of {name} asked for; allowed: 1 to {available:,}")
-    return available if images is None else images
 
 
 def no_labels(count: int) -> Array:

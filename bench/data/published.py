@@ -34,7 +34,7 @@ class PublishedFile:
         """Return the images at another size, labels -1; UserError, with what to do, if they are not to be had."""
         if download:
             self._download(root, progress=progress)
-        return first_images(self.name, self.read(root), images, size, OFFICIAL)
+        return first_images(self.read(root), images, size, OFFICIAL)
 
     def read(self, root: Path) -> Array:
         """Return the images at their size; UserError if the file is missing, or not of the published MD5."""

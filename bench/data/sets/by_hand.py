@@ -7,7 +7,6 @@ from typing import NamedTuple, cast
 
 from bench.data.dataset import LabelledImages
 from bench.data.lazy import EvaluationImages
-from bench.data.ood import number_of_images
 from bench.data.rows import Row, State
 from bench.data.streamed.files import ImageFiles
 from bench.data.streamed.source import first_problems, shown, test_order
@@ -45,7 +44,7 @@ class ByHand(ABC):
         """
         found = self.find(root)
         labels = found.files.labels
-        order = test_order(self.name, len(labels))[: number_of_images(self.name, images, len(labels))]
+        order = test_order(self.name, len(labels))[:images]
         return EvaluationImages(shown(found.files.images[order], size), labels[order], f"names-{found.fingerprint}")
 
     def listed(self, root: Path) -> Row:

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.data.dataset import Array
 from bench.data.lazy import EvaluationImages, LazyImages
-from bench.data.ood import no_labels, number_of_images
+from bench.data.ood import no_labels
 from bench.spec.seeds import derived_seed
 
 
@@ -25,7 +25,7 @@ class Noise:
 
         Image i is the same in whatever slice, and whatever the release of NumPy (as bench.data.dataset.fixed_order).
         """
-        count = self.images if images is None else number_of_images(self.name, images, images)
+        count = self.images if images is None else images
         values = size * size * 3
 
         def make(start: int, stop: int) -> Array:
