@@ -42,6 +42,8 @@ def _wrong(outcome: Outcome) -> Iterator[str]:
 
 def _slow(asked: Asked, outcome: Outcome) -> Iterator[str]:
     measured, ratio = outcome.measured, outcome.measured.over_dense or 1.0
+    if copied := outcome.watched.accumulated:
+        yield f"autograd copies gradients whose strides are not their weights': {counted_places(copied)}"
     if breaks := outcome.watched.breaks:
         why = breaks[0] if len(breaks[0]) <= MOST_LETTERS else f"{breaks[0][:MOST_LETTERS]}..."
         yield f"torch.compile divides the network, for {counted(len(breaks), 'reason')}: {why}"

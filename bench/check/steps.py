@@ -41,12 +41,14 @@ class _NoWriter:
 class Watched:
     """What a step does that it need not, in a few steps: waits, copies of weights, convolutions in another format.
 
-    breaks   why torch.compile made several graphs of the network, each reason once
+    accumulated   gradients that autograd copies
+    breaks        why torch.compile made several graphs of the network, each reason once
     """
 
     waits: tuple[str, ...]
     copies: tuple[str, ...]
     formats: tuple[str, ...]
+    accumulated: tuple[str, ...] = ()
     breaks: tuple[str, ...] = ()
 
 
@@ -173,6 +175,7 @@ def watched(spec: RunSpec, device: torch.device) -> Watched:
     return Watched(
         waits=tuple(watch.waits),
         copies=tuple(watch.copies),
+        accumulated=tuple(watch.accumulated),
         formats=tuple(formats) if spec.execution.channels_last else (),
     )
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the operations on which the host would wait, and the copies of tensors of some shapes.
 
     waits, copies   "operation (file:line)", in the order in which they came
+    accumulated     copies that autograd makes by itself, where a gradient has other strides than its weight
     """
 
     def __init__(self, shapes: Collection[tuple[int, ...]] = ()) -> None:
@@ -40,6 +42,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._shapes = set(shapes)
         self.waits: list[str] = []
         self.copies: list[str] = []
+        self.accumulated: list[str] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -48,7 +51,8 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func in WAITING or (func in (aten.index.Tensor, aten.index_put_.default) and any(map(_is_mask, args[1]))):
             self.waits.append(f"{func} ({_caller()})")
         if func in COPYING and self._is_copy(args[0], kwargs or {}):
-            self.copies.append(f"{func} ({_caller()})")
+            copies = self.accumulated if _in_backward() else self.copies
+            copies.append(f"{func} ({_caller()})")
         return func(*args, **(kwargs or {}))
 
     def _is_copy(self, tensor: Tensor, kwargs: Mapping[str, Any]) -> bool:
@@ -102,6 +106,18 @@ def graph_breaks(*, compiled: bool) -> Iterator[list[str]]:
 
 def _is_mask(index: Any) -> bool:
     return isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8)
+
+
+def _in_backward() -> bool:
+    """Return whether autograd's engine is at work: on a thread of its own, which no line of the suite called."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "_engine_run_backward":
+            return True
+        if not (frame.f_code.co_filename == __file__ or _is_torch(frame.f_code.co_filename)):
+            return False
+        frame = frame.f_back
+    return True
 
 
 def _caller() -> str:

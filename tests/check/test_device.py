@@ -126,6 +126,13 @@ def test_the_same_device_agrees() -> None:
     assert agreement.determinism(CPU).state == "ok"
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here a GPU would answer")
+def test_what_fails_in_a_process_of_its_own_is_said() -> None:
+    found = attempt("deterministic", lambda: agreement.determinism(torch.device("cuda")))
+    assert found.state == "wrong"
+    assert "NVIDIA" in found.detail or "CUDA" in found.detail
+
+
 def every_second_call(function: Callable[..., Any], change: Callable[[Any], Any]) -> Callable[..., Any]:
     calls = 0
 

@@ -113,6 +113,15 @@ def test_channels_last_that_is_lost_is_named(asked: dict[str, Asked], monkeypatc
     assert "channels_last is asked for, but images reach" in detail
 
 
+def test_a_gradient_that_autograd_copies_is_not_held_against_the_loop() -> None:
+    weight = torch.randn(3, 4, requires_grad=True)
+    with Watch({(3, 4)}) as watch:
+        torch.autograd.backward((weight.t() * torch.ones(4, 3)).sum())
+        assert (watch.copies, len(watch.accumulated)) == ([], 1)
+        weight.grad.clone()
+    assert len(watch.copies) == 1
+
+
 # -- numbers -----------------------------------------------------------------------------------------------------------
 
 PARTS = {"input": 0.001, "forward": 0.01, "backward": 0.02, "optimiser": 0.001, "masks": 0.0}
