@@ -28,6 +28,12 @@ def blocks(cells: pd.DataFrame) -> list[Block]:
     return found
 
 
+def references_of(cells: pd.DataFrame) -> dict[str, str]:
+    """Return the dense network that each cell is compared with; cells that have none are left out."""
+    pairs = zip(cells["cell"], _references(cells), strict=True)
+    return {str(cell): dense for cell, dense in pairs if dense}
+
+
 def only_reference(cells: pd.DataFrame) -> str | None:
     """Return the dense network that all cells are compared with, None if there is none or there are several."""
     found = set(_references(cells))

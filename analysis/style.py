@@ -60,7 +60,10 @@ MARKERS = {
     "o": 1.0, "s": 0.9, "D": 0.85, "^": 1.1, "v": 1.1, "P": 1.1, "*": 1.5, "X": 1.1, "h": 1.1, "<": 1.1, ">": 1.1,
     "p": 1.1,
 }  # fmt: skip
+DPI = 200
 RC: dict[Any, Any] = {
+    # Letters are of whole pixels, so at another resolution than that of the file names would have another width.
+    "figure.dpi": DPI,
     "font.size": 8.5,
     "axes.titlesize": 9,
     "axes.labelsize": 8.5,
@@ -208,7 +211,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
         # Without dates in the files, the same results give the same bytes.
         metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
         with _style(), atomic_path(path) as temporary:
-            figure.savefig(temporary, format=path.suffix[1:], dpi=200, metadata=metadata)
+            figure.savefig(temporary, format=path.suffix[1:], dpi=DPI, metadata=metadata)
 
 
 def rows_of(items: Sequence[str], columns: int) -> int:

@@ -1,85 +1,89 @@
-"""Which classes an ensemble helps: class-wise accuracy of ensembles and of their members."""
+"""Which classes an ensemble helps: accuracy by class against the dense network, and against the ensemble's members."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
-from analysis.statistics import estimate
-from analysis.style import GREY, WIDTH, Look, looks, rows_of, styled, thin, wrapped
+from analysis.maps import DIVERGING, are_compared, draw_differences, draw_map, name_columns, symmetric, write_numbers
+from analysis.style import WIDTH, styled, wrapped
 
-COLUMNS = 2
 # With more classes only the extremes are drawn, so many at each end.
 MOST_CLASSES = 20
 EXTREMES = 10
-# Height of a letter that stands upright, in inches of the panel's foot.
-LETTER = 0.075
+# More columns than these have no room for numbers with a decimal, and their two panels stand below each other.
+MOST_BESIDE = 10
 
 
 @styled
-def class_bars(cells: pd.DataFrame, classes: pd.DataFrame) -> Figure:
-    """Return the accuracy of each class: bar and interval for the ensemble, a dot for each member of each replicate.
+def class_maps(cells: pd.DataFrame, classes: pd.DataFrame) -> Figure:
+    """Return two heat maps, cells x classes: the ensemble against the dense network, and against its own members.
 
-    cells: cell, method, in order; classes: cell, replicate, label, name, member (0 is the ensemble), accuracy (share;
-    NaN for a class without images). With more than 20 classes, only the 10 that gain most from member to ensemble and
-    the 10 that gain least or lose (mean over the cells) are drawn; the title says so.
+    cells: cell, reference (may lack: then the first map is of accuracies), in order; classes: cell, replicate, label,
+    name, member (0 is the ensemble), accuracy (share; NaN for a class without images). All are means over replicates,
+    in percentage points. With more than 20 classes, only the 10 that gain most from member to ensemble and the 10 that
+    gain least or lose (mean over the cells) are drawn; the title says so.
     """
     labels, title = _chosen(classes)
     names = classes.drop_duplicates("label").set_index("label")["name"].astype(str)
     present = [cell for cell in cells["cell"] if cell in set(classes["cell"])]
-    shown = classes[classes["label"].isin(labels)]
-    rows, columns = rows_of(present, COLUMNS), min(COLUMNS, len(present))
-    foot = LETTER * max(len(names[label]) for label in labels)
-    figure = Figure(figsize=(WIDTH, 0.8 + 1.25 * rows + foot))
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    chosen = looks(cells)
-    # An empty place is left in the first row, so that the names of the classes stand in the last one alone.
-    empty = range(1, 1 + rows * columns - len(present))
-    for axes in panels.flat[empty.start : empty.stop]:
-        axes.set_axis_off()
-    places = [index for index in range(rows * columns) if index not in empty]
-    for index, cell in zip(places, present, strict=True):
-        axes, bottom = panels.flat[index], index >= (rows - 1) * columns
-        _bars(axes, shown[shown["cell"] == cell], labels, chosen[cell])
-        axes.set_title(wrapped(cell, 40))
-        axes.set_xticks(range(len(labels)), [names[label] if bottom else "" for label in labels], rotation=90)
-        axes.tick_params(axis="x", labelsize=7, length=0)
-        axes.set_xlim(-0.6, len(labels) - 0.4)
+    means = _means(classes[classes["label"].isin(labels)])
+    ensemble, members = (part.reindex(index=present, columns=labels) for part in means)
+    beside = len(labels) <= MOST_BESIDE
+    letters = 0.075 * max(len(names[label]) for label in labels)
+    inner = 0.2 * len(present) + letters
+    figure = Figure(figsize=(WIDTH, 1.7 + inner if beside else 2.2 + 2 * inner))
+    panels = figure.subplots(1 if beside else 2, 2 if beside else 1, squeeze=False).flat
+    fmt = ".1f" if beside else ".0f"
+    if are_compared(ensemble, cells):
+        mesh = draw_differences(panels[0], ensemble, cells, fmt)
+        what = "Ensemble - dense network"
+    else:
+        limits = float(np.nanmin(ensemble)), float(np.nanmax(ensemble))
+        mesh = draw_map(panels[0], ensemble, "viridis", (limits[0], max(limits[1], limits[0] + 0.1)))
+        write_numbers(panels[0], ensemble, fmt)
+        what = "Ensemble: accuracy"
+    gains = (ensemble - members).where(_several(classes).reindex(present), axis=0)
+    drawn = [(panels[0], mesh, what)]
+    if gains.notna().any(axis=None):
+        mesh = draw_map(panels[1], gains, DIVERGING, symmetric(gains))
+        write_numbers(panels[1], gains, f"+{fmt}")
+        drawn.append((panels[1], mesh, "Ensemble - mean of its members"))
+    else:
+        panels[1].set_axis_off()
+    for index, (axes, shown, head) in enumerate(drawn):
+        _label(axes, [names[label] for label in labels], present if index == 0 or not beside else None)
         if len(labels) < len(names):
-            axes.axvline(EXTREMES - 0.5, color=GREY, linewidth=0.8, linestyle=":")
-        if bottom:
-            axes.set_xlabel("Class")
-        if index % columns == 0:
-            axes.set_ylabel("Accuracy (%)")
-        thin(axes)
-    handles = [
-        Patch(facecolor="0.7", label="ensemble, mean over replicates"),
-        Line2D([], [], color="black", linewidth=1, label="95% interval"),
-        Line2D([], [], marker="o", color=GREY, markersize=2.2, alpha=0.6, linewidth=0, label="member"),
-    ]
-    legend = figure.legend(handles=handles, loc="outside upper center", ncols=3, title=title)
-    legend.get_title().set_multialignment("center")
+            axes.axvline(EXTREMES, color="black", linewidth=1.2)
+        unit = "%" if "accuracy" in head else "percentage points"
+        figure.colorbar(
+            shown, ax=axes, location="top", shrink=0.75, aspect=35, extend="both", label=f"{head}\n({unit})"
+        )
+    figure.suptitle(title, fontsize=9)
     return figure
 
 
-def _bars(axes: Axes, classes: pd.DataFrame, labels: list[int], look: Look) -> None:
-    """Draw the classes of one cell."""
-    pale = tuple(0.45 + 0.55 * part for part in look.color)
-    for position, label in enumerate(labels):
-        accuracy = classes.loc[classes["label"] == label, ["member", "accuracy"]].dropna()
-        accuracy["accuracy"] *= 100
-        ensemble = accuracy["member"] == 0
-        measured = estimate(accuracy.loc[ensemble, "accuracy"])
-        if not measured.n:
-            continue
-        axes.bar(position, measured.mean, 0.8, color=pale, linewidth=0)
-        if measured.error_bar is not None:
-            axes.plot([position - 0.2] * 2, [measured.low, measured.high], color="black", linewidth=1)
-        members = accuracy.loc[~ensemble, "accuracy"]
-        axes.plot([position + 0.15] * len(members), members, "o", color=GREY, markersize=2.2, alpha=0.6)
-    axes.set_ylim(0, 102)
+def _means(classes: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the accuracies in percent of ensembles, and those of members on average, cells x labels."""
+    kind = np.where(classes["member"] == 0, "ensemble", "members")
+    wide = classes.assign(kind=kind, accuracy=classes["accuracy"] * 100).pivot_table(
+        index="cell", columns=["kind", "label"], values="accuracy", dropna=False
+    )
+    return pd.DataFrame(wide["ensemble"]), pd.DataFrame(wide["members"])
+
+
+def _several(classes: pd.DataFrame) -> "pd.Series[bool]":
+    """Return by cell whether it has more than one member."""
+    return classes.groupby("cell")["member"].max() > 1
+
+
+def _label(axes: Axes, names: list[str], cells: list[str] | None) -> None:
+    name_columns(axes, names, 7)
+    axes.set(xlabel="Class", ylabel="")
+    if cells is None:
+        axes.set_yticks([])
+    else:
+        axes.set_yticks(np.arange(len(cells)) + 0.5, [wrapped(cell, 30) for cell in cells], rotation=0, fontsize=7.5)
 
 
 def _chosen(classes: pd.DataFrame) -> tuple[list[int], str]:

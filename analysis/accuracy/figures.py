@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.accuracy.classes import class_bars
+from analysis.accuracy.classes import class_maps
 from analysis.accuracy.numbers import Accuracy
 from analysis.columns import ACCURACY, ECE, NLL
 from analysis.context import describe_replicates
@@ -35,9 +35,10 @@ def figures(accuracy: Accuracy, results: Results) -> Iterator[FigureEntry]:
         yield FigureEntry(
             "classes",
             "Accuracy by class",
-            "Test accuracy by class: bars are ensembles, mean over replicates, lines their 95% Student-t intervals; "
-            f"dots are the members of all replicates. {n}",
-            lambda: class_bars(cells, accuracy.classes),
+            "Test accuracy by class, mean over replicates: on the left (or above) the ensemble's minus that of the "
+            "dense network, whose own row has its accuracies in percent; on the right (or below) the ensemble's minus "
+            f"the mean of its members. Blue is better. {n}",
+            lambda: class_maps(cells, accuracy.classes),
             lambda: {"classes": accuracy.classes},
         )
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -19,6 +18,7 @@ from analysis.corruption.reliability import reliability_clean_and_corrupted
 from analysis.corruption.sheet import contact_sheet
 from analysis.corruption.table import LOCAL_NOTE
 from analysis.curves import draw_curves, height_of_rows, keep_possible, legend_height, name_curves, panels_of, together
+from analysis.maps import are_compared, draw_differences, draw_map, name_columns, write_numbers
 from analysis.results import Results
 from analysis.style import GREY, WIDTH, looks, say_not_run, styled, thin, wrapped
 from analysis.topic import FigureEntry
@@ -63,8 +63,8 @@ def _family_figures(corruption: Corruption, results: Results, family: str) -> It
         yield FigureEntry(
             f"{family}_type_map",
             f"Cells and types: {family}",
-            "Accuracy of ensembles on each type of corruption as numbers, mean over severities and replicates; one "
-            f"colour scale. {what}",
+            "Accuracy of ensembles on each type of corruption minus that of the dense network, whose own row has its "
+            f"accuracies in percent; mean over severities and replicates. Blue is better. {what}",
             lambda: type_map(cells, sets),
             lambda: {"types": sets},
         )
@@ -175,27 +175,29 @@ def type_dots(cells: pd.DataFrame, corrupted: pd.DataFrame) -> Figure:
 
 @styled
 def type_map(cells: pd.DataFrame, corrupted: pd.DataFrame) -> Figure:
-    """Return the accuracy of each cell on each type of corruption as a heat map, types in the order of the frame.
+    """Return a heat map of cells x types, in the order of the frame: accuracy minus that of the dense network.
 
-    cells: cell, in order; corrupted, of one family: cell, replicate, family, type, severity, accuracy (share).
+    cells: cell, reference (may lack: then accuracies are drawn), in order; corrupted, of one family: cell, replicate,
+    family, type, severity, accuracy (share).
     """
     accuracy = _by_type(corrupted).reindex(_present(cells, corrupted))
     figure = Figure(figsize=(WIDTH, 2.1 + 0.24 * len(accuracy)))
     axes = figure.subplots()
-    sns.heatmap(
-        accuracy,
-        ax=axes,
-        cmap="viridis",
-        annot=len(accuracy.columns) <= MOST_ANNOTATED,
-        fmt=".1f" if len(accuracy.columns) <= MOST_DECIMALS else ".0f",
-        annot_kws={"size": 6.5},
-        linewidths=0.5,
-        cbar_kws={"label": f"{ACCURACY.head}, higher is better →", "location": "top", "shrink": 0.6, "aspect": 45},
+    fmt = (
+        (".1f" if len(accuracy.columns) <= MOST_DECIMALS else ".0f")
+        if len(accuracy.columns) <= MOST_ANNOTATED
+        else None
     )
-    axes.set_facecolor("0.92")
-    axes.grid(visible=False)
-    axes.tick_params(length=0)
-    axes.set_xticks(np.arange(len(accuracy.columns)) + 0.5, [_spelled(name) for name in accuracy.columns], rotation=90)
+    if are_compared(accuracy, cells):
+        mesh = draw_differences(axes, accuracy, cells, fmt)
+        label = "Accuracy minus that of the dense network (percentage points), higher is better →"
+    else:
+        mesh = draw_map(axes, accuracy, "viridis", (np.nanmin(accuracy), np.nanmax(accuracy)))
+        label = f"{ACCURACY.head}, higher is better →"
+        if fmt:
+            write_numbers(axes, accuracy, fmt)
+    figure.colorbar(mesh, ax=axes, location="top", shrink=0.6, aspect=45, extend="both", label=label)
+    name_columns(axes, [_spelled(name) for name in accuracy.columns])
     axes.set_yticks(np.arange(len(accuracy)) + 0.5, [wrapped(cell, 30) for cell in accuracy.index], rotation=0)
     axes.set(xlabel=f"Corruption: {_severities(corrupted)}", ylabel="")
     return figure

@@ -71,7 +71,7 @@ def training_curves(epochs: pd.DataFrame, events: pd.DataFrame, tickets: pd.Data
             if index + beside >= len(names):
                 axes.set_xlabel("Epoch")
         loss.set_title(
-            wrapped(f"{name}, {_count(recorded)}", 44 if beside == 1 else 58),
+            wrapped(f"{name}, {_count(recorded)}", 44 if beside == 1 else 50),
             loc="left",
             fontsize=9 if beside == 1 else 7.5,
         ).set_in_layout(beside == 1)

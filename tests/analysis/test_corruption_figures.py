@@ -220,6 +220,19 @@ def test_the_map_shows_means_over_severities_and_replicates():
     assert f"{values[0, 0]:.1f}" in [text.get_text() for text in axes.texts]
 
 
+def test_the_map_is_of_differences_where_there_is_a_dense_network():
+    cells = cells_of(3)
+    _, corrupted = frames(cells, types=["snow", "fog"])
+    first, *_, last = cells["cell"]
+    axes = type_map(cells.assign(reference=first), corrupted).axes[0]
+    values = axes.collections[0].get_array().filled(np.nan).reshape(3, 2)
+    fog = [100 * of(corrupted, cell=cell, type="fog")["accuracy"].mean() for cell in (first, last)]
+    assert values[2, 1] == pytest.approx(fog[1] - fog[0])
+    assert np.isnan(values[0]).all()
+    bold = [text.get_text() for text in axes.texts if text.get_fontweight() == "bold"]
+    assert bold[1] == f"{fog[0]:.1f}"
+
+
 def bins(cells, replicates=1):
     rows = [
         {"cell": cell, "replicate": replicate, "bin": bin, "low": bin / 5, "high": (bin + 1) / 5, "count": count}

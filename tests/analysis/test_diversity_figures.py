@@ -7,10 +7,11 @@ import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.container import ErrorbarContainer
 
-from analysis.accuracy.classes import class_bars
+from analysis.accuracy.classes import class_maps
 from analysis.diversity.figures import disagreement_maps, diversity_against_accuracy
 from analysis.diversity.overlap import overlap_by_layer, overlap_maps
-from analysis.style import looks
+from analysis.maps import spelled, symmetric
+from analysis.style import contrast, looks
 from bench.metrics.weights import OVERALL
 from tests.analysis.layout import assert_laid_out
 
@@ -224,47 +225,68 @@ def test_networks_of_other_layers_have_a_panel_of_their_own():
 # --- Classes
 
 
-def heights(axes):
-    return [bar.get_y() + bar.get_height() for bar in axes.patches]
+REFERRED = CELLS.assign(reference="dense")
 
 
-def test_bars_are_ensembles_and_dots_are_members():
-    rows = class_rows("EDST", 1, [[0.9, 0.8, 0.85], [0.95, 0.9, 0.97]]) + class_rows(
-        "EDST", 2, [[0.94, 0.82, 0.88], [0.99, 0.93, 0.96]]
+def squares(axes):
+    """The values of a heat map, rows x columns, NaN where it is grey."""
+    mesh = axes.collections[0]
+    return np.ma.filled(mesh.get_array(), np.nan).reshape(len(axes.get_yticks()) or -1, len(axes.get_xticks()))
+
+
+def numbers(axes):
+    """The texts on squares by (row, column)."""
+    return {tuple(int(place) for place in text.get_position()[::-1]): text for text in axes.texts}
+
+
+def class_frame():
+    return pd.DataFrame(
+        class_rows("dense", 1, [[0.9, 0.9], [0.8, 0.8]])
+        + class_rows("EDST", 1, [[0.92, 0.8, 0.85], [0.95, 0.9, 0.96]])
+        + class_rows("EDST", 2, [[0.94, 0.82, 0.89], [0.99, 0.92, 0.98]])
     )
-    figure = class_bars(CELLS, pd.DataFrame(rows))
-    (axes,) = titled(figure).values()
-    assert heights(axes) == pytest.approx([92, 97])
-    dots = [line for line in axes.lines if line.get_marker() == "o"]
-    assert [list(line.get_ydata()) for line in dots] == [
-        pytest.approx([80, 85, 82, 88]),
-        pytest.approx([90, 97, 93, 96]),
-    ]
-    intervals = [line.get_ydata() for line in axes.lines if line.get_marker() != "o"]
-    half = 12.706 * 4 / 2**0.5 / 2**0.5
-    assert intervals[0] == pytest.approx([92 - half, 92 + half], rel=1e-4)
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["class 0", "class 1"]
 
 
-def test_bars_start_at_zero_or_their_heights_would_not_compare():
-    rows = class_rows("EDST", 1, [[0.9, 0.81]]) + class_rows("DST", 1, [[0.95, 0.93]])
-    for axes in titled(class_bars(CELLS, pd.DataFrame(rows))).values():
-        assert (axes.patches[0].get_y(), axes.get_ylim()[0]) == (0, 0)
+def test_ensembles_are_compared_with_the_dense_network_and_with_their_members():
+    against, gain = class_maps(REFERRED, class_frame()).axes[:2]
+    assert [label.get_text() for label in against.get_yticklabels()] == ["dense", "EDST"]
+    assert squares(against)[1] == pytest.approx([93 - 90, 97 - 80])
+    assert {place: text.get_text() for place, text in numbers(against).items()} == {
+        (0, 0): "90.0", (0, 1): "80.0", (1, 0): "+3.0", (1, 1): "+17.0"
+    }  # fmt: skip
+    # The means of the members are 84 and 94; a single network has no members to compare with.
+    values = np.ma.filled(gain.collections[0].get_array(), np.nan).reshape(2, 2)
+    assert values[1] == pytest.approx([93 - 84, 97 - 94])
+    assert np.isnan(values[0]).all()
 
 
-def test_one_replicate_has_no_interval_and_an_absent_class_no_bar():
+def test_without_a_dense_network_accuracies_are_drawn_and_an_absent_class_is_grey():
     rows = class_rows("EDST", 1, [[0.9, 0.8, 0.85], [np.nan] * 3, [0.7, 0.6, 0.65]])
-    (axes,) = titled(class_bars(CELLS, pd.DataFrame(rows))).values()
-    assert heights(axes) == pytest.approx([90, 70])
-    assert [round(bar.get_x() + bar.get_width() / 2) for bar in axes.patches] == [0, 2]
-    assert all(line.get_marker() == "o" for line in axes.lines)
+    figure = class_maps(CELLS, pd.DataFrame(rows))
+    assert squares(figure.axes[0])[0] == pytest.approx([90, np.nan, 70], nan_ok=True)
+    assert {text.get_text() for text in figure.axes[0].texts} == {"90.0", "70.0"}
 
 
-def test_class_names_stand_in_the_last_row_alone():
-    rows = [row for cell in CELLS["cell"] for row in class_rows(cell, 1, [[0.9, 0.8]])]
-    panels = titled(class_bars(CELLS, pd.DataFrame(rows)))
-    assert [axes.get_xticklabels()[0].get_text() for axes in panels.values()] == ["", "class 0", "class 0"]
-    assert list(panels) == list(CELLS["cell"])
+def test_numbers_are_read_on_their_squares():
+    for axes in class_maps(REFERRED, class_frame()).axes[:2]:
+        mesh = axes.collections[0]
+        mesh.update_scalarmappable()
+        colors = mesh.get_facecolor().reshape(2, 2, 4)
+        for (row, column), text in numbers(axes).items():
+            if text.get_fontweight() != "bold":  # the row of the dense network is white
+                assert contrast(text.get_color(), tuple(colors[row, column, :3])) >= 4.5
+
+
+def test_no_number_has_a_sign_or_decimals_that_say_nothing():
+    assert [spelled(value, "+.1f") for value in (-0.04, 0.0, 1.25, -3.0)] == ["0", "0", "+1.2", "-3.0"]
+    assert spelled(100.0, ".1f") == "100"
+
+
+def test_one_cell_far_below_does_not_take_all_colours():
+    values = pd.DataFrame(np.r_[np.linspace(-2, 2, 39), -40].reshape(4, 10))
+    low, high = symmetric(values)
+    assert -low == high
+    assert high < 3
 
 
 def hundred_classes(cell, replicate=1):
@@ -274,13 +296,12 @@ def hundred_classes(cell, replicate=1):
 
 
 def test_of_a_hundred_classes_the_extremes_are_drawn_and_the_title_says_so():
-    figure = class_bars(CELLS, pd.DataFrame(hundred_classes("EDST") + hundred_classes("DST")))
-    for axes in titled(figure).values():
+    figure = class_maps(CELLS, pd.DataFrame(hundred_classes("EDST") + hundred_classes("DST")))
+    for axes in figure.axes[:2]:
         labels = [label.get_text().split()[-1] for label in axes.get_xticklabels()]
         assert labels == [str(label) for label in [*range(99, 89, -1), *range(9, -1, -1)]]
-        assert heights(axes)[0] == pytest.approx(74.9)
-        assert heights(axes)[-1] == pytest.approx(65.0)
-    title = " ".join(figure.legends[0].get_title().get_text().split())
+    assert squares(figure.axes[0])[0, [0, -1]] == pytest.approx([74.9, 65.0])
+    title = " ".join(figure.get_suptitle().split())
     assert "20 of 100 classes" in title
     assert "gain most" in title
     assert "least or lose" in title
@@ -288,8 +309,8 @@ def test_of_a_hundred_classes_the_extremes_are_drawn_and_the_title_says_so():
 
 def test_twenty_classes_are_all_drawn_in_the_order_of_their_labels():
     rows = class_rows("EDST", 1, [[0.5 + label / 100, 0.5] for label in range(20)])
-    figure = class_bars(CELLS, pd.DataFrame(rows[::-1]))
-    assert heights(figure.axes[0]) == pytest.approx([50 + label for label in range(20)])
+    figure = class_maps(CELLS, pd.DataFrame(rows[::-1]))
+    assert squares(figure.axes[0])[0] == pytest.approx([50 + label for label in range(20)])
 
 
 # --- Layout
@@ -328,7 +349,7 @@ def test_twenty_cells_with_long_names_are_laid_out_without_overlap(crowded, name
         "disagreement": lambda: disagreement_maps(cells, pairs),
         "maps": lambda: overlap_maps(cells, overlaps),
         "layers": lambda: overlap_by_layer(cells, overlaps),
-        "classes": lambda: class_bars(cells, classes),
+        "classes": lambda: class_maps(cells, classes),
     }[name]()
     assert_laid_out(figure)
 
@@ -340,11 +361,11 @@ def test_one_cell_of_two_members_and_one_replicate_is_laid_out():
     assert_laid_out(disagreement_maps(cells, pd.DataFrame(pair_rows("DST", 2, lambda i, j: 0.1))))  # noqa: ARG005
     assert_laid_out(overlap_maps(cells, rows[1]))
     assert_laid_out(overlap_by_layer(cells, rows[1]))
-    assert_laid_out(class_bars(cells, pd.DataFrame(class_rows("DST", 1, [[0.9, 0.8, 0.85]]))))
+    assert_laid_out(class_maps(cells, pd.DataFrame(class_rows("DST", 1, [[0.9, 0.8, 0.85]]))))
 
 
 def test_drawing_leaves_global_settings_alone():
     before = dict(mpl.rcParams)
     overlap_maps(CELLS, OVERLAP)
-    class_bars(CELLS, pd.DataFrame(class_rows("DST", 1, [[0.9, 0.8]])))
+    class_maps(CELLS, pd.DataFrame(class_rows("DST", 1, [[0.9, 0.8]])))
     assert dict(mpl.rcParams) == before
