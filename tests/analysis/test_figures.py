@@ -39,7 +39,8 @@ def test_axes_name_unit_and_direction(drawn):
     for name, (_, figure) in drawn.items():
         visible = [axes for axes in figure.axes if axes.get_visible()]
         assert any(axes.get_xlabel() for axes in visible)
-        assert any(axes.get_ylabel() for axes in visible) or name in ("scores_by_cell", "counted_and_measured", "classes")
+        rows_of_cells = ("scores_by_cell", "counted_and_measured", "classes")
+        assert any(axes.get_ylabel() for axes in visible) or name in rows_of_cells
 
 
 def test_a_method_has_one_colour_and_a_cell_its_own_marker():
