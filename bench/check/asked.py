@@ -12,6 +12,7 @@ from bench.data.augment import NONE, DeviceImages
 from bench.data.catalog import facts_of
 from bench.data.dataset import LabelledImages
 from bench.models.catalog import inputs_per_image
+from bench.plan.cost import dense_training_flops
 from bench.plan.records import Plan
 from bench.spec.phases import LearningRate, Phase, TicketPolicy
 from bench.spec.run import Augmentation, RunSpec
@@ -35,6 +36,11 @@ class Asked:
     spec: RunSpec
     dense: RunSpec
     cells: tuple[str, ...]
+
+    @property
+    def flops(self) -> float:
+        """FLOPs of a step, as if no weight were masked."""
+        return dense_training_flops(self.spec, 1) / STEPS
 
     @property
     def name(self) -> str:

@@ -49,14 +49,16 @@ def pipeline(spec: RunSpec, steps: Sequence[MeasuredStep], device: torch.device,
     steps    what was measured of the set
     places   where the images of a data set are, of those that are not the data folder's
     """
-    fastest = max((step.images_per_second for step in steps), default=0.0)
+    if not steps:
+        raise NotHereError("no step that takes them was measured")
+    fastest = max(step.images_per_second for step in steps)
     if isinstance(spec.augmentation, ResizedCrop):
         rate, decoders = decoded_per_second(spec, device, places.get(spec.data.name)), most_decoders()
         by = f"decoded by {counted(decoders, 'decoder') if decoders else 'the training process itself'}"
         wanted = math.ceil(max(1, decoders) * fastest / rate)
         advice = f"; about {counted(wanted, 'decoder')} would keep up"
     else:
-        rate = max((step.input_images_per_second or 0.0 for step in steps), default=0.0)
+        rate = max(step.input_images_per_second or 0.0 for step in steps)
         by, advice = "cut and augmented on the device", ""
     detail = f"{rate:,.0f} images/s alone, {by}; the fastest step takes {fastest:,.0f}"
     slow = rate < fastest

@@ -1,6 +1,7 @@
 """One check: the device first, then the distinct steps of a grid, within about as many minutes as were given."""
 
 import logging
+import math
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,11 @@ from bench.plan.records import Plan
 from bench.store.measured import Finding, Measured
 from bench.work.provenance import now
 
+# Steps that a measurement takes at least, those of our dense step among them, and what of a chip's speed they reach.
+AT_LEAST, SHARE_OF_CHIP = 20, 0.5
+# Of steps that are measured however little time there is.
+ALWAYS_SECONDS = 30.0
+
 log = logging.getLogger(__name__)
 
 
@@ -32,8 +38,8 @@ def check(
 ) -> Measured:
     """Check a device, and the steps of a plan on it.
 
-    minutes   divided among the distinct steps once the device is checked; each takes as few steps as tell something,
-              whatever that takes
+    minutes   divided among the distinct steps once the device is checked; one that would take far longer than its
+              share is left out, and said to be
     places    where the images of a data set are, of those that are not the data folder's
     save      is given what is known after the device and after each step, so that a check that is killed leaves it
     """
@@ -47,7 +53,7 @@ def check(
     for place, one in enumerate(asked):
         save(known.measured())
         log.info("%d of %d: %s", place + 1, len(asked), one.name)
-        known.measure(measurer, one, max(0.0, (deadline - time.monotonic()) / (len(asked) - place)))
+        known.measure(measurer, one, max(0.0, (deadline - time.monotonic()) / (len(asked) - place)), len(asked))
     specs = {} if plan is None else {run.spec.data.name: run.spec for run in plan.runs}
     for name, spec in specs.items():
         taken = [outcome.measured for _, outcome in known.outcomes if outcome.measured.data == name]
@@ -66,14 +72,22 @@ class _Known:
         self.findings: list[Finding] = []
         self.outcomes: list[tuple[Asked, Outcome]] = []
 
-    def measure(self, measurer: Measurer, one: Asked, seconds: float) -> None:
-        """Measure a step, or find that it cannot be."""
+    def measure(self, measurer: Measurer, one: Asked, seconds: float, steps: int) -> None:
+        """Measure one of so many steps in about so many seconds, or find that it cannot be."""
         precision = _precision(one)
         try:
             # Again and again, as other work on the machine may have slowed an earlier product down.
             tflops = device.matrix_tflops(self.where, precision)
             self.tflops[precision] = max(self.tflops.get(precision, 0.0), tflops)
-            self.outcomes.append((one, measurer.measure(one, seconds)))
+            needed = AT_LEAST * one.flops / (SHARE_OF_CHIP * self.tflops[precision] * 1e12)
+            if needed > max(2 * seconds, ALWAYS_SECONDS):
+                detail = (
+                    f"not measured: {AT_LEAST} steps of about {needed / AT_LEAST:,.1f} s do not fit into its share of "
+                    f"the time; --minutes {math.ceil(needed * steps / 60)} would do"
+                )
+                self.findings.append(Finding(name=one.name, state="not here", detail=detail))
+            else:
+                self.outcomes.append((one, measurer.measure(one, seconds)))
         except Exception as error:
             self.findings.append(Finding(name=one.name, state="wrong", detail=f"cannot be trained: {reason_of(error)}"))
 

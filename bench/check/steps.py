@@ -17,7 +17,6 @@ from bench.check.evaluation import evaluation
 from bench.check.pipeline import images_per_second
 from bench.check.watch import Watch, formats_watched, graph_breaks
 from bench.data.catalog import facts_of
-from bench.plan.cost import dense_training_flops
 from bench.spec.run import ResizedCrop, RunSpec
 from bench.store.measured import MeasuredStep
 from bench.training.trainer import Trainer
@@ -96,7 +95,6 @@ class Measurer:
         rate = None if decoded else images_per_second(images, spec.batch_size, device)
         del trainer
         dense = self._dense_times(asked, times, DENSE_SHARE * seconds)
-        flops = dense_training_flops(spec, 1) / spec.data.train_images * spec.batch_size
         measured = MeasuredStep(
             data=spec.data.name,
             image_size=facts_of(spec.data).image_size,
@@ -109,7 +107,7 @@ class Measurer:
             steps=timed.steps,
             over_dense=timed.step / dense.step,
             update_over_step=None if update is None else update / timed.step,
-            tflops=flops / timed.step / 1e12,
+            tflops=asked.flops / timed.step / 1e12,
             parts=shares(times.parts),
             input_images_per_second=rate,
             evaluated_per_second=evaluated[0] if evaluated else None,

@@ -38,7 +38,7 @@ Minutes = Annotated[
         min=0.0,
         max=10_000.0,
         metavar="M",
-        help="Divide about M minutes among the steps of the grid. Each takes a few steps whatever that takes.",
+        help="Divide about M minutes among the steps of the grid. Those that would take far longer are left out.",
     ),
 ]
 

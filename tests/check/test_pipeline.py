@@ -45,6 +45,11 @@ def test_images_on_the_device_are_beside_the_fastest_step(tmp_path: Path) -> Non
     assert "50 images/s alone, cut and augmented on the device; the fastest step takes 100" in slow.detail
 
 
+def test_without_a_step_there_is_nothing_to_say(tmp_path: Path) -> None:
+    spec = plan_of(tmp_path).runs[0].spec
+    assert attempt("images", lambda: pipeline(spec, [], CPU, {})).state == "not here"
+
+
 def test_few_images_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = distinct_steps(plan_of(tmp_path))[0]
     monkeypatch.setattr(module, "SECONDS", 0.0)

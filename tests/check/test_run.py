@@ -1,6 +1,7 @@
 """`python -m bench check`: the whole of it, its table, its exit code, and what it leaves in the store."""
 
 import json
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from bench.check import agreement, device, run
 from bench.check.asked import Asked
 from bench.check.steps import Measurer, Outcome
 from bench.check.table import in_order
+from bench.plan.cost import forward_flops
 from bench.store.measured import Finding, Measured, measured_file, read_measured, write_measured
-from tests.check.asking import GRID
+from tests.check.asking import GRID, plan_of
 from tests.grid_text import write_grid
 
 
@@ -98,6 +100,21 @@ def test_a_step_that_cannot_be_taken_is_wrong_and_the_others_go_on(
     assert "CUDA out of" in rows
     assert rows.index("wrong") < rows.index("not here") < rows.index("ok ")
     assert len(read_measured(tmp_path)[0].steps) == 4
+
+
+def test_a_step_that_would_take_too_long_is_left_out_and_not_called_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "matrix_tflops", lambda *_: 1e-5)
+    assert call(str(write_grid(tmp_path, GRID)), "--store", str(tmp_path), "--minutes", "1") == 0
+    (measured,) = read_measured(tmp_path)
+    assert measured.steps == ()
+    left_out = [finding for finding in measured.findings if finding.name.startswith("dst, ")]
+    assert [finding.state for finding in left_out] == ["not here"]
+    # 20 steps of 8 images at half of 1e-5 TFLOP/s, for each of the six steps.
+    spec = plan_of(tmp_path).runs[0].spec
+    flops = 3 * 8 * forward_flops(spec.model, spec.data)
+    assert f"--minutes {ceil(6 * 20 * flops / 5e6 / 60)} would do" in left_out[0].detail
 
 
 class KilledError(BaseException):
