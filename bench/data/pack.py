@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.data.catalog import DATASETS, find_data_set
 from bench.data.files import named
@@ -15,7 +16,7 @@ from bench.data.rows import Row
 from bench.data.streamed.folder import read_folder
 from bench.data.streamed.index import Part
 from bench.data.streamed.pack import Encoding, Packable, write_pack
-from bench.data.streamed.parquet import count_rows, names_for, parquet_parts, rows
+from bench.data.streamed.parquet import check_whole, count_rows, names_for, parquet_parts, rows
 from bench.data.streamed.source import FileSource
 from bench.errors import UserError
 
@@ -24,8 +25,13 @@ PARTS = {"train": "train", "test": "test", "val": "val", "valid": "val", "valida
 # Hugging Face's copy of ImageNet adds the class to the names of the files.
 ADDED_CLASS = re.compile(r"_n[0-9]{8}(?=\.\w+$)")
 
-# The images of a part, and how many they are.
-Images = tuple[Iterator[Packable], int]
+
+class Images(NamedTuple):
+    """The images of a part, how many they are, and how the pack that they come from has encoded them."""
+
+    images: Iterator[Packable]
+    count: int
+    encoding: str = ""
 
 
 def pack(name: str | None, location: Path, out: Path, encoding: Encoding | None) -> list[Row]:
@@ -44,13 +50,12 @@ def pack(name: str | None, location: Path, out: Path, encoding: Encoding | None)
         raise UserError(f"{there[0]}: is there; remove it, or name another folder with --out")
     written = []
     with named(out):
-        for part, (images, count) in found.items():
+        for part, (images, count, before) in found.items():
             path = out / f"{part}.tar"
             images = counted(images, count, f"packing {part}", progress=True)
-            count = write_pack(path, images, encoding)
-            written.append(
-                Row(name or folder_name(location, None), str(encoding or "as they were"), "ready", path, count, "")
-            )
+            count = write_pack(path, images, encoding, before)
+            what = "-".join(filter(None, (before, str(encoding or "")))) or "as they were"
+            written.append(Row(name or folder_name(location, None), what, "ready", path, count, ""))
     return written
 
 
@@ -74,7 +79,7 @@ def _in_files(data: DataSet | None, location: Path) -> dict[str, Images]:
         for part, place in ((train, where), (test, test_where)) if data.class_names else ():
             part.labelled(data.class_names, place)  # which names a folder that is no class of it
         parts = {"train": train, data.source.test[0]: test}
-    return {name: (_of_part(part), len(part.labels)) for name, part in parts.items()}
+    return {name: Images(_of_part(part), len(part.labels), part.encoding) for name, part in parts.items()}
 
 
 def _of_part(part: Part) -> Iterator[Packable]:
@@ -102,8 +107,9 @@ def _in_parquet(data: DataSet | None, location: Path, parquet: dict[str, list[Pa
     images = {}
     for part, called in chosen.items():
         paths = parquet[part]
+        check_whole(paths)
         names = names_for(known, paths[0])
-        images[called] = _of_rows(paths, names), count_rows(paths)
+        images[called] = Images(_of_rows(paths, names), count_rows(paths))
     return images
 
 

@@ -125,9 +125,12 @@ def contents(store: Store) -> Contents:
 
 
 def find_run(store: Store, beginning: str) -> StoredRun:
-    """Return the one run whose id begins so; UserError that names the candidates if there are none or several."""
+    """Return the one run whose id begins so; UserError that names the candidates if there are none or several.
+
+    As in git, capitals will do.
+    """
     runs = contents(store).runs
-    found = [run for run in runs if run.id.startswith(beginning)]
+    found = [run for run in runs if run.id.startswith(beginning.lower())]
     if len(found) == 1:
         return found[0]
     ids = [run.id for run in found]

@@ -96,7 +96,7 @@ def test_a_run_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
     ids = ["a" * 16, "ab" * 8, *(f"b{number:015d}" for number in range(9))]
     for run in ids:
         store.run(run).path.mkdir(parents=True)
-    assert find_run(store, "aa").id == "a" * 16
+    assert find_run(store, "aa").id == find_run(store, "AA").id == "a" * 16
     assert find_run(store, "ab" * 8).id == "ab" * 8
     with pytest.raises(UserError, match=f"a: begins the ids of 2 runs: {ids[0]}, {ids[1]}; give more of one"):
         find_run(store, "a")

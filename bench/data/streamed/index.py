@@ -20,7 +20,8 @@ from bench.data.alone import alone
 from bench.data.dataset import Array, LabelledImages
 from bench.data.progress import counted
 from bench.data.streamed.files import Entry, ImageFiles, image_files, own_files
-from bench.data.streamed.tars import NESTED, find_shards, images_among, images_in, is_image, tar_members, tars_of
+from bench.data.streamed.shards import find_shards, tars_of
+from bench.data.streamed.tars import NESTED, images_among, images_in, is_image, tar_members
 from bench.errors import UserError, did_you_mean
 from bench.store.files import atomic_path
 

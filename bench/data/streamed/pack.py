@@ -44,10 +44,12 @@ class Packable:
     where: str
 
 
-def write_pack(path: Path, images: Iterable[Packable], encoding: Encoding | None) -> int:
+def write_pack(path: Path, images: Iterable[Packable], encoding: Encoding | None, before: str = "") -> int:
     """Write a pack, whole or not at all, and return how many images are in it.
 
     Its bytes are a function of the images. UserError that names an image which cannot be read or decoded.
+
+    before   how the pack that the images come from has encoded them, which the new one says too
     """
     sums: list[int] = []
     rest = iter(images)
@@ -58,7 +60,8 @@ def write_pack(path: Path, images: Iterable[Packable], encoding: Encoding | None
                     _add(tar, image.place, data)
                     sums.append(zlib.crc32(data))
         stream = io.BytesIO()
-        np.savez(stream, allow_pickle=False, crc32=np.array(sums, np.uint32), encoding=np.array(str(encoding or "")))
+        said = "-".join(filter(None, (before, str(encoding or ""))))
+        np.savez(stream, allow_pickle=False, crc32=np.array(sums, np.uint32), encoding=np.array(said))
         _add(tar, CHECKSUMS, stream.getvalue())
     return len(sums)
 

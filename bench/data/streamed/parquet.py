@@ -52,6 +52,17 @@ def parquet_parts(folder: Path) -> dict[str, list[Path]]:
     return parts
 
 
+def check_whole(paths: Sequence[Path]) -> None:
+    """UserError unless the files of a part are as many as their names say: one may not be downloaded yet."""
+    for path in paths:
+        part, _, rest = path.name.partition("-of-")
+        if len(paths) != (expected := int(rest[:5])):
+            raise UserError(
+                f"{path.parent}: found {len(paths):,} files {part[:-5]}*.parquet, of which there are {expected:,}; "
+                "download what is missing, or remove what is not of them"
+            )
+
+
 def names_for(known: Sequence[str], path: Path) -> tuple[str, ...]:
     """Return the names of the classes, by their numbers in a file: those that the data set has, else what it says.
 

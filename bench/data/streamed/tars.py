@@ -28,8 +28,6 @@ PARTS = ("train", "val", "valid", "validation", "test")
 LABELS, KEYS, LARGEST_LABEL = (".cls", ".json"), ("cls", "label", "class_id"), 2**16
 # Classes that are numbers have as many digits each, so that they sort as numbers do.
 DIGITS = 5
-# Shards are numbered: imagenet1k-train-0000.tar. The words that people use for a part.
-SYNONYMS = {"val": "val|valid|validation"}
 
 
 @dataclass
@@ -48,33 +46,6 @@ class Member:
     name: str
     offset: int
     size: int
-
-
-def find_shards(location: Path, name: str) -> Path | None:
-    """Return the numbered tars of a part as a pattern, such as imagenet1k-train-*.tar; None if there are none.
-
-    UserError if there are two series of them.
-    """
-    form = re.compile(rf"((?:.*[-_.])?(?:{SYNONYMS.get(name, re.escape(name))})[-_.])[0-9].*\.tar")
-    found = [form.fullmatch(entry) for entry in os.listdir(location)] if location.is_dir() else []  # noqa: PTH208
-    series = sorted({match[1] for match in found if match})
-    if series[1:]:
-        raise UserError(f"{location}: found {' and '.join(f'{prefix}*.tar' for prefix in series)}; keep one of them")
-    return location / f"{series[0]}*.tar" if series else None
-
-
-def tars_of(where: Path) -> list[Path]:
-    """Return the tars that a place is: one, those of a pattern, those in a folder; none of another folder, by name."""
-    prefix, star, suffix = where.name.rpartition("*")
-    if star and not where.exists():
-        return sorted(path for path in where.parent.iterdir() if path.name.startswith(prefix) and _ends(path, suffix))
-    if not where.is_dir():
-        return [where]
-    return sorted(path for path in where.iterdir() if _ends(path, ".tar") and path.name[0] != ".")
-
-
-def _ends(path: Path, suffix: str) -> bool:
-    return path.name.endswith(suffix)
 
 
 def images_in(tars: Sequence[Path]) -> Held:

@@ -309,6 +309,13 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         r"train-01.tar/c.jpg: no label beside it, where others have one; expected c.cls",
     ),
+    "a shard that is missing": (
+        lambda r: (
+            shutil.rmtree(r / "train"),
+            [(r / f"train-{number:02d}.tar").write_bytes(tarred(TRAIN)) for number in (0, 1, 3)],
+        ),
+        r"train-\*.tar: shard 02 is missing; download it",
+    ),
     "a sample of two images": (
         lambda r: (
             shutil.rmtree(r / "train"),

@@ -130,6 +130,17 @@ def test_images_encoded_anew_are_another_variant(images: Path, tmp_path: Path) -
     assert open_file_folder(tmp_path / "small", 32).version == f"{original}-short48-q80-short48-q70-short48-q80"
 
 
+def test_a_pack_of_a_pack_says_all_that_was_done_to_its_images(images: Path, tmp_path: Path) -> None:
+    original = open_file_folder(images, 32).version
+    pack(None, images, tmp_path / "small", Encoding(48, 80))
+    rows = pack(None, tmp_path / "small", tmp_path / "again", None)
+    assert {row.variant for row in rows} == {"short48-q80"}
+    assert open_file_folder(tmp_path / "again", 32).version == f"{original}-short48-q80"
+    assert (tmp_path / "again/train.tar").read_bytes() == (tmp_path / "small/train.tar").read_bytes()
+    pack(None, tmp_path / "again", tmp_path / "smaller", Encoding(32, 90))
+    assert open_file_folder(tmp_path / "smaller", 32).version == f"{original}-short48-q80-short32-q90"
+
+
 def test_small_images_keep_their_size(tmp_path: Path) -> None:
     files = {f"{part}/a/0.png": encoded(photograph(0, (0, 0, 50, 40)), "PNG") for part in ("train", "test")}
     folder(tmp_path / "own", files)
@@ -204,6 +215,16 @@ class TestParquet:
         (tmp_path / "train-00000-of-00001.parquet").write_bytes(content)
         with pytest.raises(UserError, match=r"train-00000-of-00001.parquet: no whole Parquet file"):
             pack("imagenet", tmp_path, tmp_path / "packed", None)
+
+    def test_a_file_that_is_not_downloaded_yet_is_missed(self, tmp_path: Path) -> None:
+        write_parquet(tmp_path / "here/test-00000-of-00001.parquet", TRAIN)
+        for number in (0, 2):
+            write_parquet(tmp_path / f"here/data/train-0000{number}-of-00003.parquet", TRAIN)
+        with pytest.raises(
+            UserError, match=r"here/data: found 2 files train-\*.parquet, of which there are 3; download"
+        ):
+            pack(None, tmp_path / "here", tmp_path / "packed", None)
+        assert not (tmp_path / "packed").exists()
 
     def test_a_part_that_is_missing_is_named(self, tmp_path: Path) -> None:
         write_parquet(tmp_path / "train-00000-of-00001.parquet", TRAIN)
