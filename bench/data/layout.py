@@ -87,7 +87,10 @@ def required_root(location: Path, layout: Layout) -> Path:
     root = image_root(location, layout)
     if root is None:
         mistake = layout_mistake(location, layout)
-        raise UserError(f"{location}: not an image folder; expected {layout.expected}; {mistake}")
+        hint = (
+            "; tars are read with `storage: streamed` in the grid's data" if (location / "train.tar").exists() else ""
+        )
+        raise UserError(f"{location}: not an image folder; expected {layout.expected}; {mistake}{hint}")
     return root
 
 

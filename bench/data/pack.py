@@ -29,8 +29,8 @@ ADDED_CLASS = re.compile(r"_n[0-9]{8}(?=\.\w+$)")
 class Images(NamedTuple):
     """The images of a part, how many they are, and how the pack that they come from has encoded them."""
 
-    images: Iterator[Packable]
-    count: int
+    packables: Iterator[Packable]
+    number: int
     encoding: str = ""
 
 

@@ -166,7 +166,7 @@ def _listed(where: Path, flat_labels: FlatLabels) -> Part:
     by_class: dict[str, list[Entry]] = {}
     entries, encoding = [(name, str(where), -1, -1, -1) for name in flat], ""
     if not entries:
-        held = images_in(tars_of(where))
+        held = images_in(tars_of(where), of_classes=where.is_dir())
         by_class, entries, encoding = held.by_class, held.flat, held.encoding
     if entries and not by_class:
         by_class = _labelled(where, entries, flat_labels(where))

@@ -26,6 +26,8 @@ LINKS = (b"1", b"2")
 PARTS = ("train", "val", "valid", "validation", "test")
 # Files beside an image that hold its class, and the keys of those that hold more. Larger ones hold something else.
 LABELS, KEYS, LARGEST_LABEL = (".cls", ".json"), ("cls", "label", "class_id"), 2**16
+# What may be the folder of a class; -1 says that there is none.
+NAME = re.compile(r"(?!\.|-[0-9]+$)[^/\x00-\x1f\x7f]+")
 # Classes that are numbers have as many digits each, so that they sort as numbers do.
 DIGITS = 5
 
@@ -48,9 +50,10 @@ class Member:
     size: int
 
 
-def images_in(tars: Sequence[Path]) -> Held:
+def images_in(tars: Sequence[Path], *, of_classes: bool) -> Held:
     """Return the images in tars. Class is what the label beside an image says, else its folder, else its tar.
 
+    of_classes: whether a tar may be a class, as those in a folder may, and shards of a series may not.
     UserError for what is no uncompressed tar, and for an image without a label where others have one.
     """
     held = Held()
@@ -62,7 +65,7 @@ def images_in(tars: Sequence[Path]) -> Held:
             if labels:
                 name = _label_of(member, labels, tar)
             else:
-                name = _folder_of(member, packed=packed) or (tar.stem if tars[1:] else "")
+                name = _folder_of(member, packed=packed) or (tar.stem if of_classes and tars[1:] else "")
             (held.by_class.setdefault(name, []) if name else held.flat).append(entry)
     return held
 
@@ -126,7 +129,7 @@ def _label(descriptor: int, files: dict[str, Member], tar: Path) -> str:
     member = files.get(".cls") or files[".json"]
     text = os.pread(descriptor, min(member.size, LARGEST_LABEL), member.offset)
     label = _value(text) if member is files.get(".json") else text.decode("utf-8", errors="replace").strip()
-    if isinstance(label, bool) or not isinstance(label, int | str) or not str(label) or "/" in str(label):
+    if isinstance(label, bool) or not isinstance(label, int | str) or not NAME.fullmatch(str(label)):
         keys = f" under {', '.join(KEYS)}" if member is files.get(".json") else ""
         raise UserError(f"{tar / member.name}: found {text[:40]!r}; expected a class, a number or a name{keys}")
     return f"{int(label):0{DIGITS}d}" if re.fullmatch("[0-9]{1,9}", str(label)) else str(label)

@@ -330,6 +330,28 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         r"train-00.tar/a.json: found b.*a cat.*; expected a class, a number or a name under cls, label, class_id",
     ),
+    **{
+        f"a label {label!r}": (
+            lambda r, label=label: (
+                shutil.rmtree(r / "train"),
+                (r / "train-00.tar").write_bytes(tarred({"a.jpg": picture(1), "a.cls": label})),
+            ),
+            r"train-00.tar/a.cls: found b.*; expected a class, a number or a name",
+        )
+        for label in (b"..", b".", b".hidden", b"-1", b"a/b", b"a\nb", b"")
+    },
+    "shards with captions alone": (
+        lambda r: (
+            shutil.rmtree(r / "train"),
+            [
+                (r / f"train-0{number}.tar").write_bytes(
+                    tarred({f"{number}.jpg": picture(number), f"{number}.txt": b"a"})
+                )
+                for number in range(2)
+            ],
+        ),
+        r"train-\*.tar: holds images, 0.jpg, 1.jpg, and nothing says which class each is of",
+    ),
     "a label of no class": (
         lambda r: (
             shutil.rmtree(r / "train"),
