@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -25,13 +24,16 @@ from analysis.curves import (
     panels_of,
     together,
 )
+from analysis.maps import draw_map, write_numbers
 from analysis.results import Results
 from analysis.style import WIDTH, rows_of, styled, thin, wrapped
 from analysis.topic import FigureEntry
 
 COLUMNS = 4
 # More networks than these are read by colour alone: numbers in their squares would touch.
-MOST_ANNOTATED = 5
+MOST_ANNOTATED = 7
+# A panel has room for as many squares beside each other.
+FEWEST = 3
 
 # What is attacked and what is asked: the rows of the attacks of each, and the replicate's accuracy without attack.
 VIEWS: dict[str, tuple[Callable[[pd.DataFrame], "pd.Series[bool]"], str]] = {
@@ -74,7 +76,7 @@ def figures(attacks: Attacks, results: Results) -> Iterator[FigureEntry]:
             f"transfer_{attack}",
             f"Transfer of attacks between members: {attack}",
             f"Accuracy of each member and of the ensemble on images crafted by {attack} at {budget:g}/255 on each of "
-            f"them, mean over replicates; one colour scale. {n}",
+            f"them, mean over replicates; one colour scale. E is the ensemble, numbers are its members. {n}",
             partial(transfer_maps, cells, attacks.accuracy, str(attack), budget),
             partial(_of_attack, attacks.accuracy, str(attack), budget),
         )
@@ -149,28 +151,18 @@ def transfer_maps(cells: pd.DataFrame, attacks: pd.DataFrame, attack: str, budge
     # Where nothing withstands the attack, a scale from 0 to 0 would have no colours.
     highest = max(float(np.nanmax(matrix)) for matrix in matrices.values()) or 1.0
     columns = min(COLUMNS, len(names))
-    figure = Figure(figsize=(WIDTH, 0.8 + 1.85 * rows_of(names, columns)))
+    figure = Figure(figsize=(WIDTH, 0.8 + 1.75 * rows_of(names, columns)))
     panels = figure.subplots(rows_of(names, columns), columns, squeeze=False)
     for index, (axes, cell) in enumerate(zip(panels.flat, names, strict=False)):
         matrix = matrices[cell]
-        sns.heatmap(
-            matrix,
-            ax=axes,
-            vmin=0,
-            vmax=highest,
-            cmap="viridis",
-            annot=len(matrix) <= MOST_ANNOTATED,
-            fmt=".0f",
-            annot_kws={"size": 7},
-            square=True,
-            cbar=False,
-            linewidths=0.5,
-        )
-        axes.set_facecolor("0.92")
-        axes.grid(visible=False)
-        axes.tick_params(length=0)
+        draw_map(axes, matrix, "viridis", (0, highest), square=True)
+        if len(matrix.columns) <= MOST_ANNOTATED:
+            write_numbers(axes, matrix, ".0f", 7 if len(matrix) <= MOST_ANNOTATED - 2 else 6.5)
         axes.set_xticks(np.arange(len(matrix.columns)) + 0.5, [_short(name) for name in matrix.columns], rotation=0)
         axes.set_yticks(np.arange(len(matrix)) + 0.5, [_short(name) for name in matrix.index], rotation=0)
+        # A single network is one square among the others, not a giant one; beyond a matrix there is nothing.
+        axes.set(xlim=(0, max(len(matrix.columns), FEWEST)), anchor="N")
+        axes.axvspan(len(matrix.columns), FEWEST, facecolor="white", zorder=0.5)
         axes.set(xlabel="", ylabel="", title=wrapped(cell, 20))
         if index + columns >= len(names):
             axes.set_xlabel("Evaluated on")
@@ -179,9 +171,8 @@ def transfer_maps(cells: pd.DataFrame, attacks: pd.DataFrame, attack: str, budge
     for axes in panels.flat[len(names) :]:
         axes.set_axis_off()
     figure.colorbar(
-        panels.flat[0].collections[0], ax=panels, location="bottom", shrink=0.6, aspect=40,
-        label=f"Accuracy under {attack.upper()}, budget {budget:g}/255 (%), higher is better →\n"
-        "(E: the ensemble; numbers: its members)",
+        panels.flat[0].collections[0], ax=panels, location="top", shrink=0.6, aspect=40,
+        label=f"Accuracy under {attack.upper()}, budget {budget:g}/255 (%), higher is better →",
     )  # fmt: skip
     return figure
 

@@ -38,7 +38,7 @@ def figures(diversity: Diversity, results: Results) -> Iterator[FigureEntry]:
             "disagreement",
             "Disagreement between members",
             "Share of test images on which two members of an ensemble predict different classes, mean over replicates; "
-            f"one colour scale for all cells. {n}",
+            f"each pair once, one colour scale for all cells. {n}",
             lambda: disagreement_maps(cells, diversity.pairs),
             lambda: {"pairs": diversity.pairs},
         )
@@ -57,7 +57,7 @@ def figures(diversity: Diversity, results: Results) -> Iterator[FigureEntry]:
             "mask_overlap",
             "Mask overlap between tickets",
             "Positions that are active in both tickets over those active in either (intersection over union), all "
-            f"layers together, mean over replicates; one colour scale for all cells. {n}",
+            f"layers together, mean over replicates; each pair once, one colour scale for all cells. {n}",
             lambda: overlap_maps(cells, overlap),
             lambda: {"pairs": overlap[(overlap["layer"] == OVERALL) & overlap["iou"].notna()]},
         )
@@ -65,7 +65,8 @@ def figures(diversity: Diversity, results: Results) -> Iterator[FigureEntry]:
             "mask_overlap_by_layer",
             "Mask overlap by layer",
             "Mask overlap (intersection over union) in each layer, mean over pairs of tickets and replicates; it is 1 "
-            f"where all tickets have the same mask, as in a dense layer. {n}",
+            "where all tickets have the same mask, as in a dense layer, or in every layer where all were pruned alike. "
+            f"{n}",
             lambda: overlap_by_layer(cells, overlap),
             lambda: {"layers": overlap[(overlap["layer"] != OVERALL) & overlap["iou"].notna()]},
         )

@@ -61,9 +61,10 @@ def overlap_by_layer(cells: pd.DataFrame, overlap: pd.DataFrame) -> Figure:
                 yerr=[layer.half_width for layer in measured] if max(layer.n for layer in measured) > 1 else None,
                 fmt=chosen[name].marker,
                 color=chosen[name].color,
-                markersize=4,
+                markersize=chosen[name].size(4.5),
                 elinewidth=0.7,
-                label=wrapped(name, 30),
+                zorder=chosen[name].zorder,
+                label=wrapped(name if any(layer.mean < 1 for layer in measured) else f"{name} (one mask)", 30),
             )
             if free := [point for point in points if point[1] < 1]:
                 axes.plot(*zip(*free, strict=True), color=chosen[name].color, linewidth=0.7, alpha=0.7)

@@ -1,5 +1,6 @@
 """Where the weights are: the density of each layer of the tickets, against the global density (paper, section 3.2)."""
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
@@ -10,6 +11,9 @@ from bench.errors import counted
 Layers = tuple[str, ...]
 # Panels of networks of less density have a logarithmic axis.
 SPARSE = 0.05
+# Densities that differ by less are drawn as one, under the names of so many.
+SAME = 1e-3
+MOST_NAMED = 4
 
 
 @styled
@@ -32,12 +36,12 @@ def density_by_layer(cells: pd.DataFrame, densities: pd.DataFrame) -> Figure:
             seen = densities.loc[(densities["sparsity"] == sparsity) & (densities["density"] > 0), "density"]
             least = float(seen.min()) / 2 if len(seen) else (1 - sparsity) / 2
             axis = {"yscale": "log", "ylim": (least, 1.3), "ylabel": "Density (log scale,\nat the bottom: none)"}
-        for index, name in enumerate(names):
-            tickets = densities[(densities["trajectory"] == name) & (densities["sparsity"] == sparsity)]
+        groups = _alike(densities[densities["sparsity"] == sparsity], names, layers)
+        for index, (together, layer) in enumerate(groups):
+            tickets = densities[(densities["trajectory"] == together[0]) & (densities["sparsity"] == sparsity)]
             look = chosen[tickets["cell"].iloc[0]]
-            layer = tickets.groupby("layer")["density"].agg(["mean", "min", "max"]).reindex(list(layers))
             # Layers of one density would hide each other's markers.
-            shift = (index - (len(names) - 1) / 2) * min(0.22, 0.7 / len(names))
+            shift = (index - (len(groups) - 1) / 2) * min(0.22, 0.7 / len(groups))
             axes.errorbar(
                 [position + shift for position in range(len(layers))],
                 layer["mean"].clip(lower=least),
@@ -45,10 +49,11 @@ def density_by_layer(cells: pd.DataFrame, densities: pd.DataFrame) -> Figure:
                 yerr=((layer["mean"] - layer["min"]).clip(0), (layer["max"] - layer["mean"]).clip(0)),
                 fmt=look.marker,
                 color=look.color,
-                markersize=4,
+                markersize=look.size(4.5),
                 elinewidth=0.8,
+                zorder=look.zorder,
                 clip_on=False,
-                label=wrapped(name, 30),
+                label=_named(together),
             )
         axes.axhline(1 - sparsity, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), label="global density")
         title = f"Sparsity {sparsity:g}" + (
@@ -67,6 +72,28 @@ def density_by_layer(cells: pd.DataFrame, densities: pd.DataFrame) -> Figure:
         else:
             axes.set_xticklabels([])
     return figure
+
+
+def _alike(densities: pd.DataFrame, names: list[str], layers: Layers) -> list[tuple[list[str], pd.DataFrame]]:
+    """Return trajectories whose layers have the same densities together, with mean, min and max by layer."""
+    found: list[tuple[list[str], pd.DataFrame]] = []
+    for name in names:
+        tickets = densities[densities["trajectory"] == name]
+        layer = tickets.groupby("layer")["density"].agg(["mean", "min", "max"]).reindex(list(layers))
+        for together, other in found:
+            if np.allclose(layer, other, rtol=0, atol=SAME, equal_nan=True):
+                together.append(name)
+                break
+        else:
+            found.append(([name], layer))
+    return found
+
+
+def _named(together: list[str]) -> str:
+    """Return the names of trajectories, of many the first, each on lines of its own."""
+    lines = [wrapped(name, 30) for name in together[:MOST_NAMED]]
+    more = len(together) - MOST_NAMED
+    return "\n".join([*lines, *([f"and {counted(more, 'more')}"] if more > 0 else [])])
 
 
 def _panels(densities: pd.DataFrame) -> dict[tuple[Layers, float], list[str]]:

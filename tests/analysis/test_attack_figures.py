@@ -156,3 +156,14 @@ def test_nothing_overlaps(count, members):
     clean, attacked = frames(cells, replicates=2, members=members)
     assert_legible(robust_accuracy(cells, clean, attacked))
     assert_legible(transfer_maps(cells, attacked, "pgd-20", 8))
+
+
+def test_a_single_network_is_no_giant_square_and_seven_networks_have_numbers():
+    cells = cells_of(2)
+    alone, many = frames(cells[:1], members=1)[1], frames(cells[1:], members=6)[1]
+    figure = transfer_maps(cells, pd.concat([alone, many]), "fgsm", 1)
+    figure.draw_without_rendering()
+    one, seven = figure.axes[:2]
+    side = abs(one.transData.transform((1, 0))[0] - one.transData.transform((0, 0))[0])
+    assert side <= one.get_window_extent().width / 3 + 1
+    assert (len(one.texts), len(seven.texts)) == (1, 49)

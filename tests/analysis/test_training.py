@@ -208,3 +208,15 @@ def test_names_of_phases_that_have_no_room_are_left_out():
     longer = pd.concat([epochs, epochs.assign(epoch=epochs["epoch"] + 290)])
     axes = training_curves(longer, pd.concat([events, pd.DataFrame(more)]), tickets).axes[0]
     assert [text.get_text() for text in axes.texts] == ["anneal"]
+
+
+def test_trajectories_of_the_same_densities_are_drawn_once_under_all_their_names(loaded):
+    rows = of(loaded.numbers("training").densities, trajectory="DST M=2 S=0.8")
+    both = pd.concat([rows, rows.assign(trajectory="static M=2 S=0.8")])
+    axes = density_by_layer(loaded.results.cells, both).axes[0]
+    assert [text.get_text() for text in axes.get_legend().texts] == [
+        "global density",
+        "DST M=2 S=0.8\nstatic M=2 S=0.8",
+    ]
+    other = pd.concat([rows, rows.assign(trajectory="static M=2 S=0.8", density=rows["density"] * 0.9)])
+    assert len(bars_with_errors(density_by_layer(loaded.results.cells, other).axes[0])) == 2
