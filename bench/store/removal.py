@@ -3,12 +3,14 @@
 import os
 import shutil
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bench.errors import UserError
 from bench.store.contents import RUN_ID, StoredRun, contents
-from bench.store.files import TEMPORARY
+from bench.store.files import TEMPORARY, read_json
 from bench.store.lock import RunLock, RunLockedError, is_live
 from bench.store.sizes import sizes_below, total
 from bench.store.store import Store
@@ -36,21 +38,19 @@ def removables(
     store: Store, runs: Sequence[StoredRun], asked_runs: Collection[str], asked_ensembles: Collection[str]
 ) -> Removables:
     """Return the runs and ensembles that are not among those asked for, but for those that a process works on."""
-    at_work, parents = _at_work(run for run in runs if run.id not in asked_runs)
-    kept = [f"{run.folder.path}: another process works on it" for run in at_work]
-    stay = {run.id for run in at_work} | parents.keys()
+    at_work = [run for run in runs if run.id not in asked_runs and _held(run.folder.path)]
+    attacked = [path for path in _ensembles(store) if path.name not in asked_ensembles and _held(path)]
+    kept = [f"{path}: another process works on it" for path in (*(run.folder.path for run in at_work), *attacked)]
+    stay = {run.id for run in at_work} | _needed(at_work, attacked).keys()
     items = [
         Removable("run", run.folder.path, run.state, run.bytes)
         for run in runs
         if run.id not in asked_runs and run.id not in stay
     ]
     for path in _ensembles(store):
-        if path.name not in asked_ensembles:
-            if _held(path):
-                kept.append(f"{path}: another process works on it")
-            else:
-                size = total(sizes_below(store.root, path).kinds).bytes
-                items.append(Removable("ensemble", path, "attacks on it", size))
+        if path.name not in asked_ensembles and path not in attacked:
+            size = total(sizes_below(store.root, path).kinds).bytes
+            items.append(Removable("ensemble", path, "attacks on it", size))
     return Removables(tuple(items), tuple(kept))
 
 
@@ -62,13 +62,12 @@ def remove(store: Store, items: Sequence[Removable]) -> list[str]:
     """
     away = store.root / f"{TEMPORARY}removed-{os.getpid()}"
     problems = []
-    parents = _at_work(contents(store).runs)[1]
+    at_work = [run for run in contents(store).runs if _held(run.folder.path)]
+    needed = _needed(at_work, filter(_held, _ensembles(store)))
     try:
         for item in items:
-            if item.kind == "run" and item.path.name in parents:
-                problems.append(
-                    f"{item.path}: {parents[item.path.name]} starts from it, and another process works on that"
-                )
+            if item.kind == "run" and item.path.name in needed:
+                problems.append(f"{item.path}: {needed[item.path.name]} needs it, and another process works on that")
                 continue
             try:
                 away.mkdir(exist_ok=True)
@@ -85,10 +84,13 @@ def remove(store: Store, items: Sequence[Removable]) -> list[str]:
     return problems
 
 
-def _at_work(runs: Iterable[StoredRun]) -> tuple[list[StoredRun], dict[str, str]]:
-    """Return the runs that processes work on, and by the id of its parent each of them that has one."""
-    at_work = [run for run in runs if _held(run.folder.path)]
-    return at_work, {run.spec.parent.run_id: run.id for run in at_work if run.spec and run.spec.parent}
+def _needed(at_work: Iterable[StoredRun], attacked: Iterable[Path]) -> dict[str, str]:
+    """Return by id the runs whose weights those at work started from, or that ensembles under attack are made of."""
+    needed = {run.spec.parent.run_id: f"run {run.id}" for run in at_work if run.spec and run.spec.parent}
+    for path in attacked:
+        with suppress(UserError, TypeError, KeyError):  # one that is damaged names no runs
+            needed |= dict.fromkeys(read_json(path / "ensemble.json")["runs"], f"ensemble {path.name}")
+    return needed
 
 
 def _held(folder: Path) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from bench.spec.phases import Inherit
 from bench.store import removal
 from bench.store.contents import contents
+from bench.store.files import write_json
 from bench.store.lock import RunLock
 from bench.store.removal import removables, remove
 from bench.store.store import Store
@@ -79,8 +80,24 @@ def test_what_a_run_that_began_meanwhile_starts_from_stays(store: Store) -> None
     store.run(child.run_id).write_spec(child)
     with RunLock(store.run(child.run_id).path / "lock"):
         (problem,) = remove(store, found.items)
-    assert problem == (f"{store.run(runs[1]).path}: {child.run_id} starts from it, and another process works on that")
+    assert problem == (f"{store.run(runs[1]).path}: run {child.run_id} needs it, and another process works on that")
     assert ids(store) == {1: runs[1], 4: child.run_id}
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_the_runs_of_an_ensemble_under_attack_stay(when: str, store: Store) -> None:
+    runs = ids(store)
+    ensemble = store.root / "ensembles" / ("a" * 16)
+    write_json(ensemble / "ensemble.json", {"runs": [runs[1], runs[2]], "members": 2})
+    found = chosen(store)
+    with RunLock(ensemble / "lock"):
+        if when == "before":
+            found = chosen(store)
+            assert found.kept == (f"{ensemble}: another process works on it",)
+        problems = remove(store, found.items)
+    assert sorted(ids(store)) == [1, 2]
+    assert [problem for problem in problems if f"ensemble {'a' * 16} needs it" in problem] == problems[:2]
+    assert len(problems) == (0 if when == "before" else 3)
 
 
 def test_what_the_system_refuses_is_named_and_the_rest_goes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
