@@ -55,13 +55,13 @@ def scores_by_cell(cells: pd.DataFrame, replicates: pd.DataFrame) -> Figure:
     chosen = looks(cells)
     for axes, metric in zip(panels, (ACCURACY, NLL, ECE), strict=True):
         values = {str(cell): rows[metric.key] * metric.factor for cell, rows in replicates.groupby("cell")}
-        draw_rows(axes, cells, values, metric, chosen)
-        if metric is ACCURACY:
-            low, high = axes.get_xlim()
-            for position, cell in enumerate(cells["cell"]):
-                members = replicates.loc[replicates["cell"] == cell, "member_accuracy"].mean() * metric.factor
-                if low <= members <= high:
-                    axes.plot(members, position, "|", color=GREY, markersize=9, markeredgewidth=1.2)
+        members = cells["cell"].map(replicates.groupby("cell")["member_accuracy"].mean() * metric.factor)
+        also = members.dropna() if metric is ACCURACY else ()
+        draw_rows(axes, cells, values, metric, chosen, also=also)
+        low, high = axes.get_xlim()
+        for position, member in enumerate(members if metric is ACCURACY else ()):
+            if low <= member <= high:
+                axes.plot(member, position, "|", color=GREY, markersize=9, markeredgewidth=1.2)
         axes.set_xlabel(f"{metric.head}\n{metric.arrow}")
     name_rows(panels[0], cells)
     tick = Line2D([], [], marker="|", color=GREY, markersize=9, linewidth=0, label="mean member")

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.optimize
 import scipy.spatial.distance
@@ -80,3 +81,18 @@ def test_a_cell_that_was_not_run_says_so(loaded):
     axes = scores_by_cell(loaded.results.cells, replicates).axes[0]
     assert [text.get_text() for text in axes.texts] == ["not run"]
     assert len(means(axes)) == 3
+
+
+def test_the_mean_member_of_every_ensemble_is_on_the_scale():
+    cells = pd.DataFrame({"cell": list("abc"), "method": ["dense", "dst", "edst"], "reference": "a"})
+    replicates = pd.DataFrame(
+        {
+            "cell": list("abc"),
+            "replicate": 1,
+            "accuracy": [0.757, 0.760, 0.768],
+            "member_accuracy": [0.757, 0.741, 0.745],
+        }
+    ).assign(nll=1.0, ece=0.1)
+    panel = scores_by_cell(cells, replicates).axes[0]
+    ticks = [line.get_xdata()[0] for line in panel.lines if line.get_marker() == "|"]
+    assert ticks == pytest.approx([75.7, 74.1, 74.5])
