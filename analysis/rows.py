@@ -24,21 +24,18 @@ def draw_rows(
     metric: Metric,
     chosen: Mapping[str, Look],
     marker: float = 5.5,
-    also: Iterable[float] = (),
+    beside: Iterable[float] = (),
 ) -> None:
     """Draw a row a cell, the dense network as a line, and set the scale of the axis.
 
     cells: cell, in order, reference (may lack); values: of the replicates of a cell, in the unit of the metric's head.
-    A cell beyond the scale is an arrow at the edge, with its mean in words. `also` are values that the caller draws.
+    A cell beyond the scale is an arrow at the edge, with its mean in words; `beside` are marks that the caller draws.
     """
     measured = {cell: estimate(values[cell]) for cell in cells["cell"] if cell in values}
     drawn = [found for found in measured.values() if found.n]
     dots = [value for found in values.values() for value in found]
-    axes.set_xlim(
-        scale_of(
-            [*(row.mean for row in drawn), *dots, *also], [end for row in drawn for end in (row.low, row.high)], metric
-        )
-    )
+    ends = [end for row in drawn for end in (row.low, row.high)]
+    axes.set_xlim(scale_of([*(row.mean for row in drawn), *dots], ends, metric, beside))
     draw_references(axes, cells, pd.Series({cell: row.mean for cell, row in measured.items()}, dtype=float))
     for position, cell in enumerate(cells["cell"]):
         row = measured.get(cell)

@@ -56,8 +56,8 @@ def scores_by_cell(cells: pd.DataFrame, replicates: pd.DataFrame) -> Figure:
     for axes, metric in zip(panels, (ACCURACY, NLL, ECE), strict=True):
         values = {str(cell): rows[metric.key] * metric.factor for cell, rows in replicates.groupby("cell")}
         members = cells["cell"].map(replicates.groupby("cell")["member_accuracy"].mean() * metric.factor)
-        also = members.dropna() if metric is ACCURACY else ()
-        draw_rows(axes, cells, values, metric, chosen, also=also)
+        beside = members.dropna() if metric is ACCURACY else ()
+        draw_rows(axes, cells, values, metric, chosen, beside=beside)
         low, high = axes.get_xlim()
         for position, member in enumerate(members if metric is ACCURACY else ()):
             if low <= member <= high:
