@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from bench.check.asked import Asked, MadeUpImages, step_key
+from bench.check.asked import STEPS, Asked, MadeUpImages, step_key
 from bench.check.clock import Timed, take_steps, time_parts, time_steps, time_update
 from bench.check.device import wait
 from bench.check.evaluation import evaluation
@@ -154,8 +154,15 @@ def make_trainer(spec: RunSpec, images: MadeUpImages, device: torch.device) -> T
 
 
 def watched(spec: RunSpec, device: torch.device) -> Watched:
-    """Return what a few steps do that they need not; compiled or not, the loop around the network is the same."""
-    spec = spec.model_copy(update={"execution": spec.execution.model_copy(update={"compile": False})})
+    """Return what a few steps do that they need not; compiled or not, the loop around the network is the same.
+
+    They are steps between two updates of the masks, which may wait and copy, even where a run has none of those.
+    """
+    (phase,) = spec.phases
+    if phase.rewire is not None:
+        phase = phase.model_copy(update={"rewire": phase.rewire.model_copy(update={"every": STEPS})})
+    execution = spec.execution.model_copy(update={"compile": False})
+    spec = spec.model_copy(update={"execution": execution, "phases": (phase,)})
     trainer = make_trainer(spec, MadeUpImages(spec, device), device)
     masked = trainer.masking.sparse.weights.values() if trainer.masking.sparse else trainer.model.parameters()
     watch = Watch({tuple(weight.shape) for weight in masked if weight.ndim > 1})

@@ -62,6 +62,15 @@ def test_our_own_steps_do_nothing_that_they_need_not(precision: str, cell: str, 
     assert watched(spec, CPU) == Watched((), (), ())
 
 
+def test_an_update_at_every_step_is_not_held_against_the_steps(asked: dict[str, Asked]) -> None:
+    (phase,) = asked["dst"].spec.phases
+    assert phase.rewire is not None
+    rule = phase.rewire.rule.model_copy(update={"inactive_momentum": "masked"})
+    each = phase.rewire.model_copy(update={"every": 1, "update_step": "after_optimizer", "rule": rule})
+    spec = asked["dst"].spec.model_copy(update={"phases": (phase.model_copy(update={"rewire": each}),)})
+    assert watched(spec, CPU) == Watched((), (), ())
+
+
 def explained(asked: Asked, **changes: Any) -> tuple[str, str]:
     """Return state and detail of a step of which something is seen."""
     outcome = Measurer(CPU).measure(asked, 0.0)
