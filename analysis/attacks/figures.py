@@ -70,6 +70,7 @@ def figures(attacks: Attacks, results: Results) -> Iterator[FigureEntry]:
             "and its members each attacked by itself. Of more than six cells, each row shows a few, and in grey all "
             f"others. {n}",
             partial(robust_accuracy, cells, attacks.clean, attacks.accuracy[attacks.accuracy["attack"].isin(page)]),
+            partial(_of_attacks, page, clean=attacks.clean, attacked=attacks.accuracy),
         )
     for attack, budget in attacks.accuracy.groupby("attack")["budget"].max().items():
         yield FigureEntry(
@@ -80,6 +81,10 @@ def figures(attacks: Attacks, results: Results) -> Iterator[FigureEntry]:
             partial(transfer_maps, cells, attacks.accuracy, str(attack), budget),
             partial(_of_attack, attacks.accuracy, str(attack), budget),
         )
+
+
+def _of_attacks(kinds: list[str], **frames: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return {name: frame[frame["attack"].isin(kinds)] for name, frame in frames.items()}
 
 
 def _of_attack(attacks: pd.DataFrame, attack: str, budget: float) -> dict[str, pd.DataFrame]:
