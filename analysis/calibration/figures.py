@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,7 +14,10 @@ from analysis.results import Results
 from analysis.style import GREY, WIDTH, Look, looks, rows_of, styled, wrapped
 from analysis.topic import FigureEntry
 
-COLUMNS = 3
+# Panels in a row, and more of them where there are more than so many cells.
+COLUMNS, MORE_COLUMNS, MANY = 3, 5, 9
+# Axes begin at 0 unless that leaves more than this part without images, and never later than this.
+WIDEST, NARROWEST = 0.25, 0.8
 GAP_COLOR = "#b2182b"
 
 
@@ -28,7 +30,8 @@ def figures(calibration: Calibration, results: Results) -> Iterator[FigureEntry]
             "Reliability",
             "Accuracy in 15 equal bins of confidence of the ensemble's prediction, test images of all replicates "
             "together; the hatched gap to the bin's mean confidence is what ECE averages, and above the diagonal a "
-            "network is underconfident. Below, the share of images in each bin. ECE is the mean over replicates. "
+            "network is underconfident. Below, the share of images in each bin. Axes begin where any cell has a bin of "
+            f"at least {FEW_IMAGES} images. ECE is the mean over replicates. "
             f"{describe_replicates(cells)}",
             lambda: reliability_diagrams(cells, replicates, calibration.bins),
             lambda: {
@@ -51,23 +54,29 @@ def reliability_diagrams(cells: pd.DataFrame, replicates: pd.DataFrame, bins: pd
     """
     names = [cell for cell in cells["cell"] if cell in set(bins["cell"])]
     chosen = looks(cells)
-    rows = rows_of(names, COLUMNS)
-    figure = Figure(figsize=(WIDTH, 0.5 + 2.75 * rows))
-    panels = figure.subplots(2 * rows, COLUMNS, sharex=True, squeeze=False, height_ratios=(3, 1) * rows)
+    columns, height, size = (COLUMNS, 2.75, 9.0) if len(names) <= MANY else (MORE_COLUMNS, 2.05, 7.5)
+    rows = rows_of(names, columns)
+    figure = Figure(figsize=(WIDTH, 0.5 + height * rows))
+    panels = figure.subplots(2 * rows, columns, sharex=True, squeeze=False, height_ratios=(3, 1) * rows)
+    start, lowest = _zoom([pooled(bins[bins["cell"] == cell]) for cell in names])
     for axes in panels.flat:
         axes.set_visible(False)
     for index, cell in enumerate(names):
-        row, column = divmod(index, COLUMNS)
+        row, column = divmod(index, columns)
         upper, lower = panels[2 * row : 2 * row + 2, column]
         whole = pooled(bins[bins["cell"] == cell])
         _draw_gaps(upper, whole, chosen[cell])
         _draw_histogram(lower, whole, chosen[cell])
         ece = replicates.loc[replicates["cell"] == cell, "ece"]
-        upper.set_title(f"{wrapped(cell, 28)}\nECE {ece.mean():.4f}, n = {len(ece)}")
+        upper.set(xlim=(start, 1), ylim=(lowest, 1))
+        upper.locator_params(nbins=4)
+        upper.set_title(
+            f"{wrapped(cell, 28 if columns == COLUMNS else 18)}\nECE {ece.mean():.4f}, n = {len(ece)}", fontsize=size
+        )
         if column == 0:
             upper.set_ylabel("Accuracy")
             lower.set_ylabel("Share of\nimages")
-        if index + COLUMNS >= len(names):
+        if index + columns >= len(names):
             lower.set_xlabel("Confidence")
             lower.tick_params(labelbottom=True)
     handles = [
@@ -77,6 +86,18 @@ def reliability_diagrams(cells: pd.DataFrame, replicates: pd.DataFrame, bins: pd
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
+
+
+def _zoom(diagrams: list[pd.DataFrame]) -> tuple[float, float]:
+    """Return where confidence and accuracy begin on the axes: at the first bin of any cell that has enough images.
+
+    Where networks are sure of almost all images, everything would lie in the last corner.
+    """
+    many = pd.concat([bins[bins["count"] >= FEW_IMAGES] for bins in diagrams])
+    start = min(float(many["low"].min()), NARROWEST) if len(many) else 0.0
+    if start < WIDEST:
+        return 0.0, 0.0
+    return start, min(start, max(float(many["accuracy"].min()) - 0.03, 0.0))
 
 
 def _draw_gaps(axes: Axes, bins: pd.DataFrame, look: Look) -> None:
@@ -95,7 +116,7 @@ def _draw_gaps(axes: Axes, bins: pd.DataFrame, look: Look) -> None:
         **bars,
     )
     axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=(0, (4, 3)))
-    axes.set(visible=True, xlim=(0, 1), ylim=(0, 1), xticks=np.linspace(0, 1, 6))
+    axes.set_visible(True)
     axes.grid(visible=False)
 
 

@@ -9,7 +9,8 @@ from matplotlib.patches import Patch
 from analysis.calibration.numbers import FEW_IMAGES, pooled
 from analysis.style import GREY, WIDTH, Look, looks, rows_of, styled, wrapped
 
-COLUMNS = 4
+# Panels in a row, and more of them where there are more than so many cells.
+COLUMNS, MORE_COLUMNS, MANY = 4, 5, 12
 
 
 @styled
@@ -21,8 +22,9 @@ def reliability_clean_and_corrupted(cells: pd.DataFrame, clean: pd.DataFrame, co
     """
     names = [cell for cell in cells["cell"] if cell in {*clean["cell"], *corrupted["cell"]}]
     chosen = looks(cells)
-    columns = min(COLUMNS, len(names))
-    figure = Figure(figsize=(WIDTH, 0.8 + 1.85 * rows_of(names, columns)))
+    columns, height, size = (COLUMNS, 1.85, 9.0) if len(names) <= MANY else (MORE_COLUMNS, 1.65, 7.5)
+    columns = min(columns, len(names))
+    figure = Figure(figsize=(WIDTH, 0.8 + height * rows_of(names, columns)))
     panels = figure.subplots(rows_of(names, columns), columns, squeeze=False, sharex=True, sharey=True)
     for index, (axes, cell) in enumerate(zip(panels.flat, names, strict=False)):
         axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=(0, (4, 3)))
@@ -34,7 +36,7 @@ def reliability_clean_and_corrupted(cells: pd.DataFrame, clean: pd.DataFrame, co
         axes.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
         axes.set_yticks((0, 0.5, 1), ("0", "0.5", "1"))
         axes.grid(visible=False)
-        axes.set_title(wrapped(cell, 20))
+        axes.set_title(wrapped(cell, 20 if columns <= COLUMNS else 17), fontsize=size)
         axes.tick_params(labelbottom=index + columns >= len(names))
         if index + columns >= len(names):
             axes.set_xlabel("Mean confidence")

@@ -4,6 +4,7 @@ Members that disagree more are often worse ones; disagreement divided by their e
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,15 +14,18 @@ from matplotlib.lines import Line2D
 from analysis.accuracy.numbers import MEMBER_ACCURACY
 from analysis.context import describe_replicates
 from analysis.diversity.heat_maps import heat_maps, mean_matrix
-from analysis.diversity.numbers import Diversity
+from analysis.diversity.numbers import DISAGREEMENT, Diversity
 from analysis.diversity.overlap import overlap_by_layer, overlap_maps
+from analysis.limits import possible, scale_of
 from analysis.results import Results
+from analysis.scatter import Point, draw_points
 from analysis.statistics import estimate
-from analysis.style import GREY, WIDTH, looks, rows_of, styled, thin, wrapped
+from analysis.style import GREY, WIDTH, looks, styled, thin
 from analysis.topic import FigureEntry
 from bench.metrics.weights import OVERALL
 
-LEGEND_COLUMNS = 3
+# More cells than these have no room for their names in two panels beside each other.
+MOST_BESIDE = 4
 # Key, factor, label of the axis.
 DIVERSITIES = (
     ("disagreement", 100, "Disagreement (% of test images)"),
@@ -46,7 +50,8 @@ def figures(diversity: Diversity, results: Results) -> Iterator[FigureEntry]:
             "diversity_against_accuracy",
             "Diversity against member accuracy",
             "Disagreement between members, plain and divided by their mean error rate, against their mean test "
-            f"accuracy (Fort et al. 2019): markers are means over replicates, dots are replicates. {n}",
+            "accuracy (Fort et al. 2019): markers are means over replicates, dots are replicates. Marks that would "
+            f"hide another are moved aside; a cell far from all others lies at the edge, with its value. {n}",
             lambda: diversity_against_accuracy(cells, replicates),
             lambda: {
                 "replicates": replicates[["cell", "replicate", "member_accuracy", *(key for key, *_ in DIVERSITIES)]]
@@ -93,36 +98,40 @@ def diversity_against_accuracy(cells: pd.DataFrame, replicates: pd.DataFrame) ->
     """
     diverse = replicates[replicates["disagreement"].notna()]
     names = [cell for cell in cells["cell"] if cell in set(diverse["cell"])]
-    figure = Figure(figsize=(WIDTH, 3.4 + 0.17 * rows_of(names, LEGEND_COLUMNS)))
     chosen = looks(cells)
-    for axes, (key, factor, label) in zip(figure.subplots(1, 2), DIVERSITIES, strict=True):
+    # Names beside marks need width: many stand in two panels below each other.
+    below = len(names) > MOST_BESIDE
+    figure = Figure(figsize=(WIDTH, 8.6 if below else 3.6))
+    panels = figure.subplots(2 if below else 1, 1 if below else 2, squeeze=False).flat
+    drawn = []
+    for axes, (key, factor, label) in zip(panels, DIVERSITIES, strict=True):
+        points, dots = [], []
         for name in names:
             measured = diverse[diverse["cell"] == name]
-            accuracy, diversity = measured["member_accuracy"] * MEMBER_ACCURACY.factor, measured[key] * factor
-            look = chosen[name]
-            axes.plot(accuracy, diversity, "o", color=look.color, markersize=2.2, alpha=0.6, linewidth=0)
-            center, height = estimate(accuracy), estimate(diversity)
-            axes.errorbar(
-                center.mean,
-                height.mean,
-                xerr=center.error_bar,
-                yerr=height.error_bar,
-                fmt=look.marker,
-                color=look.color,
-                markersize=6,
-                markeredgecolor="white",
-                markeredgewidth=0.6,
-                elinewidth=0.8,
-            )
-        axes.margins(0.08)
+            x, y = measured["member_accuracy"] * MEMBER_ACCURACY.factor, measured[key] * factor
+            points.append(Point(name, estimate(x), estimate(y), chosen[name]))
+            dots.append((chosen[name], x, y))
+        accuracies = [point.x for point in points]
+        ends = [end for x in accuracies for end in (x.low, x.high)]
+        axes.set_xlim(
+            scale_of([*(x.mean for x in accuracies), *(v for _, x, _ in dots for v in x)], ends, MEMBER_ACCURACY)
+        )
+        ends = [end for point in points for end in (point.y.low, point.y.high)]
+        metric = replace(DISAGREEMENT, factor=factor)
+        axes.set_ylim(scale_of([*(point.y.mean for point in points), *(v for *_, y in dots for v in y)], ends, metric))
+        for look, x, y in dots:
+            if len(x) > 1:
+                axes.plot(x, y, "o", color=look.color, markersize=2.2, linewidth=0, gid="replicates")
         axes.set_xlabel("Mean member accuracy (%)\nhigher is better →")
         axes.set_ylabel(f"{label}\nmore diverse →")
         axes.locator_params(nbins=6)
         thin(axes)
+        drawn.append((axes, points, possible(metric)))
     handles = [
-        Line2D([], [], marker=chosen[name].marker, color=chosen[name].color, linewidth=0, label=wrapped(name, 30))
-        for name in names
+        Line2D([], [], marker="o", color=GREY, linewidth=1, label="mean and 95% interval"),
+        Line2D([], [], marker="o", color=GREY, markersize=2.2, linewidth=0, label="replicate"),
     ]
-    handles += [Line2D([], [], marker="o", color=GREY, markersize=2.2, alpha=0.6, linewidth=0, label="replicate")]
-    figure.legend(handles=handles, loc="outside upper center", ncols=LEGEND_COLUMNS)
+    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    for axes, points, heights in drawn:
+        draw_points(axes, points, possible(MEMBER_ACCURACY), heights)
     return figure

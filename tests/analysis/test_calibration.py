@@ -9,11 +9,14 @@ import scipy.special
 import scipy.stats
 from matplotlib.container import BarContainer
 
+from analysis.calibration.figures import reliability_diagrams
 from analysis.calibration.numbers import FEW_IMAGES, load_calibration, pooled
 from tests.analysis.conftest import GRID
+from tests.analysis.layout import assert_laid_out
 from tests.analysis.lookup import IMAGES, spec_of
 from tests.analysis.stores import cell_of, flip_a_bit, make, numbers_of, of, truncate
 from tests.analysis.synthetic import VALIDATION_IMAGES, labels_of, logits_of, noise_of
+from tests.analysis.test_corruption_figures import cells_of
 
 
 def test_reliability_holds_every_image_once_and_gives_the_ece(loaded):
@@ -124,3 +127,28 @@ def test_reliability_draws_accuracy_gap_and_share(loaded, drawn):
     assert ends == pytest.approx(list(many["confidence"]))
     histograms = [[bar.get_height() for bar in axes.containers[0]] for axes in panels if not axes.get_title()]
     assert all(sum(shares) == pytest.approx(1) for shares in histograms)
+
+
+def diagram_bins(cells, first):
+    """Bins of which those below the number `first` hold a single image."""
+    return pd.DataFrame(
+        {"cell": cell, "replicate": 1, "bin": bin, "low": bin / 15, "high": (bin + 1) / 15}
+        | {"count": 1 if bin < first else 100, "confidence": (bin + 0.5) / 15, "accuracy": (bin + 0.3) / 15}
+        for cell in cells["cell"]
+        for bin in range(15)
+    )
+
+
+@pytest.mark.parametrize(("first", "start"), [(0, 0.0), (2, 0.0), (9, 0.6), (14, 0.8)])
+def test_axes_begin_where_there_are_images(first, start):
+    cells = cells_of(2)
+    upper = reliability_diagrams(cells, cells.assign(ece=0.1), diagram_bins(cells, first)).axes[0]
+    assert upper.get_xlim() == (pytest.approx(start), 1)
+    assert upper.get_ylim()[0] <= start
+
+
+def test_diagrams_of_twenty_cells_fit_on_a_page():
+    cells = cells_of(20)
+    figure = reliability_diagrams(cells, cells.assign(ece=0.1), diagram_bins(cells, 9))
+    assert figure.get_size_inches()[1] <= 9
+    assert_laid_out(figure)
