@@ -133,6 +133,7 @@ def compare(
         compare,
         damaged_cells,
         expected_file,
+        lost,
         read_scores,
         scores_of,
         with_earlier,
@@ -153,7 +154,12 @@ def compare(
     else:
         raise UserError(f"{path}: no such file: nothing is expected of {grid.stem} at scale {scale}; give OTHER")
     if keep is not None:
-        kept = with_earlier(scores, read_scores(keep), loaded.plan) if keep.exists() else scores
+        kept = scores
+        if keep.exists():
+            earlier = read_scores(keep)
+            kept = with_earlier(scores, earlier, loaded.plan)
+            if gone := lost(earlier, kept):
+                print(f"no longer in {keep}, since they are of other runs: {', '.join(gone)}", file=sys.stderr)
         write_scores(kept, keep)
         print(keep)
     if theirs is not None:

@@ -20,7 +20,7 @@ from analysis.columns import Metric
 from analysis.loading import Loaded
 from analysis.statistics import estimate
 from analysis.table import shown_estimate
-from bench.errors import counted
+from bench.errors import UserError, counted
 from bench.plan import Plan
 from bench.spec.record import Record
 from bench.store.files import write_json
@@ -115,21 +115,29 @@ def scores_of(loaded: Loaded) -> Scores:
 def with_earlier(scores: Scores, earlier: Scores, plan: Plan) -> Scores:
     """Return scores with those replicates of an earlier store that are missing in them and are of the plan's own runs.
 
-    A study may so be made of stores of several machines, a replicate each. On other images there is none.
+    A study may so be made of stores of several machines, a replicate each. UserError if the earlier scores are of
+    another grid, scale or images, and would be lost.
     """
-    if (earlier.grid, earlier.scale, earlier.data) != (scores.grid, scores.scale, scores.data):
-        return scores
+    for what in ("grid", "scale", "data"):
+        if (one := getattr(earlier, what)) != (other := getattr(scores, what)):
+            raise UserError(f"--keep: the file holds scores of {what} {one}, not {other}; remove it, or name another")
     cells, ids, taken = dict(scores.cells), dict(scores.runs), False
     for cell in plan.cells:
         planned = {str(number): runs for number, runs in enumerate(cell.runs, start=1)}
         known = earlier.runs.get(cell.name, {})
-        more = [n for n in planned if n not in cells[cell.name] and known.get(n) == planned[n]]
+        before = earlier.cells.get(cell.name, {})
+        more = [n for n in planned if n not in cells[cell.name] and n in before and known.get(n) == planned[n]]
         taken |= bool(more)
-        found = {**cells[cell.name], **{n: earlier.cells[cell.name][n] for n in more}}
+        found = {**cells[cell.name], **{n: before[n] for n in more}}
         cells[cell.name] = {n: found[n] for n in planned if n in found}
         ids[cell.name] = {n: planned[n] for n in cells[cell.name]}
     made_with = list(dict.fromkeys([*earlier.made_with, *scores.made_with])) if taken else scores.made_with
     return scores.model_copy(update={"cells": cells, "runs": ids, "made_with": made_with})
+
+
+def lost(earlier: Scores, kept: Scores) -> list[str]:
+    """Return the replicates of earlier scores that are not among those kept, such as "dense 2"."""
+    return [f"{cell} {n}" for cell, found in earlier.cells.items() for n in found if n not in kept.cells.get(cell, {})]
 
 
 def expected_file(grid: Path, scale: str) -> Path:

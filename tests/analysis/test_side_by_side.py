@@ -11,6 +11,7 @@ from analysis.side_by_side import (
     compare,
     damaged_cells,
     expected_file,
+    lost,
     read_scores,
     scores_of,
     with_earlier,
@@ -96,8 +97,12 @@ def test_replicates_of_several_stores_come_together_if_they_are_of_the_same_runs
     assert both.made_with == ["machine 1", "machine 2"]
     # What is there anew replaces what was.
     assert with_earlier(changed(whole, "dense", "nll", 1.0), whole, loaded.plan) == changed(whole, "dense", "nll", 1.0)
-    for update in ({"runs": {}}, {"data": {"digits": "other"}}, {"scale": "tiny"}):
+    for update in ({"runs": {}}, {"cells": {}}):
         assert with_earlier(only("2"), only("1").model_copy(update=update), loaded.plan) == only("2")
+    for update in ({"data": {"digits": "other"}}, {"scale": "tiny"}, {"grid": "other"}):
+        with pytest.raises(UserError, match=f"the file holds scores of {next(iter(update))} .*, not .*; remove it, or"):
+            with_earlier(only("2"), only("1").model_copy(update=update), loaded.plan)
+    assert lost(only("1"), only("2")) == [f"{cell} 1" for cell in only("1").cells]
 
 
 def test_kept_scores_are_read_as_they_were(loaded, tmp_path):
@@ -123,6 +128,14 @@ def test_the_command_keeps_compares_and_names_what_differs(evaluated, tmp_path, 
     assert run(capsys, grid, store, "--keep", file)[0] == 0
     assert run(capsys, grid, store)[1].out.startswith("4 of 4 cells as expected: 4 identical.")
     scores = read_scores(file)
+    kept = tmp_path / "kept.json"
+    write_scores(scores.model_copy(update={"scale": "tiny"}), kept)
+    code, said = run(capsys, grid, store, "--keep", kept)
+    assert (code, "the file holds scores of scale tiny, not paper" in said.err) == (2, True)
+    assert read_scores(kept).scale == "tiny"
+    write_scores(scores.model_copy(update={"cells": {**scores.cells, "dense": {"7": {}}}}), kept)
+    assert "since they are of other runs: dense 7\n" in run(capsys, grid, store, "--keep", kept)[1].err
+    assert read_scores(kept) == scores
     write_scores(changed(scores, "dense", "nll", 5.0), file)
     code, said = run(capsys, grid, store)
     assert code == 1
