@@ -39,6 +39,8 @@ USED = (
     _of_machine("gpu_joules", "GPU energy (kWh)", 3, 1 / 3.6e6),
     _of_machine("processors_joules", "Processor energy (kWh)", 3, 1 / 3.6e6),
 )
+# Share of the time in which a run could have gone on and had no core; more than this is no measurement.
+DELAYED, MOST_DELAYED = "delayed_share", 0.1
 NOTES = (
     "FLOPs are counted from layers, densities and epochs: what sparse hardware could save. Training time is what it "
     "took here, of the epochs that count, over that of the dense run of the same replicate: masks save none.",
@@ -54,6 +56,7 @@ def load_efficiency(view: StoreView) -> pd.DataFrame:
 
     train_hours_ratio   the time of all epochs, in whichever sessions, over that of the replicate's dense run: NaN where
                         the grid has no dense cell of the same data and network, or on different kinds of devices
+    delayed_share       of the time, for want of a core
     the others          of USED
     """
     references = view.plan.references()
@@ -66,7 +69,7 @@ def load_efficiency(view: StoreView) -> pd.DataFrame:
         ratio = seconds / dense if alike and dense else math.nan
         used = _used(view, measured[cell, number])
         rows.append({"cell": cell, "replicate": number, HOURS.key: ratio, **used})
-    return tidy(rows, " ".join(["cell", "replicate", HOURS.key, *(metric.key for metric in USED)]))
+    return tidy(rows, " ".join(["cell", "replicate", HOURS.key, DELAYED, *(metric.key for metric in USED)]))
 
 
 def _seconds(view: StoreView, replicate: Replicate) -> tuple[float, frozenset[tuple[str, int]]]:
@@ -89,6 +92,7 @@ def _used(view: StoreView, replicate: Replicate) -> dict[str, float]:
         sessions = [(session, session.usage) for of_run in runs for session in of_run if session.usage is not None]
     return {
         "device_hours": _total(usage.seconds * session.processes / 3600 for session, usage in sessions),
+        DELAYED: _total(usage.delayed for _, usage in sessions) / max(sum(u.seconds for _, u in sessions), 1e-9),
         "host_bytes": _most(usage.host_bytes for _, usage in sessions),
         "device_bytes": _most(usage.device_bytes for _, usage in sessions),
         "gpu_joules": _total(usage.joules.get("gpu") for _, usage in sessions),
@@ -112,11 +116,21 @@ def _most(values: Iterable[float | None]) -> float:
     return max((value for value in values if value is not None), default=math.nan)
 
 
-def tables(_: pd.DataFrame, results: Results) -> Iterator[Table]:
+def busy_note(used: pd.DataFrame) -> str:
+    """Return a sentence on the cells whose runs other work kept from the cores; empty if there is none."""
+    worst = used.groupby("cell", sort=False)[DELAYED].max()
+    busy = worst[worst > MOST_DELAYED]
+    if busy.empty:
+        return ""
+    cells = ", ".join(f"{cell} ({share:.0%})" for cell, share in busy.items())
+    return f"Training times of these cells are no measurement, since other work had the cores so much of the time: {cells}."
+
+
+def tables(used: pd.DataFrame, results: Results) -> Iterator[Table]:
     """Yield what every cell costs: counted, and measured where a machine told."""
     measured = [metric for metric in (HOURS, *USED) if results.replicates[metric.key].notna().any()]
     columns = (TRAIN_FLOPS, *measured, INFERENCE_FLOPS, PARAMETERS)
-    yield cells_table("efficiency", "Efficiency", results, columns, NOTES)
+    yield cells_table("efficiency", "Efficiency", results, columns, (*NOTES, *filter(None, [busy_note(used)])))
 
 
 def figures(_: pd.DataFrame, results: Results) -> Iterator[FigureEntry]:
@@ -207,8 +221,9 @@ TOPIC = Topic(
     "efficiency",
     load_efficiency,
     metrics=(TRAIN_FLOPS, INFERENCE_FLOPS, PARAMETERS, HOURS, *USED),
-    scores=lambda measured: measured,
+    scores=lambda used: used.drop(columns=DELAYED),
     tables=tables,
     figures=figures,
+    claims_note=busy_note,
     title="Cost",
 )

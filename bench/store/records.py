@@ -140,12 +140,14 @@ class Usage(Record):
     """What a session of training used, as of its last checkpoint or its end; what the machine does not tell is absent.
 
     seconds        wall-clock, of all its processes together
+    delayed        seconds of these in which its first process could have run and had no core, because others had them
     host_bytes     the most memory of its first process at once, without the processes that decode images
     device_bytes   the most memory that torch had on its GPU at once
     joules         of the whole GPU of the first process ("gpu"), and of all processors of its machine ("processors")
     """
 
     seconds: float = Field(ge=0)
+    delayed: float | None = Field(default=None, ge=0)
     host_bytes: int | None = None
     device_bytes: int | None = None
     joules: dict[str, float] = Field(default={})

@@ -28,6 +28,7 @@ class Meter:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._started = time.monotonic()
+        self._delayed = _delay()
         self._resets = _reset_peak()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -39,12 +40,21 @@ class Meter:
         for name, (counter, first) in self._counters.items():
             with suppress(OSError):
                 joules[name] = counter() - first
+        delayed = _delay()
         return Usage(
             seconds=time.monotonic() - self._started,
+            delayed=None if delayed is None or self._delayed is None else delayed - self._delayed,
             host_bytes=_peak() if self._resets else None,
             device_bytes=torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else None,
             joules=joules,
         )
+
+
+def _delay() -> float | None:
+    """Return the seconds that the first thread of this process has waited for a core while it could run (Linux)."""
+    with suppress(OSError, ValueError, IndexError):
+        return int((PROCESS / "schedstat").read_text().split()[1]) / 1e9
+    return None
 
 
 def _reset_peak() -> bool:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from analysis.efficiency import HOURS, USED, accuracy_against, load_efficiency, tables
+from analysis.efficiency import HOURS, USED, accuracy_against, busy_note, load_efficiency, tables
 from analysis.reading import StoreView
 from bench.errors import UserError
 from bench.store.records import Usage
@@ -112,7 +112,7 @@ def test_the_table_has_a_column_for_what_was_measured(loaded):
             **{name: getattr(loaded.results, name) for name in ("context", "cells", "metrics", "published")},
             replicates=loaded.results.replicates.assign(**columns),
         )
-        (table,) = tables(None, results)
+        (table,) = tables(loaded.numbers("efficiency"), results)
         return table.head, table
 
     without, _ = head()
@@ -130,3 +130,21 @@ def test_accuracy_stands_over_measured_time_where_there_is_one(loaded):
     shown = [row for row in cells.to_dict("records")[1:] if len(of(loaded.results.replicates, cell=row["cell"]))]
     assert [x for x, _ in means(axes)] == [row["train_hours_ratio"] for row in shown]
     assert axes.get_xlabel().startswith("Training time (x one dense run)")
+
+
+def test_times_of_a_busy_machine_are_called_no_measurement(loaded, full, monkeypatch):
+    row, view = used(loaded, full, (session(100, delayed=1.0), session(50, delayed=29.0)), monkeypatch)
+    assert row["delayed_share"] == pytest.approx(30 / 150)
+    frame = load_efficiency(view)
+    note = busy_note(frame)
+    assert "no measurement" in note
+    assert f"{row['cell']} (20%)" in note
+    (table,) = tables(frame, loaded.results)
+    assert note in table.notes
+    _, view = used(loaded, full, (session(100, delayed=1.0),), monkeypatch)
+    assert busy_note(load_efficiency(view)) == ""
+
+
+def test_where_waiting_is_not_counted_nothing_is_said_of_it(loaded, full, monkeypatch):
+    _, view = used(loaded, full, SESSIONS, monkeypatch)
+    assert busy_note(load_efficiency(view)) == ""

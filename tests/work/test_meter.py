@@ -201,3 +201,14 @@ def test_a_gpu_that_counts_no_energy_has_none(gpu: Nvml, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(meter, "_nvml", none)
     assert "gpu" not in Meter(torch.device("cuda", 0)).usage().joules
+
+
+def test_waiting_for_a_core_is_counted_from_the_beginning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(meter, "PROCESS", tmp_path)
+    (tmp_path / "schedstat").write_text("9000000000 2500000000 17\n")
+    counted = Meter(CPU)
+    (tmp_path / "schedstat").write_text("9900000000 4000000000 21\n")
+    assert counted.usage().delayed == 1.5
+    (tmp_path / "schedstat").unlink()
+    assert counted.usage().delayed is None
+    assert Meter(CPU).usage().delayed is None  # no Linux, or one that does not count
