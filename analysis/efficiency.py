@@ -123,7 +123,7 @@ def busy_note(used: pd.DataFrame) -> str:
     if busy.empty:
         return ""
     cells = ", ".join(f"{cell} ({share:.0%})" for cell, share in busy.items())
-    return f"Training times of these cells are no measurement, since other work had the cores so much of the time: {cells}."
+    return f"These training times are no measurement, since other work had the cores for so much of them: {cells}."
 
 
 def tables(used: pd.DataFrame, results: Results) -> Iterator[Table]:
