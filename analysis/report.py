@@ -52,10 +52,11 @@ def write_figures(loaded: Loaded, folder: Path) -> list[Drawn]:
     """
     results = loaded.results
     sentence = f"{results.context.sentence} {alike(results.cells)}".strip()
+    foot = f"{results.context.foot} {alike(results.cells)}".strip()
     drawn = []
     captions = [f"# Figures\n\n{markdown_text(sentence)}\n"]
     for entry in _followed(tuple(loaded.figures())):
-        save(with_foot(entry.draw(), sentence), folder, entry.name)
+        save(with_foot(entry.draw(), foot), folder, entry.name)
         frames = entry.numbers()
         for name, frame in frames.items():
             write_text(folder / f"{entry.name}.{name}.csv", frame_to_csv(stated(frame.copy(), results.context)))

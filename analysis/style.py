@@ -53,7 +53,7 @@ COLORS = (*(color for color, _ in FAMILIES.values()), OTHER_COLOR)
 ON_TOP = ("dense", "DST", "EDST")
 # Width of a page's text in inches; heights follow from what is drawn.
 WIDTH = 7.2
-FOOT_SIZE = 6.5
+FOOT_SIZE = 7.0
 GREY = "0.35"
 # What the eye takes for as large as a circle of size 1.
 MARKERS = {

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from analysis.context import describe_replicates, make_context
+from analysis.context import describe_measured, describe_replicates, make_context
 from analysis.reading import StoreView
 from bench.plan import make_plan
 from bench.store.store import DataRecord
@@ -43,13 +43,22 @@ def test_substitute_images_are_stated(grid, store, note, stated):
     assert stated in context.sentence
 
 
-def test_replicates_that_lack_are_named():
+def test_replicates_that_lack_are_named_once(plan):
     assert describe_replicates(cells(3, 3)) == "n = 3 replicates a cell."
-    assert describe_replicates(cells(3, 1)) == "n = 1 to 3 replicates a cell. Incomplete: c1 (1 of 3)."
+    assert describe_replicates(cells(3, 1)) == "n = 1 to 3 replicates a cell."
+    context = make_context(plan, {}, cells(3, 1), NONE)
+    assert context.sentence.endswith("n = 1 to 3 replicates a cell. Incomplete: c1 (1 of 3).")
+    assert context.foot.endswith("n = 1 to 3 replicates a cell.")
+    assert context.foot.startswith("Grid small, scale paper. ")
 
 
-def test_many_cells_that_lack_are_counted():
-    text = describe_replicates(cells(*[0] * 30))
+def test_only_what_was_trained_and_not_evaluated_is_named_at_what_was_measured():
+    measured = pd.DataFrame({"cell": ["c0", "c0", "c1"], "replicate": [1, 2, 1]})
+    assert describe_measured(cells(3, 1, 0), measured) == ("n = 0 to 2 replicates a cell. Not evaluated: c0 (2 of 3).")
+
+
+def test_many_cells_that_lack_are_counted(plan):
+    text = make_context(plan, {}, cells(*[0] * 30), NONE).sentence
     assert "c7 (0 of 3) and 22 more cells" in text
     assert "c8" not in text
 

@@ -87,7 +87,7 @@ def test_replicates_that_were_not_evaluated_are_not_counted(evaluated):
     table = scores_table(loaded.numbers("corruption"), loaded.results, "local-c")
     assert column(table, "Replicates") == {"dense": "2 of 2", "dense ensemble M=2": "2 of 2", "DST M=2 S=0.8": "1 of 2"}
     caption = next(entry.caption for entry in loaded.figures() if entry.name == "local-c_severity")
-    assert "n = 0 to 2 replicates a cell. Incomplete: DST M=2 S=0.8 (1 of 2), EDST M=3 S=0.9 (0 of 2)." in caption
+    assert "n = 0 to 2 replicates a cell. Not evaluated: DST M=2 S=0.8 (1 of 2), EDST M=3 S=0.9 (0 of 2)." in caption
     assert next(entry.caption for entry in loaded.figures() if entry.name == "classes").endswith(
         "n = 2 replicates a cell."
     )
