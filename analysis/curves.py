@@ -134,7 +134,7 @@ def name_curves(
         return
     for axes, row in zip(places, rows, strict=True):
         legend = axes.legend(
-            handles=[_handle(chosen[cell], cell, 22) for cell in row], loc="center left", bbox_to_anchor=(-0.05, 0.5),
+            handles=[_handle(chosen[cell], cell, 15) for cell in row], loc="center left", bbox_to_anchor=(-0.05, 0.5),
             borderaxespad=0, fontsize=7.5, labelspacing=0.45,
         )  # fmt: skip
         legend.set_in_layout(False)

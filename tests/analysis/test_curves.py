@@ -55,3 +55,14 @@ def test_twenty_cells_fit_on_a_page():
     assert figure.get_size_inches()[1] <= 10
     assert_legible(figure)
     assert height_of_rows(7) * 7 <= PAGE
+
+
+def test_names_beside_a_row_stay_in_the_figure():
+    cells = cells_of(METHODS)
+    cells["cell"] = [f"batch ensemble M={number} S=0.8" for number in range(len(cells))]
+    clean, corrupted = frames(cells.drop(columns="reference"), replicates=1)
+    figure = severity_curves(cells.drop(columns="reference"), clean, corrupted)
+    figure.draw_without_rendering()
+    legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
+    assert len(legends) == 2
+    assert all(legend.get_window_extent().x1 <= figure.bbox.x1 for legend in legends)
