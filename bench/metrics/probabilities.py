@@ -17,6 +17,9 @@ Labels = npt.NDArray[np.integer[Any]]
 # A float32 softmax may sum to a little more than 1; anything further off is not a probability.
 TOLERANCE = 1e-6
 
+# So many images are looked at, and so far off is no rounding.
+SUMMED, FAR = 100, 0.02
+
 # The least positive normal float64: no probability it can represent is altered, and log 0 becomes -708.4.
 SMALLEST_PROBABILITY = float(np.finfo(np.float64).tiny)
 
@@ -62,6 +65,7 @@ def check_probabilities(probabilities: Floats, labels: Labels) -> None:
         )
     check_labels(labels, *probabilities.shape)
     check_range(probabilities)
+    _check_sums(probabilities)
 
 
 def check_labels(labels: Labels, images: int, classes: int) -> None:
@@ -77,6 +81,8 @@ def check_members(members: Floats) -> None:
     if members.ndim != 3 or 0 in members.shape:
         raise ValueError(f"members must be [members, images, classes] with at least one of each, not {members.shape}")
     check_range(members)
+    for member in members:
+        _check_sums(member)
 
 
 def check_range(probabilities: Floats) -> None:
@@ -87,3 +93,10 @@ def check_range(probabilities: Floats) -> None:
     # Written so that NaN, which compares false with everything, is refused too.
     if not (low >= 0 and high <= 1 + TOLERANCE):
         raise ValueError(f"probabilities must lie in [0, 1], found {low} to {high}: are these logits?")
+
+
+def _check_sums(probabilities: Floats) -> None:
+    """ValueError if the first rows do not sum to 1, as sigmoids do not; half precision and rounding are let pass."""
+    sums = probabilities[:SUMMED].sum(axis=-1, dtype=np.float64)
+    if (np.abs(sums - 1) > FAR).any():
+        raise ValueError(f"probabilities of an image must sum to 1, found {sums[np.abs(sums - 1).argmax()]:.4g}")

@@ -101,6 +101,11 @@ def test_what_fits_no_metric_is_refused_as_an_array_is() -> None:
         metrics.entropy([[float("nan"), 0.5]])
     with pytest.raises(ValueError, match="are these logits"):
         metrics.scale_probabilities([[2.0, -1.0]], 1.5)
+    sigmoids = torch.tensor([[[0.9, 0.8], [0.5, 0.5]]])
+    with pytest.raises(ValueError, match=r"probabilities of an image must sum to 1, found 1"):
+        metrics.accuracy(sigmoids[0], [0, 1])
+    with pytest.raises(ValueError, match="must sum to 1"):
+        metrics.ensemble_mean(sigmoids)
     for pairs in ([[-1, 0]], [[0, 2]], [[1, 0]]):
         with pytest.raises(ValueError, match=r"pairs must be of images and classes below \(1, 2\)"):
             metrics.judged_labels([[0.5, 0.5]], pairs)

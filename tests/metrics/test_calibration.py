@@ -88,7 +88,9 @@ def test_confidence_above_one_by_rounding_is_in_the_last_bin():
 
 
 def test_confidence_zero_is_in_the_first_bin():
-    assert reliability(np.zeros((1, 3)), np.array([0])).counts.tolist() == [1] + [0] * 14
+    thirds = np.full((100, 3), 1 / 3)  # the sums of later rows are not looked at
+    counts = reliability(np.vstack([thirds, np.zeros((1, 3))]), np.zeros(101, int)).counts
+    assert counts.tolist() == [1, 0, 0, 0, 100, *[0] * 10]
 
 
 @pytest.mark.parametrize(("confidence", "index"), [(0.5, 1), (0.75, 2), (0.500001, 2), (0.7499999, 2), (1.0, 3)])
