@@ -24,6 +24,8 @@ from analysis.style import GREY, WIDTH, looks, say_not_run, styled, thin, wrappe
 from analysis.topic import FigureEntry
 from bench.evaluation.sets import LOCAL
 
+# So few types have no middle half worth a box.
+FEW_TYPES = 4
 # With more columns than these, numbers of one decimal would touch; with more still, any number would.
 MOST_DECIMALS, MOST_ANNOTATED = 10, 20
 
@@ -136,7 +138,7 @@ def type_dots(cells: pd.DataFrame, corrupted: pd.DataFrame) -> Figure:
     """
     chosen = looks(cells)
     accuracy = _by_type(corrupted)
-    figure = Figure(figsize=(WIDTH, 1.0 + 0.36 * len(cells)))
+    figure = Figure(figsize=(WIDTH, 1.0 + min(0.36 * len(cells), 0.28 * len(cells) + 0.8)))
     axes = figure.subplots()
     for position, cell in enumerate(cells["cell"]):
         values = accuracy.loc[cell].dropna() if cell in accuracy.index else pd.Series(dtype=float)
@@ -145,21 +147,23 @@ def type_dots(cells: pd.DataFrame, corrupted: pd.DataFrame) -> Figure:
             continue
         look = chosen[cell]
         low, high = values.quantile([0.25, 0.75])
-        axes.barh(position, high - low, 0.62, left=low, color=(look.color, 0.18), edgecolor=(look.color, 0.8))
+        if len(values) > FEW_TYPES:
+            axes.barh(position, high - low, 0.62, left=low, color=(look.color, 0.18), edgecolor=(look.color, 0.8))
         axes.plot(values, [position] * len(values), "o", color=look.color, markersize=3, alpha=0.6, linewidth=0)
         axes.plot(
-            values.mean(), position, look.marker, color=look.color, markersize=6.5, markeredgecolor="black",
+            values.mean(), position, look.marker, color=look.color, markersize=look.size(6.5), markeredgecolor="black",
             markeredgewidth=0.7, zorder=4,
         )  # fmt: skip
         axes.annotate(
             _spelled(str(values.idxmin())), (values.min(), position), xytext=(-6, 0), textcoords="offset points",
             fontsize=6.5, color=GREY, va="center", ha="right",
         )  # fmt: skip
-    # Room at the left for the name of the worst type.
+    # Room at the left for the name of the worst type, where no accuracy is possible either.
     axes.use_sticky_edges = False
     axes.margins(x=0.05)
     low, high = axes.get_xlim()
-    axes.set_xlim(low - 0.15 * (high - low), high)
+    axes.set_xlim(low - 0.15 * (high - low), min(high, 101))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}" if 0 <= value <= 100 else "")
     axes.set_yticks(range(len(cells)), [wrapped(cell, 30) for cell in cells["cell"]])
     axes.set_ylim(len(cells) - 0.5, -0.5)
     axes.set_xlabel(f"{ACCURACY.head} on {_severities(corrupted)}\nhigher is better →")

@@ -73,7 +73,9 @@ def contact_sheet(sheet: Mapping[str, Images], severities: Sequence[int], title:
         if len(images) != 1 + len(severities):
             raise ValueError(f"{name}: {len(images)} images, not the clean one and {len(severities)} severities")
     names = list(sheet)
-    blocks = 1 if len(names) <= MOST_IN_A_BLOCK else 2
+    # As many beside each other as the width has room for.
+    widest = NAMES + LARGEST * (1 + len(severities))
+    blocks = max(1 if len(names) <= MOST_IN_A_BLOCK else 2, min(int(WIDTH // widest), rows_of(names, 2)))
     in_block = rows_of(names, blocks)
     starts = range(0, len(names), in_block)
     drawn = [mosaic([sheet[name] for name in names[start : start + in_block]]) for start in starts]

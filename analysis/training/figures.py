@@ -35,7 +35,9 @@ def figures(training: Training, results: Results) -> Iterator[FigureEntry]:
             "Trajectories in function space",
             "t-SNE of the predictions that runs made on the same validation images after every epoch, one embedding "
             "for all panels (paper, trajectories of free tickets; Fort et al. 2019): a line is a run from its first "
-            "epoch to its last, stars are tickets. Where there are very many epochs, some are left out. Only "
+            "epoch to its last, stars are tickets. Look where the stars of an ensemble lie: runs from different seeds "
+            "should end in different places, and so should the tickets of one EDST run, whose members would hardly "
+            "differ if they lay together. Where there are very many epochs, some are left out. Only "
             f"neighbourhoods have a meaning in this plane; lengths and axes have none. n = {counted(runs, 'run')}.",
             lambda: function_space(paths()),
             lambda: {"points": paths()},

@@ -10,18 +10,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from analysis.style import WIDTH, rows_of, styled, wrapped
+from analysis.style import COLORS, WIDTH, rows_of, styled, wrapped
 from bench.errors import counted
 from bench.metrics.probabilities import Doubles
 
-COLUMNS = 3
+# Panels in a row, and more of them where there are more than so many trajectories.
+COLUMNS, MORE_COLUMNS, MANY = 3, 5, 9
+# Letters in a line of a small panel's title.
+NARROW = 16
 Color = tuple[float, float, float]
 # How pale the first epoch of a run is, from 0 (its full colour) to 1 (white).
 PALE = 0.72
@@ -42,12 +45,13 @@ def function_space(paths: pd.DataFrame) -> Figure:
     panels. paths: trajectory, run, epoch, phase, ticket, x, y, as analysis.training.embedding makes them.
     """
     names = list(dict.fromkeys(paths["trajectory"]))
-    columns = min(COLUMNS, len(names))
-    rows = rows_of(names, COLUMNS)
-    side = 2.1 if columns == COLUMNS else 3.1
-    figure = Figure(figsize=(WIDTH, 0.8 + rows * (side + 0.55)))
+    most = COLUMNS if len(names) <= MANY else MORE_COLUMNS
+    columns = min(most, len(names))
+    rows = rows_of(names, most)
+    side = 3.1 if columns < COLUMNS else 2.1 if columns == COLUMNS else 1.2
+    figure = Figure(figsize=(WIDTH, 0.8 + rows * (side + _head(names) if side < 2 else side + 0.55)))
     panels = figure.subplots(rows, columns, squeeze=False)
-    palette = sns.color_palette("colorblind", 10)
+    palette = [to_rgb(color) for color in COLORS[1:]]
     for index, (axes, name) in enumerate(zip(panels.flat, names, strict=False)):
         others = paths[paths["trajectory"] != name]
         axes.plot(others["x"], others["y"], "o", color="0.85", markersize=1.6, markeredgewidth=0, zorder=1)
@@ -56,20 +60,28 @@ def function_space(paths: pd.DataFrame) -> Figure:
         runs = [run.sort_values("epoch") for _, run in shown.groupby("run", sort=False)]
         for number, run in enumerate(runs):
             _path(axes, run, palette[number % len(palette)], silent)
-        axes.set_title(f"{wrapped(name, 30)}\n{counted(len(runs), 'run')}")
+        small = columns > COLUMNS
+        axes.set_title(
+            f"{wrapped(name, NARROW if small else 30)}\n{counted(len(runs), 'run')}", fontsize=7.5 if small else 9
+        )
         _frame(axes, paths)
         low, high = axes.get_xlim()
         _number_tickets(axes, runs, 72 * side / (high - low))
         if index % columns == 0:
             axes.set_ylabel("t-SNE, second axis\n(no unit)")
         if index + columns >= len(names):
-            axes.set_xlabel("t-SNE, first axis (no unit)")
+            axes.set_xlabel("t-SNE, first axis\n(no unit)" if small else "t-SNE, first axis (no unit)")
     for axes in panels.flat[len(names) :]:
         axes.set_axis_off()
     figure.legend(
         handles=_legend(palette[0], paths, len(names)), loc="outside upper center", ncols=3, columnspacing=1.5
     )
     return figure
+
+
+def _head(names: Sequence[str]) -> float:
+    """Return the inches that the title of a small panel takes, with the room above it."""
+    return 0.25 + 0.125 * max(len(wrapped(name, NARROW).splitlines()) + 1 for name in names)
 
 
 def _path(axes: Axes, run: pd.DataFrame, color: Color, silent: set[str]) -> None:
@@ -83,8 +95,9 @@ def _path(axes: Axes, run: pd.DataFrame, color: Color, silent: set[str]) -> None
     axes.add_collection(LineCollection(list(pairwise(points)), colors=shades[:-1], linestyles=dashes, linewidths=0.9))
     faces = ["white" if dashed else shade for dashed, shade in zip(is_silent, shades, strict=True)]
     axes.scatter(x, y, s=9, c=faces, edgecolors=shades, linewidths=0.7, zorder=3)
-    axes.plot(x[-1:], y[-1:], "o", markerfacecolor="none", **LAST, zorder=4)
     stars = run[run["ticket"]]
+    if len(stars):  # a run without tickets is not at its end yet
+        axes.plot(x[-1:], y[-1:], "o", markerfacecolor="none", **LAST, zorder=4)
     axes.plot(stars["x"], stars["y"], "*", color=color, **STAR, zorder=5)
 
 

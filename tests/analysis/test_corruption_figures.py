@@ -310,6 +310,18 @@ def test_nothing_overlaps(count):
     assert_legible(reliability_clean_and_corrupted(cells, bins(cells), bins(cells)))
 
 
+def test_few_narrow_rows_stand_beside_each_other():
+    images = np.zeros((2, 32, 32, 3), dtype=np.uint8)
+    assert len(contact_sheet(dict.fromkeys(TYPES[:4], images), (3,), "local-c").axes) == 2
+    assert len(contact_sheet(dict.fromkeys(TYPES[:1], images), (3,), "local-c").axes) == 1
+
+
+def test_a_box_needs_more_than_a_few_types():
+    cells = cells_of(2)
+    _, corrupted = frames(cells, types=TYPES[:4])
+    assert not type_dots(cells, corrupted).axes[0].containers
+
+
 @pytest.mark.parametrize(("types", "severities"), [(TYPES, (1, 2, 3, 4, 5)), (TYPES[:8], (1, 3)), (["fog"], (5,))])
 def test_sheets_are_legible(types, severities):
     images = np.zeros((1 + len(severities), 32, 32, 3), dtype=np.uint8)

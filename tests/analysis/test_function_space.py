@@ -3,13 +3,16 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.training.embedding import embed
+from analysis.training.function_space import function_space
 from analysis.training.numbers import load_predictions
 from bench.store.probe import decode, encode
 from bench.store.run_folder import RunFolder
 from tests.analysis.conftest import GRID
+from tests.analysis.layout import assert_laid_out
 from tests.analysis.stores import cell_of, make, numbers_of
 from tests.analysis.synthetic import fill, history_of, probe_of, tickets_of
 
@@ -140,3 +143,28 @@ def test_nothing_begun_is_nothing_to_embed(plan, store):
 def test_histories_of_any_length_fit_the_store(plan, store, read):
     fill(store, plan, images=20, probe_images=3)
     assert {prediction.run for prediction in read().numbers("training").predictions} == {run.id for run in plan.runs}
+
+
+def plane(trajectories, tickets=True):
+    """Runs of ten epochs that walk outwards, the last one of each a ticket."""
+    return pd.DataFrame(
+        {"trajectory": name, "run": name, "epoch": epoch, "phase": "train", "ticket": tickets and epoch == 10}
+        | {"x": epoch * np.cos(index), "y": epoch * np.sin(index)}
+        for index, name in enumerate(trajectories)
+        for epoch in range(1, 11)
+    )
+
+
+def circles(axes):
+    return [line for line in axes.lines if line.get_markerfacecolor() == "none"]
+
+
+def test_a_run_that_goes_on_has_no_last_epoch():
+    done, going = function_space(pd.concat([plane(["done"]), plane(["going"], tickets=False)])).axes
+    assert (len(circles(done)), len(circles(going))) == (1, 0)
+
+
+def test_twenty_trajectories_of_long_names_fit_on_a_page():
+    figure = function_space(plane([f"ResNet-50 EDST M=3 S=0.{index:02} and 2 more cells" for index in range(20)]))
+    assert figure.get_size_inches()[1] <= 10
+    assert_laid_out(figure)
