@@ -93,7 +93,12 @@ def _print(about: dict[str, Any], console: "Console") -> None:
         console.print(f"warning: {warning}")
     epochs = about["epochs"]
     console.print(f"epochs: {epochs['done']} of {'?' if epochs['of'] is None else epochs['of']}")
-    _table(console, "sessions", ("started", "ended", "host", "device", "commit"), map(_session, about["sessions"]))
+    _table(
+        console,
+        "sessions",
+        ("started", ">minutes", ">memory", "host", "device", "commit"),
+        map(_session, about["sessions"]),
+    )
     lines = (">epoch", "phase", ">lr", ">train loss", ">train acc", ">val loss", ">val acc", ">density")
     _table(console, "last epochs", lines, map(_epoch, about["history"]))
     heads = (">ticket", ">epoch", "phase", ">val acc", ">density")
@@ -123,14 +128,18 @@ def _table(console: "Console", title: str, columns: Sequence[str], rows: Any) ->
 
 
 def _session(session: dict[str, Any]) -> tuple[str, ...]:
+    """Return when a session began, what it used (memory of the host, and of a GPU), where it ran, and which code."""
+    from bench.store.sizes import readable
+
     git = session["git"]
     commit = "-" if git is None else git["commit"][:8] + (" with changes" if git["dirty"] else "")
-    started, ended = (_minute(session[key]) for key in ("started", "ended"))
-    return started, ended, session["host"], session["device_name"], commit
-
-
-def _minute(time: str | None) -> str:
-    return "-" if time is None else time[:16].replace("T", " ")
+    used = session["usage"] or {"seconds": None, "host_bytes": None, "device_bytes": None}
+    minutes = "-" if used["seconds"] is None else f"{used['seconds'] / 60:.1f}"
+    if session["ended"] is None:  # it is at work, or was killed
+        minutes += " so far"
+    memory = [readable(used[key]) for key in ("host_bytes", "device_bytes") if used[key] is not None]
+    started = session["started"][:16].replace("T", " ")
+    return started, minutes, " + ".join(memory) or "-", session["host"], session["device_name"], commit
 
 
 def _epoch(line: dict[str, Any]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from bench.__main__ import main
 from bench.grid import load_grid
 from bench.plan import make_plan
 from bench.store.lock import RunLock
-from bench.store.records import Failure
+from bench.store.records import Failure, Session, Usage
 from bench.store.store import Store
 from tests.grid_text import write_grid
 from tests.store.runs import finished_run, run_spec
@@ -116,6 +116,21 @@ def test_show_says_all_that_a_run_says_of_itself(here: Here) -> None:
     assert set(document["evaluated"]) == {"test", "validation"}
     assert document["sizes"]["tickets"]["files"] == 2
     assert [line["epoch"] for line in document["history"]] == [1, 2]
+
+
+def test_show_says_what_each_session_used(here: Here) -> None:
+    facts: dict[str, Any] = dict.fromkeys(("job", "git", "cuda", "cudnn"))
+    facts |= {"host": "node7", "pid": 1, "command": (), "python": "3.11", "versions": {}, "device": "cuda"}
+    facts |= {"device_name": "H100", "cpu_threads": 2, "deterministic": False}
+    used = Usage(seconds=90, host_bytes=3 * 10**9, device_bytes=12 * 10**9)
+    sessions = [
+        Session(started="2026-01-02T03:04:05", ended="2026-01-02T03:05:35", usage=used, **facts),
+        Session(started="2026-01-03T00:00:00", **facts),
+    ]
+    here.store.run(here.dst).write_provenance(sessions)
+    lines = [" ".join(line.split()) for line in here("show", here.dst)[1].splitlines()]
+    assert "2026-01-02 03:04 1.5 3.0 GB + 12 GB node7 H100 -" in lines
+    assert "2026-01-03 00:00 - so far - node7 H100 -" in lines
 
 
 def test_show_of_a_failed_run_says_why(here: Here) -> None:
