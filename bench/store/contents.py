@@ -19,7 +19,7 @@ from bench.spec.run import RunSpec
 from bench.store.files import parsed_yaml, regular_bytes
 from bench.store.logits import StoredLogits
 from bench.store.run_folder import RunFolder
-from bench.store.sizes import Size, sizes_below, total
+from bench.store.sizes import Size, Sizes, sizes_below, total
 from bench.store.store import Store
 
 MOST_CANDIDATES = 8
@@ -64,6 +64,7 @@ class StoredRun:
         found = [str(self._read)] if isinstance(self._read, UserError) else []
         if self.state in ("done", "damaged"):
             found += self._damage_of_result()
+        found += self._sizes.unread
         if self.state == "damaged" and not found:
             found = [f"{self.folder.path}: made from weights that its parent no longer has"]
         return tuple(found)
@@ -82,9 +83,13 @@ class StoredRun:
             return [f"{self.folder.path}: {refused.strerror}"]
 
     @cached_property
+    def _sizes(self) -> Sizes:
+        return sizes_below(self.store.root, self.folder.path)
+
+    @property
     def sizes(self) -> Mapping[str, Size]:
         """Number and size of its files by kind."""
-        return sizes_below(self.store.root, self.folder.path).kinds
+        return self._sizes.kinds
 
     @property
     def bytes(self) -> int:

@@ -80,6 +80,8 @@ def _files(folder: Path, unread: list[str]) -> Iterator[tuple[Path, int]]:
         try:
             paths = list(place.iterdir())
         except OSError as refused:
+            if isinstance(refused, FileNotFoundError) and place != folder:  # gone since it was listed
+                continue
             unread.append(f"{place}: {refused.strerror}")
             continue
         for path in paths:

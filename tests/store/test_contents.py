@@ -1,6 +1,7 @@
 """What a store holds, read without a grid: each run as far as it can be read, and one by the start of its id."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,22 @@ def test_what_is_damaged_is_named_and_the_rest_is_there(store: Store, file: str,
     (sentence,) = found.damage
     assert sentence.startswith(f"{run.folder.path}/")
     assert said in sentence
+
+
+def test_a_folder_that_cannot_be_read_is_named_for_its_size_is_not_known(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Path.iterdir
+
+    def refusing(self: Path) -> Iterator[Path]:
+        if self.name == "tickets":
+            raise PermissionError(13, "Permission denied")
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", refusing)
+    (run,) = contents(store).runs
+    assert contents(store).damage == (f"{run.folder.path / 'tickets'}: Permission denied",)
+    assert "tickets" not in run.sizes
 
 
 def test_a_run_whose_parent_was_made_again_says_so(store: Store) -> None:
