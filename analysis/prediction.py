@@ -188,4 +188,4 @@ def counted_and_measured(costs: pd.DataFrame, cells: list[str]) -> Figure:
     return figure
 
 
-TOPIC = Topic("prediction", load_prediction, tables=tables, figures=figures, title="Predicting")
+TOPIC = Topic("prediction", load_prediction, tables=tables, figures=figures, title="Measured cost")
