@@ -22,7 +22,7 @@ from analysis.topics import TOPICS, find_topic
 from bench.errors import UserError, counted
 from bench.grid import load_grid
 from bench.plan import CellPlan, Plan, make_plan
-from bench.plan.show import assumed_references, uncounted_flops
+from bench.plan.remarks import assumed_references, uncounted_flops
 from bench.spec.run import RunSpec
 from bench.store.store import Store
 

@@ -149,6 +149,10 @@ def _active_share(key: ModelKey, images: ImageKey, topology: Topology | None) ->
 _KINDS: dict[str, Literal["GPU", "CPU"]] = {"cuda": "GPU", "cpu": "CPU"}
 
 
+# How the basis of measured hours begins.
+MEASURED = "measured"
+
+
 @dataclass(frozen=True)
 class Hours:
     """Hours of training of a run, the kind of device they are spent on, and how they were estimated.
@@ -198,12 +202,12 @@ class Speeds:
             )
             if key in self._runs:
                 rate, name = median(run.images_per_second for run in self._runs[key]), self._runs[key][-1].device_name
-                images, basis = float(spec.data.train_images), "measured in this store"
+                images, basis = float(spec.data.train_images), f"{MEASURED} in this store"
             else:
                 rate, name = median(step.images_per_second for _, step in steps), steps[-1][0]
                 # A check times training alone.
                 images = spec.data.train_images + spec.data.validation_images / PASSES_A_STEP
-                basis = "measured by `bench check`"
+                basis = f"{MEASURED} by `bench check`"
             basis = f"{basis}, {rate:,.0f} images/s on {name}"
             return Hours(spec.epochs * images / rate / 3600, _KINDS[device], basis, host, of_device)
         hours = dense_training_flops(spec, spec.epochs) / (self._tflops * 1e12) / 3600

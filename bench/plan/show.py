@@ -4,16 +4,15 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from math import ceil, prod
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from bench.data.catalog import facts_of
 from bench.errors import counted
-from bench.models.layers import layers_of
 from bench.plan.cost import GLOBAL_FLOPS, decoding_hours
 from bench.plan.evaluations import evaluation_bytes, evaluation_hours
 from bench.plan.near_misses import NearMisses
 from bench.plan.records import CellPlan, Plan, RunPlan
+from bench.plan.remarks import assumed_references, shrunken_maps, slower_than_counted, uncounted_flops
 from bench.store.run_folder import NO_WEIGHTS
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 # More rows than this help nobody on a screen; --json has them all.
 MOST_CELLS = 60
 MOST_RUNS = 20
-# Of cells in a sentence.
-MOST_NAMES = 8
 # Of networks and executions whose speed is said.
 MOST_BASES = 3
 STATUSES = ("done", "running", "failed", "damaged", "blocked", "waiting", "missing")
@@ -129,7 +126,7 @@ def print_plan(plan: Plan, console: "Console", misses: NearMisses | None = None)
         )
     for line in uncounted_flops(plan.cells):
         console.print(line, style="dim")
-    for line in shrunken_maps(plan.cells):
+    for line in (*shrunken_maps(plan.cells), *slower_than_counted(plan)):
         console.print(line)
     console.print("", _run_table(plan) if len(plan.runs) <= MOST_RUNS else _group_table(plan), "", sep="\n")
     for line in (*_totals(plan), *(misses.lines() if misses else ())):
@@ -148,39 +145,6 @@ def _material(cell: CellPlan) -> str:
         f"{data.name}{variant}: {data.train_images:,} images to train, {data.validation_images:,} to validate, "
         f"{data.test_images:,} to test; {cell.model.name}, {arguments}"
     )
-
-
-def assumed_references(cells: Iterable[CellPlan]) -> list[str]:
-    """Return a sentence on the cells that are priced in dense runs which the grid does not have; none without any."""
-    alone = [cell for cell in cells if cell.assumed_epochs is not None]
-    if not alone:
-        return []
-    more = f" and {len(alone) - MOST_NAMES:,} more" if len(alone) > MOST_NAMES else ""
-    return [
-        f"training of {', '.join(cell.name for cell in alone[:MOST_NAMES])}{more}: in dense runs of "
-        f"{alone[0].assumed_epochs:g} epochs, as the grid has no dense cell of that data and network"
-    ]
-
-
-def uncounted_flops(cells: Iterable[CellPlan]) -> list[str]:
-    """Return a sentence for each network of which something is not in the FLOPs."""
-    networks = {cell.model.name: cell.flops_uncounted for cell in cells if cell.flops_uncounted}
-    return [f"the FLOPs of {name} do not count {', '.join(uncounted)}" for name, uncounted in networks.items()]
-
-
-def shrunken_maps(cells: Iterable[CellPlan]) -> list[str]:
-    """Return a sentence for each network with feature maps of one pixel, of which kernels see little but padding."""
-    lost: dict[str, tuple[str, int]] = {}
-    for cell in cells:
-        layers = [layer for layer in layers_of(cell.model, cell.data) if prod(layer.shape[2:]) > 1]
-        blind = [layer.name for layer in layers if layer.positions == 1]
-        if len(blind) > 1:  # one may read a whole map, in place of a linear layer
-            lost.setdefault(cell.model.name, (blind[0], facts_of(cell.data).image_size))
-    return [
-        f"{name} on images of {size} pixels: from {layer} on feature maps are a single pixel, and most weights of its "
-        "kernels see nothing but padding; it is made for larger images, or needs a stem with less stride"
-        for name, (layer, size) in lost.items()
-    ]
 
 
 def _cell_table(plan: Plan) -> "Table":

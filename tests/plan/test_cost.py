@@ -13,7 +13,7 @@ from bench.grid import load_grid
 from bench.models.layers import layers_of
 from bench.plan import make_plan
 from bench.plan.cost import ASSUMED_TFLOPS, Speeds, forward_flops, training_flops
-from bench.plan.show import assumed_references
+from bench.plan.remarks import assumed_references
 from bench.recipes import Setting
 from bench.recipes.alternating import acdc
 from bench.recipes.fixed import step_decay

@@ -16,7 +16,8 @@ from rich.console import Console
 from bench.errors import UserError
 from bench.grid import load_grid
 from bench.plan import Plan, make_plan, print_plan, select, to_json
-from bench.plan.show import shrunken_maps, time_bases
+from bench.plan.remarks import shrunken_maps
+from bench.plan.show import time_bases
 from bench.spec.run import RunSpec, identity
 from bench.store.store import DataRecord, Store
 from tests.grid_text import PAPER_CONFIGS, load_text
