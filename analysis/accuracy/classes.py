@@ -53,7 +53,7 @@ def class_maps(cells: pd.DataFrame, classes: pd.DataFrame) -> Figure:
         panels[1].set_axis_off()
     for index, (axes, shown, head) in enumerate(drawn):
         _label(axes, [names[label] for label in labels], present if index == 0 or not beside else None)
-        if len(labels) < len(names):
+        if len(labels) == 2 * EXTREMES < len(names):
             axes.axvline(EXTREMES, color="black", linewidth=1.2)
         unit = "%" if "accuracy" in head else "percentage points"
         figure.colorbar(
@@ -95,6 +95,10 @@ def _chosen(classes: pd.DataFrame) -> tuple[list[int], str]:
     means = classes.assign(kind=kind).pivot_table(index=["cell", "label"], columns="kind", values="accuracy")
     gain = (means["ensemble"] - means["members"]).groupby("label").mean().dropna()
     order = list(gain.sort_values(ascending=False, kind="stable").index)
+    if len(order) <= MOST_CLASSES:
+        return sorted(
+            order
+        ), f"Test accuracy (higher is better) of those {len(order)} of {count} classes that have images"
     title = (
         f"Test accuracy (higher is better) of {2 * EXTREMES} of {count} classes: left, the {EXTREMES} that gain most\n"
         f"from member to ensemble, right, the {EXTREMES} that gain least or lose (mean over the cells)"

@@ -318,6 +318,14 @@ def test_of_a_hundred_classes_the_extremes_are_drawn_and_the_title_says_so():
     assert "least or lose" in title
 
 
+def test_of_a_hundred_classes_few_of_which_have_images_those_are_drawn():
+    frame = pd.DataFrame(hundred_classes("EDST"))
+    frame.loc[~frame["label"].isin([3, 50, 97]), "accuracy"] = np.nan
+    figure = class_maps(CELLS, frame)
+    assert [label.get_text().split()[-1] for label in figure.axes[0].get_xticklabels()] == ["3", "50", "97"]
+    assert "3 of 100 classes that have images" in figure.get_suptitle()
+
+
 def test_twenty_classes_are_all_drawn_in_the_order_of_their_labels():
     rows = class_rows("EDST", 1, [[0.5 + label / 100, 0.5] for label in range(20)])
     figure = class_maps(CELLS, pd.DataFrame(rows[::-1]))
