@@ -198,12 +198,13 @@ def accuracy_against(cost: Metric, cells: pd.DataFrame, replicates: pd.DataFrame
     axes = figure.subplots()
     means = [point.y.mean for point in points]
     axes.set_xlim(0, max([1.0, *(point.x.mean for point in points)]) * 1.12)
-    axes.set_ylim(scale_of(means, [end for point in points for end in (point.y.low, point.y.high)], ACCURACY))
+    dense = next((point.y.mean for point in points if point.name == only_reference(cells)), None)
+    ends = [end for point in points for end in (point.y.low, point.y.high)]
+    axes.set_ylim(scale_of(means, ends, ACCURACY, keep=[] if dense is None else [dense]))
     axes.set_xlabel(f"{cost.head}\n← lower is cheaper")
     axes.set_ylabel(f"{ACCURACY.head}\n{ACCURACY.arrow}")
     thin(axes)
     axes.axvline(1, color=GREY, linewidth=0.8, linestyle=DASHES, zorder=1.5)
-    dense = next((point.y.mean for point in points if point.name == only_reference(cells)), None)
     if dense is not None:
         axes.axhline(dense, color=GREY, linewidth=0.8, linestyle=DASHES, zorder=1.5)
     handles = [

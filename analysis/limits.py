@@ -19,18 +19,25 @@ MARGIN = 0.12
 
 
 def scale_of(
-    values: Iterable[float], ends: Iterable[float], metric: Metric, beside: Iterable[float] = ()
+    values: Iterable[float],
+    ends: Iterable[float],
+    metric: Metric,
+    beside: Iterable[float] = (),
+    keep: Iterable[float] = (),
 ) -> tuple[float, float]:
     """Return the limits of a scale: of all values but those far from all others, and not beyond what is possible.
 
     values   what is drawn as marks; those beyond the limits are to be written at the edge
     ends     of intervals: they widen the scale to at most three times the range of the values
+    keep     values that are within whatever the others are: what cells are compared with
     beside   smaller marks: they widen it to at most seven times the range, and are left out beyond
     """
     known = np.array([value for value in values if not math.isnan(value)])
     if not len(known):
         return 0.0, 1.0
     low, high = _without_outliers(known)
+    kept = [value for value in keep if not math.isnan(value)]
+    low, high = min([low, *kept]), max([high, *kept])
     span = high - low or max(abs(high) * 0.02, 1e-6)
     within = [min(max(end, low - span), high + span) for end in ends if not math.isnan(end)]
     within += [value for value in beside if low - 3 * span <= value <= high + 3 * span]

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from analysis.columns import Metric
 from analysis.limits import bar_of, possible, scale_of
-from analysis.reference import DASHES, draw_references
+from analysis.reference import DASHES, blocks, draw_references
 from analysis.statistics import Estimate, estimate
 from analysis.style import GREY, Look, say_not_run, thin, wrapped
 
@@ -35,7 +35,8 @@ def draw_rows(
     drawn = [found for found in measured.values() if found.n]
     dots = [value for found in values.values() for value in found]
     ends = [end for row in drawn for end in (row.low, row.high)]
-    axes.set_xlim(scale_of([*(row.mean for row in drawn), *dots], ends, metric, beside))
+    dense = [measured[block.dense].mean for block in blocks(cells) if block.dense in measured]
+    axes.set_xlim(scale_of([*(row.mean for row in drawn), *dots], ends, metric, beside, dense))
     draw_references(axes, cells, pd.Series({cell: row.mean for cell, row in measured.items()}, dtype=float))
     for position, cell in enumerate(cells["cell"]):
         row = measured.get(cell)
@@ -46,6 +47,7 @@ def draw_rows(
         else:
             _draw_row(axes, position, row, values[cell], metric, chosen[cell], marker)
     axes.locator_params(axis="x", nbins=4)
+    axes.ticklabel_format(axis="x", useOffset=False)
     thin(axes, "x")
 
 

@@ -20,6 +20,11 @@ def test_a_value_far_from_all_others_is_not_in_the_scale():
     assert scale_of([*NEAR, 93.0], [], ACCURACY)[0] < 93  # outside a fence perhaps, yet it squeezes nothing
 
 
+def test_what_cells_are_compared_with_is_in_the_scale():
+    assert scale_of([*NEAR, 77.0], [], ACCURACY, keep=[77.0])[0] < 77
+    assert scale_of(NEAR, [], ACCURACY, keep=[math.nan]) == scale_of(NEAR, [], ACCURACY)
+
+
 def test_of_few_values_none_is_far():
     assert scale_of([95.0, 96.0, 96.5, 50.0], [], ACCURACY)[0] < 50
 

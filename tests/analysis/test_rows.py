@@ -64,6 +64,14 @@ def test_a_cell_far_from_all_others_is_an_arrow_with_its_mean():
     assert [position for _, position in means(axes)] == [0, 1, 2, 3]
 
 
+def test_the_dense_network_is_never_beyond_the_scale_and_ticks_are_whole_numbers():
+    values = {"dense": [99.60, 99.68], **{name: [99.99 + 0.001 * index] * 2 for index, name in enumerate("abcd")}}
+    axes = drawn(values)
+    assert not axes.texts
+    axes.figure.draw_without_rendering()
+    assert axes.xaxis.get_major_formatter().get_offset() == ""
+
+
 def test_a_single_replicate_is_one_mark():
     axes = drawn({"dense": [95.0], "a": [96.0]})
     assert len(bars_with_errors(axes)) == 2
