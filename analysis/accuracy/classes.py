@@ -89,11 +89,8 @@ def _label(axes: Axes, names: list[str], cells: list[str] | None) -> None:
 def _chosen(classes: pd.DataFrame) -> tuple[list[int], str]:
     """Return the labels to draw, in their order on the axis, and what to say of them."""
     count = classes["label"].nunique()
-    # Of many classes, a few test images show a few.
-    shown = classes if count <= MOST_CLASSES else classes[classes["accuracy"].notna()]
-    labels = sorted(shown["label"].unique())
-    if len(labels) <= MOST_CLASSES:
-        return labels, f"Test accuracy of {len(labels)} classes (higher is better)"
+    if count <= MOST_CLASSES:
+        return sorted(classes["label"].unique()), f"Test accuracy of {count} classes (higher is better)"
     kind = np.where(classes["member"] == 0, "ensemble", "members")
     means = classes.assign(kind=kind).pivot_table(index=["cell", "label"], columns="kind", values="accuracy")
     gain = (means["ensemble"] - means["members"]).groupby("label").mean().dropna()
@@ -106,4 +103,4 @@ def _chosen(classes: pd.DataFrame) -> tuple[list[int], str]:
         f"Test accuracy (higher is better) of {2 * EXTREMES} of {count} classes: left, the {EXTREMES} that gain most\n"
         f"from member to ensemble, right, the {EXTREMES} that gain least or lose (mean over the cells)"
     )
-    return list(dict.fromkeys(order[:EXTREMES] + order[-EXTREMES:])), title
+    return order[:EXTREMES] + order[-EXTREMES:], title
