@@ -59,8 +59,10 @@ def scores_by_cell(cells: pd.DataFrame, replicates: pd.DataFrame) -> Figure:
         beside = members.dropna() if metric is ACCURACY else ()
         draw_rows(axes, cells, values, metric, chosen, beside=beside)
         low, high = axes.get_xlim()
-        for position, member in enumerate(members if metric is ACCURACY else ()):
-            if low <= member <= high:
+        means = cells["cell"].map(replicates.groupby("cell")[metric.key].mean() * metric.factor)
+        for position, (member, mean) in enumerate(zip(members, means, strict=True) if metric is ACCURACY else ()):
+            # Where the ensemble is an arrow, the tick would lie on its number.
+            if low <= member <= high and low <= mean <= high:
                 axes.plot(member, position, "|", color=GREY, markersize=9, markeredgewidth=1.2)
         axes.set_xlabel(f"{metric.head}\n{metric.arrow}")
     name_rows(panels[0], cells)

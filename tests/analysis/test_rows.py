@@ -97,6 +97,23 @@ def test_scores_of_few_and_of_many_cells_are_legible_on_a_page(count):
     assert_laid_out(figure)
 
 
+def test_a_cell_beyond_the_scale_has_no_tick_of_its_members_on_its_number():
+    accuracies = {"a": 0.50, "b": 0.51, "c": 0.52, "d": 0.53, "e": 0.54, "far": 0.90}
+    rows = [
+        {
+            "cell": name,
+            "accuracy": value,
+            "member_accuracy": 0.60 if name == "far" else value - 0.01,
+            "nll": 1,
+            "ece": 0.1,
+        }
+        for name, value in accuracies.items()
+    ]
+    axes = scores_by_cell(cells_of(accuracies, ""), pd.DataFrame(rows)).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["90.00 →"]
+    assert [line.get_ydata()[0] for line in axes.lines if line.get_marker() == "|"] == [0, 1, 2, 3, 4]
+
+
 def test_sets_are_called_as_readers_call_them():
     assert set_title("imagenet_v2") == "ImageNet-V2"
     assert set_title("mypackage.birds:BIRDS") == "mypackage.birds:BIRDS"
