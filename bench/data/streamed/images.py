@@ -46,9 +46,9 @@ class FileImages:
 
     def _decoded(self, pieces: Iterator[Tensor], count: int) -> Tensor:
         """Return the next `count` images on the device, uint8 [count, size, size, 3]."""
-        # On a stream of their own copies wait for no step, and this process waits for the copies alone. The shared memory
-        # is not page-locked: that would save the driver a copy on the host. An image costs this process 27 us in all,
-        # beside the step, and no GPU has shown yet that less is worth an error that CUDA does not forget.
+        # On a stream of their own copies wait for no step, and this process waits for the copies alone. The memory that
+        # decoders share is not page-locked: that would save the driver a copy on the host. An image costs this process
+        # 27 us in all, beside the step, and no GPU has shown yet that less is worth an error that CUDA does not forget.
         with torch.cuda.stream(self._copies):
             pixels = torch.empty((count, *self._crew.image_shape), dtype=torch.uint8, device=self.labels.device)
             for first in range(0, count, PIECE):

@@ -245,13 +245,25 @@ def _state(where: Path) -> str:
         folders = []
         if where.is_dir():
             with os.scandir(where) as entries:
-                folders = sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries if entry.is_dir())
+                folders = sorted(
+                    (entry.name, entry.stat().st_mtime_ns, _changed(f"{entry.path}/{NESTED}"))
+                    for entry in entries
+                    if entry.is_dir()
+                )
         tars = [(path.name, status.st_mtime_ns, status.st_size) for path in tars_of(where) for status in [path.stat()]]
         changed = where.stat().st_mtime_ns if where.is_dir() else 0
     except OSError as error:
         raise UserError(f"{where}: {error.strerror}") from None
     text = repr((VERSION, changed, tars, folders))
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def _changed(path: str) -> int:
+    """Return when something came to a folder or went from it, 0 if there is no such folder."""
+    try:
+        return os.stat(path).st_mtime_ns  # noqa: PTH116, once a class
+    except FileNotFoundError:
+        return 0
 
 
 def _kept(path: Path, state: str, where: Path) -> Part | None:

@@ -412,6 +412,19 @@ def test_an_index_is_kept_until_a_folder_changes(tmp_path: Path, monkeypatch: py
     assert len(index_part(tmp_path / "train", tmp_path / "cache").labels) == len(TRAIN) + 1
 
 
+def test_images_that_come_to_a_folder_within_a_class_are_seen(tmp_path: Path) -> None:
+    """As train/n01443537/images/ of Tiny ImageNet."""
+    where = tmp_path / "train"
+    nested = {f"{name.replace('/', '/images/')}": data for name, data in TRAIN.items()}
+    folder(where, nested)
+    first = index_part(where, tmp_path / "cache")
+    (where / WNIDS[1] / "images" / "new.JPEG").write_bytes(picture(3))
+    second = index_part(where, tmp_path / "cache")
+    assert second.paths() - first.paths() == {f"{WNIDS[1]}/images/new.JPEG"}
+    (where / WNIDS[1] / "images" / "new.JPEG").unlink()
+    assert index_part(where, tmp_path / "cache").paths() == first.paths()
+
+
 @pytest.mark.parametrize("layout", ["folders", "shards beside each other"])
 def test_a_kept_index_serves_whoever_names_the_images_from_elsewhere(
     layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
