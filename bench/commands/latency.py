@@ -147,11 +147,13 @@ def _ratio(time: "PredictionTime") -> str:
 
 def _remarks(measured: list["EnsembleLatency"]) -> Iterator[str]:
     """Yield what no column says, once for all cells that it holds for."""
-    from bench.store.latency import MANY
+    from bench.errors import counted
+    from bench.store.latency import MANY, ONE
 
-    faster = [ensemble.cell for ensemble in measured if ensemble.fastest(MANY).way == "stacked"]
-    if faster:
-        yield f"faster when stacked into one call: {', '.join(faster)}"
+    for batch in (ONE, MANY):
+        faster = [ensemble.cell for ensemble in measured if ensemble.fastest(batch).way == "stacked"]
+        if faster:
+            yield f"{counted(batch, 'image')}: faster when stacked into one call: {', '.join(faster)}"
     reasons: dict[str, list[str]] = {}
     for ensemble in measured:
         if ensemble.unstacked and ensemble.unstacked != "a single network":
