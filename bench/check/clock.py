@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.check.device import wait
+from bench.evaluation.clock import wait
 from bench.training.trainer import Trainer
 
 PARTS = ("input", "forward", "backward", "optimiser", "masks")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.check.finding import NotHereError, reason_of
+from bench.evaluation.clock import wait
 from bench.models.arithmetic import Forward, forward_function, prepare
 from bench.models.build import build_model
 from bench.spec.run import Execution, ModelSpec
@@ -62,12 +63,6 @@ def facts(device: torch.device) -> dict[str, str]:
             if version := re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", DRIVER.read_text()):
                 found["driver"] = version[1]
     return found
-
-
-def wait(device: torch.device) -> None:
-    """Wait until a device has done what it was asked."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def matrix_tflops(device: torch.device, precision: str) -> float:

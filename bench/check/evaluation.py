@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.check.device import wait
 from bench.data.catalog import facts_of
 from bench.data.dataset import LabelledImages, at_once
 from bench.data.stream import StreamedImages
+from bench.evaluation.clock import wait
 from bench.evaluation.networks import Network, normaliser
 from bench.evaluation.predict import predict_all
 from bench.models.arithmetic import forward_function

@@ -8,7 +8,6 @@ from typing import cast
 
 import torch
 
-from bench.check.device import wait
 from bench.check.finding import NotHereError
 from bench.data.augment import TrainingImages
 from bench.data.cache import default_root
@@ -18,6 +17,7 @@ from bench.data.streamed.crew import Crew
 from bench.data.streamed.files import ImageFiles
 from bench.data.streamed.images import FileImages
 from bench.errors import UserError, counted
+from bench.evaluation.clock import wait
 from bench.evaluation.networks import normaliser
 from bench.spec.run import ResizedCrop, RunSpec
 from bench.store.measured import Finding, MeasuredStep

@@ -12,11 +12,11 @@ import torch
 
 from bench.check.asked import STEPS, Asked, MadeUpImages, step_key
 from bench.check.clock import Timed, take_steps, time_parts, time_steps, time_update
-from bench.check.device import wait
 from bench.check.evaluation import evaluation
 from bench.check.pipeline import images_per_second
 from bench.check.watch import Watch, formats_watched, graph_breaks
 from bench.data.catalog import facts_of
+from bench.evaluation.clock import wait
 from bench.spec.run import ResizedCrop, RunSpec
 from bench.store.measured import MeasuredStep
 from bench.training.trainer import Trainer

@@ -54,6 +54,7 @@ def latency(
     set_thread_variables()  # before anything imports torch
     import torch
 
+    from bench.check.device import name_of
     from bench.errors import UserError
     from bench.evaluation.latency import measure
     from bench.grid import load_grid
@@ -62,7 +63,7 @@ def latency(
     from bench.store.latency import Latencies, write_latencies
     from bench.store.store import Store
     from bench.work.context import find_device
-    from bench.work.provenance import device_name, now
+    from bench.work.provenance import now
 
     where, loaded = Store(store), load_grid(grid)
     plan = make_plan(loaded, scale, where, variants_of(loaded, scale, where, None))
@@ -85,7 +86,7 @@ def latency(
             damaged.append(str(error))
             continue
         latencies = Latencies(
-            device_name=device_name(on),
+            device_name=name_of(on),
             threads=torch.get_num_threads(),
             torch=torch.__version__,
             ensembles=tuple(measured),

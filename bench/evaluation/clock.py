@@ -45,14 +45,15 @@ def _repeats(predict: Predict, images: Tensor, seconds: float) -> int:
 
 def _timed(predict: Predict, repeats: int, images: Tensor) -> float:
     """Return the seconds of one prediction, of so many in a row."""
-    _wait(images.device)
+    wait(images.device)
     started = time.perf_counter()
     for _ in range(repeats):
         predict(images)
-    _wait(images.device)
+    wait(images.device)
     return (time.perf_counter() - started) / repeats
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Let a GPU finish what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -12,6 +12,7 @@ from bench.evaluation.sets import OwnSet
 from bench.plan.records import Plan, RunPlan
 from bench.store.archive import LeftOut, stored_file
 from bench.store.files import regular_bytes
+from bench.store.latency import latency_file, read_latencies
 from bench.store.logits import RECORDS, Ensemble, StoredLogits, ensemble_folder, ensemble_logits, records_as_json
 from bench.store.records import NotExported, StoredFile
 from bench.store.run_folder import NOT_EXPORTED
@@ -107,6 +108,17 @@ class Export:
                 except UserError as damage:
                     self.leave(f"samples of {dataset}", str(damage))
 
+    def take_latencies(self) -> None:
+        """Take what predicting cost with ensembles whose runs are all taken, by device."""
+        measured, problems = read_latencies(self.store.root)
+        for problem in problems:
+            self.leave("what predicting costs", problem)
+        for latencies in measured:
+            kept = tuple(found for found in latencies.ensembles if set(self.runs).issuperset(found.runs))
+            if kept:
+                path = latency_file(self.store.root, latencies.device_name)
+                self.take(path, _json(latencies.model_copy(update={"ensembles": kept}).model_dump(mode="json")))
+
 
 def make_export(plan: Plan, store: Store, *, weights: bool, without: Sequence[str]) -> Export:
     """Return what to export of a plan's runs; UserError if none is done, or for a family that they do not have.
@@ -123,6 +135,7 @@ def make_export(plan: Plan, store: Store, *, weights: bool, without: Sequence[st
     for planned in plan.ensembles:
         if set(export.runs).issuperset(planned.ensemble.runs):
             export.take_ensemble(planned.ensemble)
+    export.take_latencies()
     known = store.data_records()
     records = {}
     for data in {cell.data.name: cell.data for cell in plan.cells}.values():

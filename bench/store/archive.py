@@ -38,7 +38,7 @@ _TENSORS = rf"(?:{_PART}/)*{_PART}\.safetensors"
 _JSON = r"(?:result|evaluations|provenance|not_exported)\.json"
 # No checkpoint, which torch reads, and no lock.
 _ALLOWED = re.compile(
-    rf"data\.json|samples/{_TENSORS}|ensembles/[0-9a-f]{{16}}/(?:(?:ensemble|evaluations)\.json|logits/{_TENSORS})"
+    rf"data\.json|latency/[a-z0-9-]+\.json|samples/{_TENSORS}|ensembles/[0-9a-f]{{16}}/(?:(?:ensemble|evaluations)\.json|logits/{_TENSORS})"
     rf"|runs/[0-9a-f]{{16}}/(?:{_JSON}|spec\.yaml|history\.jsonl|(?:tickets|kept)/[0-9]+\.safetensors|logits/{_TENSORS})"
 )
 
@@ -212,7 +212,10 @@ def _check_whole(archive: Path, staged: Path) -> None:
 
 
 def _merge(archive: Path, staged: Path, store: Store) -> None:
-    """Move runs, ensembles and samples into a store, all of them or none."""
+    """Move runs, ensembles, samples and measurements into a store, all of them or none.
+
+    Measurements that a store has of the same device stay as they are: of two, neither is wrong.
+    """
     records = Store(staged).written_data_records()
     for name, record in records.items():
         store.check_data(name, record)
@@ -224,6 +227,10 @@ def _merge(archive: Path, staged: Path, store: Store) -> None:
             moves.append((unit, target))
         elif (different := _difference(unit, target)) is not None:
             raise UserError(f"{different}: not as in {archive}; import it into another --store")
+    for measured in sorted(staged.glob("latency/*.json")):
+        target = store.root / measured.relative_to(staged)
+        if not os.path.lexists(target):
+            moves.append((measured, target))
     os.sync()
     moved: list[Path] = []
     known = store.data_records()

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -51,6 +52,11 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def device_file(folder: Path, device_name: str) -> Path:
+    """Return the file in a folder that holds what was measured on a device."""
+    return folder / (re.sub(r"[^a-z0-9]+", "-", device_name.lower()).strip("-")[:100] + ".json")
 
 
 def write_json(path: Path, value: object) -> None:

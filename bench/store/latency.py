@@ -1,6 +1,5 @@
 """What predicting with finished ensembles cost on a device: latency/DEVICE.json of a store."""
 
-import re
 from pathlib import Path
 from typing import Literal, Self
 
@@ -8,9 +7,10 @@ from pydantic import Field, model_validator
 
 from bench.errors import UserError
 from bench.spec.record import Record
-from bench.store.files import write_text
+from bench.store.files import device_file, write_text
 from bench.store.records import read_record
 
+FOLDER = "latency"
 Way = Literal["one after the other", "stacked"]
 # Images of a batch: one, as a service sees them, and as many as fill a device.
 ONE, MANY = 1, 256
@@ -98,10 +98,14 @@ class Latencies(Record):
         return self.model_copy(update={"ensembles": (*kept, *self.ensembles)})
 
 
+def latency_file(root: Path, device_name: str) -> Path:
+    """Return the file of a device in a store."""
+    return device_file(root / FOLDER, device_name)
+
+
 def write_latencies(root: Path, latencies: Latencies) -> Path:
     """Write measurements into a store, with earlier ones of the same device, and return the file."""
-    slug = re.sub(r"[^a-z0-9]+", "-", latencies.device_name.lower()).strip("-")[:100]
-    path = root / "latency" / f"{slug}.json"
+    path = latency_file(root, latencies.device_name)
     if path.is_file():
         latencies = latencies.after(_read(path))
     write_text(path, latencies.model_dump_json(indent=2) + "\n")
@@ -112,7 +116,7 @@ def read_latencies(root: Path) -> tuple[list[Latencies], list[str]]:
     """Return the measurements in a store, by file, and of files that cannot be read a sentence each."""
     found: list[Latencies] = []
     problems: list[str] = []
-    for path in sorted((root / "latency").glob("*.json")):
+    for path in sorted((root / FOLDER).glob("*.json")):
         try:
             found.append(_read(path))
         except UserError as damaged:

@@ -3,7 +3,6 @@
 Plans take hours from it, and SLURM requests memory, wherever no finished run says better.
 """
 
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -13,7 +12,7 @@ from pydantic import Field
 from bench.errors import UserError
 from bench.spec.record import Record
 from bench.spec.run import Execution, ModelSpec
-from bench.store.files import write_text
+from bench.store.files import device_file, write_text
 from bench.store.records import read_record
 
 # Worst first, as they are shown: needs a change, costs time, could not be tried on this machine, works.
@@ -103,7 +102,7 @@ class Measured(Record):
 
 def measured_file(root: Path, device_name: str) -> Path:
     """Return the file of a device in a store."""
-    return root / "measured" / (re.sub(r"[^a-z0-9]+", "-", device_name.lower()).strip("-")[:100] + ".json")
+    return device_file(root / "measured", device_name)
 
 
 def write_measured(root: Path, measured: Measured) -> Path:

@@ -11,6 +11,7 @@ import pytest
 from bench.__main__ import main
 from bench.grid import load_grid
 from bench.plan import make_plan
+from bench.store.latency import read_latencies
 from bench.store.run_folder import NO_WEIGHTS
 from bench.store.store import Store
 
@@ -76,6 +77,19 @@ def test_a_trained_store_comes_back_and_nothing_is_left_to_do(here: Path, capsys
     before = tree(here / "new")
     assert call(capsys, "run", "grid.yaml", "--store", "new", "--device", "cpu", "--retry")[0] == 0
     assert tree(here / "new") == before
+
+
+def test_what_predicting_costs_comes_along_and_replaces_none(here: Path, capsys) -> None:
+    assert call(capsys, "latency", "grid.yaml", "--seconds", "0", "--device", "cpu")[0] == 0
+    (measured,), _ = read_latencies(here / "results")
+    assert call(capsys, "export", "grid.yaml", "--out", "a.tar")[0] == 0
+    assert call(capsys, "import", "a.tar", "--store", "new")[0] == 0
+    assert read_latencies(here / "new") == ([measured], [])
+    (own,) = (here / "new" / "latency").glob("*.json")
+    own.write_text(measured.model_copy(update={"ensembles": measured.ensembles[:1]}).model_dump_json())
+    before = own.read_bytes()
+    assert call(capsys, "import", "a.tar", "--store", "new")[0] == 0
+    assert own.read_bytes() == before
 
 
 @pytest.mark.usefixtures("here")
