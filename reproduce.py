@@ -109,7 +109,7 @@ def _check_claims(grid: Path) -> None:
 
 def _say_whether_expected(grid: Path, store: Path, scale: str) -> None:
     """Print how the results compare with those that the suite's own run of the grid gave, if it was run."""
-    from analysis.side_by_side import expected_file
+    from analysis.kept import expected_file
 
     if expected_file(grid, scale).exists():
         _exit_code(analysis.compare, grid, store, scale=scale)

@@ -1,4 +1,4 @@
-"""The command line: `python -m analysis tables | figures | report | compare`. Imports wait: --help is instant.
+"""The command line: `python -m analysis tables | figures | report | verdicts | compare`; --help is instant.
 
 Exit codes: 0; 1 if stored results are damaged, after everything that can be made without them was written; 2 for a
 mistake in what was given.
@@ -16,8 +16,9 @@ from bench.commands.options import GridPath, ScaleName, StorePath, make_app, run
 from bench.errors import UserError
 
 if TYPE_CHECKING:
+    from analysis.kept import Scores
     from analysis.loading import Loaded
-    from analysis.side_by_side import Scores, SideBySide
+    from analysis.side_by_side import SideBySide
 
 app = make_app("Tables, figures and the report of a grid, from whatever results its store holds. Trains nothing.")
 
@@ -106,6 +107,43 @@ def _place_of(grid: Path, scale: str, out: Path | None) -> Path:
 
 
 @app.command()
+def verdicts(
+    grid: GridPath,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="Scores that `compare --keep` wrote; without it, those that the suite ships."
+        ),
+    ] = None,
+    scale: ScaleName = "paper",
+    out: OutPath = None,
+) -> None:
+    """Give the verdicts on claims and published values from kept scores alone: no store is needed.
+
+    So a study can be made of replicates of several machines. Writes the table of the grid, the verdicts, and the figure
+    of accuracy, NLL and ECE.
+    """
+    from analysis.kept import expected_file, judge_scores, read_scores
+    from analysis.report import write_kept
+
+    path = file or expected_file(grid, scale)
+    if not path.exists():
+        raise UserError(f"{path}: no such file; `python -m analysis compare GRID STORE --keep {path}` writes one")
+    scores = read_scores(path)
+    for what, asked, found in (("grid", grid.stem, scores.grid), ("scale", scale, scores.scale)):
+        if asked != found:
+            raise UserError(f"{path}: scores of {what} {found}, not {asked}")
+    out = _place_of(grid, scale, out)
+    kept = judge_scores(grid, scores)
+    write_kept(kept, out)
+    for sentence in [*kept.findings.sentences, *kept.findings.surprises()]:
+        print(sentence)
+    print(kept.results.context.sentence)
+    print(f"Made with: {'; '.join(scores.made_with) or 'results without provenance'}.")
+    print(out)
+
+
+@app.command()
 def compare(
     grid: GridPath,
     store: Annotated[Path, typer.Argument(metavar="STORE", help="Results of your own.")],
@@ -128,17 +166,9 @@ def compare(
 
     Exit code: 0 if every cell is identical or within the spread, 1 if not.
     """
+    from analysis.kept import expected_file, lost, read_scores, scores_of, with_earlier, write_scores
     from analysis.loading import load
-    from analysis.side_by_side import (
-        compare,
-        damaged_cells,
-        expected_file,
-        lost,
-        read_scores,
-        scores_of,
-        with_earlier,
-        write_scores,
-    )
+    from analysis.side_by_side import compare, damaged_cells
     from bench.store.store import Store
 
     if keep is not None:

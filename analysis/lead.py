@@ -23,7 +23,7 @@ def lead(loaded: Loaded, findings: Findings, links: Links) -> list[Item]:
     """Return the first sections of a page; `grid/` beside it has the texts of the grid."""
     return [
         Item("at-answer", "Does it reproduce?", _answer(loaded, findings)),
-        Item("at-run", "What was run", _run(loaded, findings, links)),
+        Item("at-run", "What was run", _run(loaded, links)),
     ]
 
 
@@ -69,10 +69,10 @@ def _progress(loaded: Loaded) -> str:
     )
 
 
-def _run(loaded: Loaded, findings: Findings, links: Links) -> str:
+def _run(loaded: Loaded, links: Links) -> str:
     grids = grid_texts(loaded.path)
     files = ", ".join(links.link(name, f"grid/{name}") for name in grids)
-    plan, context, work = loaded.plan, loaded.results.context, findings.work
+    plan, context, work = loaded.plan, loaded.results.context, loaded.work
     states = ", ".join(f"{count:,} {status}" for status, count in plan.counts().items())
     made = f"{plan.sets - plan.sets_left:,} of {plan.sets:,} made" if plan.sets else "none but the test images"
     facts = {

@@ -4,15 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from analysis.columns import Metric
 from analysis.context import PAPER_SCALE, make_context
 from analysis.paper.agreement import read_tolerances
 from analysis.paper.claims import Claim, claims_of
 from analysis.paper.findings import Findings, find
-from analysis.paper.published import find_published, published_folder
+from analysis.paper.published import Beside, find_published, published_folder
 from analysis.paper.work import Work, read_work
 from analysis.reading import StoreView, tidy
 from analysis.results import Results
@@ -20,7 +21,7 @@ from analysis.table import Table
 from analysis.topic import FigureEntry, Topic
 from analysis.topics import TOPICS, find_topic
 from bench.errors import UserError, counted
-from bench.grid import load_grid
+from bench.grid import Grid, load_grid
 from bench.plan import CellPlan, Plan, make_plan
 from bench.plan.remarks import assumed_references, uncounted_flops
 from bench.spec.run import RunSpec
@@ -31,6 +32,15 @@ CELLS = (
     "inference_flops_ratio parameters_ratio flops_assumed flops_uncounted flops_reference selection warnings "
     "reference"
 )
+
+
+class Standards(NamedTuple):
+    """What scores are held against: metrics by key, claims, tolerances by data set and metric, published values."""
+
+    metrics: Mapping[str, Metric]
+    claims: tuple[Claim, ...]
+    tolerances: Mapping[tuple[str, str], float]
+    published: Mapping[str, Beside]
 
 
 @dataclass(frozen=True)
@@ -92,31 +102,40 @@ def load(grid_path: Path, store_path: Path, scale: str, more_topics: Sequence[st
     finished = finished_replicates(view)
     loaded = tuple((topic, topic.load(view)) for topic in topics)
     scores = [topic.scores(numbers) for topic, numbers in loaded if topic.scores]
-    cells = cells_of(view, finished)
-    folder = published_folder(grid_path)
-    # What was published belongs to a cell at the scale of the paper, not to its smaller version at another scale.
-    full_size = make_plan(grid, PAPER_SCALE, None)
-    metrics = {metric.key: metric for topic in topics for metric in topic.metrics}
-    claims = claims_of(grid.claims, metrics)
-    tolerances = read_tolerances(folder / "tolerances.yaml", metrics)
+    cells = cells_of(plan, finished, {cell.name: view.warnings(cell) for cell in plan.cells})
+    standards = standards_of(grid, grid_path, topics)
     results = Results(
         context=make_context(plan, view.data_notes(), cells, finished),
         cells=cells,
         replicates=reduce(_merged, scores, finished),
-        metrics=metrics,
-        published=find_published(folder, full_size),
+        metrics=standards.metrics,
+        published=standards.published,
     )
     return Loaded(
         plan,
         results,
         loaded,
-        claims,
-        tolerances,
+        standards.claims,
+        standards.tolerances,
         read_work(view),
         grid_path,
         tuple(more_topics),
         view.problems,
         view.not_exported(),
+    )
+
+
+def standards_of(grid: Grid, grid_path: Path, topics: Sequence[Topic[Any]]) -> Standards:
+    """Return what the scores of a grid are held against; UserError that names a file with a mistake."""
+    metrics = {metric.key: metric for topic in topics for metric in topic.metrics}
+    folder = published_folder(grid_path)
+    # What was published belongs to a cell at the scale of the paper, not to its smaller version at another scale.
+    full_size = make_plan(grid, PAPER_SCALE, None)
+    return Standards(
+        metrics,
+        claims_of(grid.claims, metrics),
+        read_tolerances(folder / "tolerances.yaml", metrics),
+        find_published(folder, full_size),
     )
 
 
@@ -130,24 +149,25 @@ def finished_replicates(view: StoreView) -> pd.DataFrame:
     return tidy(rows, "cell replicate members")
 
 
-def cells_of(view: StoreView, finished: pd.DataFrame) -> pd.DataFrame:
+def cells_of(plan: Plan, finished: pd.DataFrame, warnings: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """Return what the plan knows of each cell, how many of its replicates are finished, and what their runs warn of.
 
+    warnings    of the runs of a cell, by its name
     reference   the cell of the single dense network of the same kind, empty where the grid has none
     """
     done = finished["cell"].value_counts()
-    specs = {run.id: run.spec for run in view.plan.runs}
-    reference = "; ".join(assumed_references(view.plan.cells))
-    dense = view.plan.references()
+    specs = {run.id: run.spec for run in plan.runs}
+    reference = "; ".join(assumed_references(plan.cells))
+    dense = plan.references()
     rows = [
         {
             **_cell_row(cell, int(done.get(cell.name, 0))),
             "flops_reference": reference if cell.assumed_epochs is not None else "",
             "selection": _selection(specs[cell.runs[0][0]]),
-            "warnings": "; ".join(view.warnings(cell)),
+            "warnings": "; ".join(warnings.get(cell.name, ())),
             "reference": dense.get(cell.name, ""),
         }
-        for cell in view.plan.cells
+        for cell in plan.cells
     ]
     return tidy(rows, CELLS)
 

@@ -9,15 +9,18 @@ from pathlib import Path
 
 from PIL import Image
 
+from analysis.accuracy.figures import scores_figure
 from analysis.alt import alt_text
 from analysis.context import Context
 from analysis.formats import frame_to_csv, markdown_text, write_table
+from analysis.kept import Kept
 from analysis.lead import grid_texts, lead
 from analysis.links import Links
 from analysis.loading import Loaded
 from analysis.overview import main_table
 from analysis.page import page
 from analysis.paper.mlrc import mlrc_report
+from analysis.results import Results
 from analysis.sections import Drawn, Tables, groups
 from analysis.style import alike, save, with_foot
 from analysis.table import Table, stated
@@ -50,12 +53,15 @@ def write_figures(loaded: Loaded, folder: Path) -> list[Drawn]:
 
     Beside them: the captions, and the numbers that are drawn as CSV.
     """
-    results = loaded.results
+    return _draw(_followed(tuple(loaded.figures())), loaded.results, folder)
+
+
+def _draw(entries: Iterable[FigureEntry], results: Results, folder: Path) -> list[Drawn]:
     sentence = f"{results.context.sentence} {alike(results.cells)}".strip()
     foot = f"{results.context.foot} {alike(results.cells)}".strip()
     drawn = []
     captions = [f"# Figures\n\n{markdown_text(sentence)}\n"]
-    for entry in _followed(tuple(loaded.figures())):
+    for entry in entries:
         save(with_foot(entry.draw(), foot), folder, entry.name)
         frames = entry.numbers()
         for name, frame in frames.items():
@@ -75,6 +81,13 @@ def _followed(entries: Sequence[FigureEntry]) -> Iterable[FigureEntry]:
 
     console = Console(stderr=True)
     return track(entries, "drawing figures", console=console, transient=True, disable=not console.is_terminal)
+
+
+def write_kept(kept: Kept, out: Path) -> None:
+    """Write what scores alone can tell: tables/, figures/ and verdicts.json."""
+    write_tables(kept.tables, kept.results.context, out / "tables")
+    _draw(scores_figure(kept.results), kept.results, out / "figures")
+    write_json(out / "verdicts.json", kept.findings.as_json())
 
 
 def write_report(loaded: Loaded, out: Path, *, single_file: bool = False) -> Path:

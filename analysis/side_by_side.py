@@ -9,22 +9,16 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
-from pydantic import Field
 
 from analysis.columns import Metric
+from analysis.kept import Scores
 from analysis.loading import Loaded
 from analysis.statistics import estimate
 from analysis.table import shown_estimate
-from bench.errors import UserError, counted
-from bench.plan import Plan
-from bench.spec.record import Record
-from bench.store.files import write_json
-from bench.store.records import read_record
+from bench.errors import counted
 from bench.store.store import Store
 
 Word = Literal["identical", "within the spread", "undecided", "off", "not run", "damaged"]
@@ -33,23 +27,6 @@ WORDS: tuple[Word, ...] = ("identical", "within the spread", "undecided", "off",
 EXPECTED: tuple[Word, ...] = ("identical", "within the spread")
 SAME = 1e-12
 ALPHA = 0.05
-
-
-class Scores(Record):
-    """What a store holds of a grid at a scale: scores (shares, nats) by cell, replicate and metric, and what made them.
-
-    data        the variant of each data set
-    made_with   devices, versions and commits
-    runs        the ids of the runs of each replicate, by cell; none in a file of before they were kept
-    """
-
-    schema_version: Literal[1] = 1
-    grid: str
-    scale: str
-    data: dict[str, str]
-    made_with: list[str]
-    cells: dict[str, dict[str, dict[str, float]]] = Field(min_length=1)
-    runs: dict[str, dict[str, tuple[str, ...]]] = Field(default={})
 
 
 @dataclass(frozen=True)
@@ -93,66 +70,6 @@ class SideBySide:
     def others(self) -> list[Comparison]:
         """The scores that are not as expected."""
         return [comparison for comparison in self.comparisons if comparison.word not in EXPECTED]
-
-
-def scores_of(loaded: Loaded) -> Scores:
-    """Return the scores of every finished replicate, without what the machine took: it depends on what else runs."""
-    results, work = loaded.results, loaded.work
-    keys = [key for key, metric in results.metrics.items() if metric.measured_on not in ("plan", "machine")]
-    cells: dict[str, dict[str, dict[str, float]]] = {cell: {} for cell in results.cells["cell"]}
-    for row in results.replicates.to_dict("records"):
-        cells[row["cell"]][str(row["replicate"])] = {key: float(row[key]) for key in keys if not pd.isna(row[key])}
-    return Scores(
-        grid=loaded.plan.grid,
-        scale=loaded.plan.scale,
-        data=dict(zip(results.cells["dataset"], results.cells["variant"], strict=True)),
-        made_with=[*work.devices, *work.versions, *work.commits],
-        cells=cells,
-        runs={cell.name: {n: cell.runs[int(n) - 1] for n in cells[cell.name]} for cell in loaded.plan.cells},
-    )
-
-
-def with_earlier(scores: Scores, earlier: Scores, plan: Plan) -> Scores:
-    """Return scores with those replicates of an earlier store that are missing in them and are of the plan's own runs.
-
-    A study may so be made of stores of several machines, a replicate each. UserError if the earlier scores are of
-    another grid, scale or images, and would be lost.
-    """
-    for what in ("grid", "scale", "data"):
-        if (one := getattr(earlier, what)) != (other := getattr(scores, what)):
-            raise UserError(f"--keep: the file holds scores of {what} {one}, not {other}; remove it, or name another")
-    cells, ids, taken = dict(scores.cells), dict(scores.runs), False
-    for cell in plan.cells:
-        planned = {str(number): runs for number, runs in enumerate(cell.runs, start=1)}
-        known = earlier.runs.get(cell.name, {})
-        before = earlier.cells.get(cell.name, {})
-        more = [n for n in planned if n not in cells[cell.name] and n in before and known.get(n) == planned[n]]
-        taken |= bool(more)
-        found = {**cells[cell.name], **{n: before[n] for n in more}}
-        cells[cell.name] = {n: found[n] for n in planned if n in found}
-        ids[cell.name] = {n: planned[n] for n in cells[cell.name]}
-    made_with = list(dict.fromkeys([*earlier.made_with, *scores.made_with])) if taken else scores.made_with
-    return scores.model_copy(update={"cells": cells, "runs": ids, "made_with": made_with})
-
-
-def lost(earlier: Scores, kept: Scores) -> list[str]:
-    """Return the replicates of earlier scores that are not among those kept, such as "dense 2"."""
-    return [f"{cell} {n}" for cell, found in earlier.cells.items() for n in found if n not in kept.cells.get(cell, {})]
-
-
-def expected_file(grid: Path, scale: str) -> Path:
-    """Return where the scores to expect of a grid are, whether there are any or not."""
-    return grid.resolve().parent / "expected" / f"{grid.stem}-{scale}.json"
-
-
-def read_scores(path: Path) -> Scores:
-    """Return scores that were kept; UserError that names the file if they are none."""
-    return read_record(Scores, path, "the scores of a grid")
-
-
-def write_scores(scores: Scores, path: Path) -> None:
-    """Keep scores."""
-    write_json(path, scores.model_dump(mode="json"))
 
 
 def damaged_cells(loaded: Loaded, store: Store) -> set[str]:

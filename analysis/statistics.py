@@ -11,11 +11,16 @@ import numpy as np
 
 # More than anyone will train, and the end of what enough_replicates looks at.
 MOST_REPLICATES = 1_000
+# Values that differ by less, relative to the largest, are alike.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Mean over n replicates and half the width of its interval; NaN where n is too small for either."""
+    """Mean over n replicates and half the width of its interval; NaN where n is too small for either.
+
+    Nor is there an interval where all replicates are alike: counts of few images can be by chance, and tell no spread.
+    """
 
     mean: float
     half_width: float
@@ -41,41 +46,35 @@ def estimate(values: Iterable[float], confidence: float = 0.95) -> Estimate:
     """Return mean and Student-t interval of independent replicates; NaN values (no such quantity) are left out."""
     from scipy.stats import t
 
-    sample = np.array([value for value in values if not math.isnan(value)], dtype=np.float64)
+    sample, mean, error = _moments(values)
     n = len(sample)
-    if n < 2:
-        return Estimate(mean=float(sample[0]) if n else math.nan, half_width=math.nan, n=n)
-    quantile = float(t.ppf((1 + confidence) / 2, df=n - 1))
-    half_width = quantile * float(sample.std(ddof=1)) / math.sqrt(n)
-    return Estimate(mean=float(sample.mean()), half_width=half_width, n=n)
+    return Estimate(mean, float(t.ppf((1 + confidence) / 2, df=n - 1)) * error if n > 1 else math.nan, n)
 
 
 def p_of_difference(differences: Iterable[float], margin: float, *, level: bool = False) -> float | None:
     """Return the p-value of the t-test that decides whether a mean difference is on one side of a margin.
 
     Two-sided against `margin`. With `level`: two one-sided tests that the mean lies within the margin on both sides of
-    zero, or two-sided against its nearer end if the mean lies outside. None with fewer than two values.
+    zero, or two-sided against its nearer end if the mean lies outside. None without two values that differ.
     """
     from scipy.stats import t
 
     sample, mean, error = _moments(differences)
-    if len(sample) < 2:
+    if math.isnan(error):
         return None
     distance, sides = (mean - margin, 2) if not level else (abs(mean) - margin, 1 if abs(mean) < margin else 2)
-    if error == 0:
-        return 1.0 if distance == 0 else 0.0
     return min(1.0, sides * float(t.sf(abs(distance) / error, df=len(sample) - 1)))
 
 
 def enough_replicates(differences: Iterable[float], margin: float, *, level: bool = False) -> int | None:
     """Return how many replicates would decide if mean and spread stayed as they are; MOST_REPLICATES + 1: even more.
 
-    Decided as by p_of_difference at 0.05. None with fewer than two values, whose spread is not known.
+    Decided as by p_of_difference at 0.05. None without two values that differ: their spread is not known.
     """
     from scipy.stats import t
 
     sample, mean, error = _moments(differences)
-    if len(sample) < 2:
+    if math.isnan(error):
         return None
     within = level and abs(mean) < margin
     distance = abs(abs(mean) - margin if level else mean - margin)
@@ -97,8 +96,10 @@ def holm(p_values: Iterable[float]) -> list[float]:
 
 
 def _moments(values: Iterable[float]) -> "tuple[np.ndarray[tuple[int], np.dtype[np.float64]], float, float]":
-    """Return the values, their mean and its standard error; NaNs where there are too few."""
+    """Return the values, their mean and its standard error; NaN where there are too few, or none differ."""
     sample = np.array([value for value in values if not math.isnan(value)], dtype=np.float64)
-    if len(sample) < 2:
+    if not len(sample):
         return sample, math.nan, math.nan
-    return sample, float(sample.mean()), float(sample.std(ddof=1)) / math.sqrt(len(sample))
+    alike = np.ptp(sample) <= ROUNDING * np.abs(sample).max()
+    error = math.nan if alike else float(sample.std(ddof=1)) / math.sqrt(len(sample))
+    return sample, float(sample.mean()), error

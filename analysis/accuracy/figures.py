@@ -18,19 +18,8 @@ from analysis.topic import FigureEntry
 
 def figures(accuracy: Accuracy, results: Results) -> Iterator[FigureEntry]:
     """Yield the figures of accuracy."""
-    cells, replicates = results.cells, results.replicates
-    n = describe_replicates(cells)
-    if not replicates.empty:
-        yield FigureEntry(
-            "scores_by_cell",
-            "Accuracy, NLL and ECE",
-            "Test accuracy, negative log-likelihood (nats) and expected calibration error (15 bins) of each cell's "
-            "ensemble: dots are replicates, the marker is their mean, the bar the 95% Student-t interval, the tick the "
-            "mean accuracy of single members, the dashed line the dense network. A cell far from all others is an "
-            f"arrow with its mean, and a bar that reaches the edge goes on beyond it. {n}",
-            lambda: scores_by_cell(cells, replicates),
-            lambda: {"replicates": replicates[["cell", "replicate", "accuracy", "member_accuracy", "nll", "ece"]]},
-        )
+    cells, n = results.cells, describe_replicates(results.cells)
+    yield from scores_figure(results)
     if not accuracy.classes.empty:
         yield FigureEntry(
             "classes",
@@ -40,6 +29,22 @@ def figures(accuracy: Accuracy, results: Results) -> Iterator[FigureEntry]:
             f"the mean of its members. Blue is better. {n}",
             lambda: class_maps(cells, accuracy.classes),
             lambda: {"classes": accuracy.classes},
+        )
+
+
+def scores_figure(results: Results) -> Iterator[FigureEntry]:
+    """Yield the figure that needs nothing but scores, if there are any."""
+    cells, replicates = results.cells, results.replicates
+    if not replicates.empty:
+        yield FigureEntry(
+            "scores_by_cell",
+            "Accuracy, NLL and ECE",
+            "Test accuracy, negative log-likelihood (nats) and expected calibration error (15 bins) of each cell's "
+            "ensemble: dots are replicates, the marker is their mean, the bar the 95% Student-t interval, the tick the "
+            "mean accuracy of single members, the dashed line the dense network. A cell far from all others is an "
+            f"arrow with its mean, and a bar that reaches the edge goes on beyond it. {describe_replicates(cells)}",
+            lambda: scores_by_cell(cells, replicates),
+            lambda: {"replicates": replicates[["cell", "replicate", "accuracy", "member_accuracy", "nll", "ece"]]},
         )
 
 

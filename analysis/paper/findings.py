@@ -24,13 +24,14 @@ class Findings:
 
     values     published values beside ours; none where the results are not comparable with them
     verdicts   on the claims that the grid names; those `left_out` are about cells or data that it does not have
+    work       what it took; None where only scores were kept
     """
 
     results: Results
     values: tuple[Value, ...]
     verdicts: tuple[Verdict, ...]
     left_out: tuple[Claim, ...]
-    work: Work
+    work: Work | None
 
     def tables(self, notes: Sequence[str]) -> list[Table]:
         """Return the tables of claims and of values that have a row; `notes` are the topics' on their metrics."""
@@ -83,7 +84,7 @@ class Findings:
             which = f"half of {len(needed)}" if len(needed) > 1 else "one"
             parts.append(f"{which} would be decided by {counted(middle, 'replicate')} or fewer at the present spread")
         if single:
-            parts.append(f"{single} need a second replicate before their spread is known")
+            parts.append(f"{single} need another replicate before their spread is known")
         return "; ".join(parts)
 
     def surprises(self) -> list[str]:
@@ -117,7 +118,7 @@ class Findings:
             "scale": context.scale,
             "comparable": context.comparable,
             "caveats": list(context.caveats),
-            "work": asdict(self.work),
+            "work": None if self.work is None else asdict(self.work),
             "value_counts": self.value_counts,
             "claim_counts": self.claim_counts,
             "values": [_value_json(value) for value in self.values],
@@ -126,7 +127,7 @@ class Findings:
 
 
 def find(
-    results: Results, claims: Sequence[Claim], tolerances: Mapping[tuple[str, str], float], work: Work
+    results: Results, claims: Sequence[Claim], tolerances: Mapping[tuple[str, str], float], work: Work | None
 ) -> Findings:
     """Return the verdicts on the claims that a grid names, and on published values if ours compare with them."""
     verdicts = judge(claims, results)

@@ -13,7 +13,7 @@ YOURS = "*To be written by the authors:*"
 
 def mlrc_report(loaded: Loaded, findings: Findings, main: Table) -> str:
     """Return the report in Markdown: scope, methodology, results, compute, and what is left to write."""
-    plan, context, work = loaded.plan, findings.results.context, findings.work
+    plan, context, work = loaded.plan, findings.results.context, loaded.work
     runs = ", ".join(f"{count} {status}" for status, count in plan.counts().items())
     claims = [f"- {markdown_text(f'{verdict.claim.text} ({verdict.claim.where})')}" for verdict in findings.verdicts]
     command = _command(loaded)

@@ -7,17 +7,13 @@ import pytest
 import scipy.stats
 
 import analysis.__main__
-from analysis.side_by_side import (
-    compare,
-    damaged_cells,
+from analysis.kept import (
     expected_file,
-    lost,
     read_scores,
     scores_of,
-    with_earlier,
     write_scores,
 )
-from bench.errors import UserError
+from analysis.side_by_side import compare, damaged_cells
 from tests.analysis.stores import cell_of, flip_a_bit
 
 CELLS = ["dense", "dense ensemble M=2", "DST M=2 S=0.8", "EDST M=3 S=0.9"]
@@ -79,39 +75,6 @@ def test_an_altered_weight_file_is_said_though_the_scores_are_the_same(evaluated
     assert damaged_cells(loaded, evaluated.store) == {"EDST M=3 S=0.9"}
     found = words(loaded, scores_of(loaded), before, damaged_cells(loaded, evaluated.store))
     assert found == {**dict.fromkeys(CELLS, "identical"), "EDST M=3 S=0.9": "damaged"}
-
-
-def test_replicates_of_several_stores_come_together_if_they_are_of_the_same_runs(loaded):
-    whole = scores_of(loaded)
-
-    def only(*numbers):
-        kept = {
-            name: {cell: {n: part[cell][n] for n in numbers} for cell in CELLS}
-            for name, part in (("cells", whole.cells), ("runs", whole.runs))
-        }
-        return whole.model_copy(update={**kept, "made_with": [f"machine {'+'.join(numbers)}"]})
-
-    both = with_earlier(only("2"), only("1"), loaded.plan)
-    assert both.model_copy(update={"made_with": whole.made_with}) == whole
-    assert list(both.cells["dense"]) == ["1", "2"]
-    assert both.made_with == ["machine 1", "machine 2"]
-    # What is there anew replaces what was.
-    assert with_earlier(changed(whole, "dense", "nll", 1.0), whole, loaded.plan) == changed(whole, "dense", "nll", 1.0)
-    for update in ({"runs": {}}, {"cells": {}}):
-        assert with_earlier(only("2"), only("1").model_copy(update=update), loaded.plan) == only("2")
-    for update in ({"data": {"digits": "other"}}, {"scale": "tiny"}, {"grid": "other"}):
-        with pytest.raises(UserError, match=f"the file holds scores of {next(iter(update))} .*, not .*; remove it, or"):
-            with_earlier(only("2"), only("1").model_copy(update=update), loaded.plan)
-    assert lost(only("1"), only("2")) == [f"{cell} 1" for cell in only("1").cells]
-
-
-def test_kept_scores_are_read_as_they_were(loaded, tmp_path):
-    scores = scores_of(loaded)
-    write_scores(scores, tmp_path / "expected.json")
-    assert read_scores(tmp_path / "expected.json") == scores
-    (tmp_path / "expected.json").write_text("{}")
-    with pytest.raises(UserError, match="expected"):
-        read_scores(tmp_path / "expected.json")
 
 
 def run(capsys, *arguments):

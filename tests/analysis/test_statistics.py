@@ -53,9 +53,14 @@ def test_holm_equals_statsmodels():
     assert holm([]) == []
 
 
-def test_values_without_spread_are_decided_by_their_mean():
-    assert p_of_difference([1.0, 1.0], 0.5) == 0.0
-    assert p_of_difference([0.5, 0.5], 0.5) == 1.0
+def test_values_that_are_all_alike_tell_no_spread():
+    """Three replicates may have the same count of 360 images: that is no interval of width 0."""
+    for values in ([1.0, 1.0], [0.9639] * 3, [0.0, 0.0], [0.3, 0.1 + 0.2]):
+        assert p_of_difference(values, 0.5) is None
+        assert enough_replicates(values, 0.5) is None
+        assert (estimate(values).mean, estimate(values).n) == (pytest.approx(values[0]), len(values))
+        assert estimate(values).error_bar is None
+    assert estimate([1.0, 1.0 + 1e-9]).half_width > 0
     assert p_of_difference([1.0], 0.5) is None
     assert enough_replicates([0.5, 0.7], 0.6) == MOST_REPLICATES + 1
     assert enough_replicates([0.5], 0.6) is None

@@ -182,8 +182,14 @@ def test_p_is_that_of_a_paired_test_against_the_margin():
     assert made.p == pytest.approx(scipy.stats.ttest_1samp(np.subtract(right, left), 0.01).pvalue)
 
 
+def test_replicates_that_all_differ_by_the_same_decide_nothing():
+    found = verdict(claim("lower"), results(a=[0.50, 0.51, 0.52], b=[0.60, 0.61, 0.62]))
+    assert (found.decision, found.p, found.needed) == ("undecided", None, None)
+    assert found.difference.mean == pytest.approx(0.1)
+
+
 def test_many_claims_are_adjusted_together():
-    clear, weak = [0.60, 0.61, 0.60], [0.506, 0.516, 0.5198]
+    clear, weak = [0.60, 0.6101, 0.60], [0.506, 0.516, 0.5198]
     measured = results(a=[0.50, 0.51, 0.50], b=clear), results(a=[0.50, 0.51, 0.51], b=weak)
     alone = verdict(claim("lower"), measured[1])
     assert (alone.decision, alone.adjusted) == ("holds", "holds")
@@ -212,7 +218,8 @@ def test_what_the_published_values_say_stands_beside():
         return {"nll": Published(number, text, "ub", "", "a source")}
 
     measured = replace(
-        results(a=[0.50, 0.51, 0.50], b=[0.60, 0.61, 0.60]), published={"a": value(0.7, "0.7"), "b": value(0.6, "0.6")}
+        results(a=[0.50, 0.51, 0.50], b=[0.60, 0.6101, 0.60]),
+        published={"a": value(0.7, "0.7"), "b": value(0.6, "0.6")},
     )
     made = verdict(claim("lower"), measured)
     assert (made.decision, made.published, made.published_difference) == ("holds", "fails", pytest.approx(-0.1))
