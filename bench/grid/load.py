@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from bench.errors import UserError
-from bench.evaluation.sets import Evaluations
 from bench.grid.cell import Cell, resolve
 from bench.grid.entry import MOST_REPLICATES, CellEntry
+from bench.grid.evaluations import Evaluations
 from bench.grid.overlay import MOST_CELLS, merge, nested, raw_cells
 from bench.grid.scale import PAPER, Scale, check_paper
 from bench.grid.text import read_yaml

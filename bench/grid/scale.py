@@ -14,9 +14,9 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from bench.data.catalog import DATASETS, facts_of, facts_to_name, find_data_set, resized, resized_crop
 from bench.errors import UserError, did_you_mean
-from bench.evaluation.sets import Evaluations
 from bench.grid.cell import Cell
 from bench.grid.entry import MOST_BATCH, MOST_REPLICATES
+from bench.grid.evaluations import Evaluations
 from bench.grid.images import Images, images_of
 from bench.grid.network import MOST_LAYERS
 from bench.grid.problems import find_problem

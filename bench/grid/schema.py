@@ -11,8 +11,8 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from bench.data.catalog import DATASETS
-from bench.evaluation.sets import Evaluations
 from bench.grid.entry import CellEntry
+from bench.grid.evaluations import Evaluations
 from bench.grid.load import GridFile
 from bench.grid.method import parameters_of
 from bench.grid.network import arguments_of

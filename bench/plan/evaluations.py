@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from bench.data.catalog import facts_of
 from bench.errors import UserError
-from bench.evaluation.sets import AttackSet, Evaluations, OwnSet, TicketSet, own_sets
+from bench.evaluation.sets import AttackSet, OwnSet, TicketSet, own_sets
+from bench.grid.evaluations import Evaluations
 from bench.models.catalog import inputs_per_image, passes_per_image
 from bench.plan.cost import PASSES_A_STEP
 from bench.plan.records import CellPlan, EnsemblePlan, Plan, RunPlan

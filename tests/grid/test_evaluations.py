@@ -9,8 +9,9 @@ from rich.console import Console
 
 from bench.data.corruptions.catalog import CORRUPTIONS
 from bench.errors import UserError
-from bench.evaluation.sets import AttackSet, CorruptedSet, Evaluations, OodSet, OwnSet
+from bench.evaluation.sets import AttackSet, CorruptedSet, OodSet, OwnSet
 from bench.grid import load_grid
+from bench.grid.evaluations import Evaluations
 from bench.plan import Plan, make_plan, print_plan, select, to_json
 from bench.plan.evaluations import ensembles_of, evaluation_bytes, evaluation_hours
 from bench.spec.run import DataSpec
