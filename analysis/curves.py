@@ -59,11 +59,17 @@ def height_of_rows(count: int) -> float:
 
 
 def draw_curves(
-    axes: Axes, cells: pd.DataFrame, row: Sequence[str], values: Mapping[str, Values], step: float = 0.0
+    axes: Axes,
+    cells: pd.DataFrame,
+    row: Sequence[str],
+    values: Mapping[str, Values],
+    step: float = 0.0,
+    every: int = 1,
 ) -> None:
     """Draw the curves of a row of cells, and behind them the dense network and all others that have values.
 
-    step   the distance between positions over which the cells of the row are spread
+    step    the distance between positions over which the cells of the row are spread
+    every   how many positions have one marker, of each cell at another one of them
     """
     chosen = looks(cells)
     drawn = [name for name in row if name in values]
@@ -74,16 +80,21 @@ def draw_curves(
     if dense is not None and dense in values and dense not in row:
         _draw_behind(axes, values[dense], color=GREY, linewidth=1, linestyle=DASHES, zorder=1.6)
     for index, name in enumerate(drawn):
-        draw_curve(axes, values[name], chosen[name], SPREAD * step * ((index + 0.5) / len(drawn) - 0.5))
+        marks = (index * every // len(drawn), every)
+        draw_curve(axes, values[name], chosen[name], SPREAD * step * ((index + 0.5) / len(drawn) - 0.5), marks)
 
 
-def draw_curve(axes: Axes, values: Values, look: Look, shift: float = 0.0) -> None:
-    """Draw the mean over replicates (rows) at each position (columns), and its interval as a band where it has one."""
+def draw_curve(axes: Axes, values: Values, look: Look, shift: float = 0.0, marks: tuple[int, int] = (0, 1)) -> None:
+    """Draw the mean over replicates (rows) at each position (columns), and its interval as a band where it has one.
+
+    marks   the first position with a marker, and from there every how many
+    """
     measured = [estimate(values[position]) for position in values]
     positions = values.columns.to_numpy(dtype=float) + shift
     axes.plot(
         positions, [point.mean for point in measured], marker=look.marker, color=look.color,
         markersize=look.size(4.5), linewidth=1.1, markeredgecolor="white", markeredgewidth=0.4, zorder=look.zorder,
+        markevery=marks,
     )  # fmt: skip
     if any(point.n > 1 for point in measured):
         low, high = [point.low for point in measured], [point.high for point in measured]

@@ -3,6 +3,7 @@
 import html
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
 
 import pandas as pd
@@ -54,7 +55,7 @@ def to_markdown(table: Table, context: Context) -> str:
         return "| " + " | ".join(cells) + " |"
 
     alignment = "|" + "|".join(":--" if text else "--:" for text in _text_columns(table)) + "|"
-    lines = [line(map(markdown_text, table.head)), alignment]
+    lines = [line(map(markdown_text, table.full_head)), alignment]
     lines += [line(cells) for cells in _bold(table, markdown_text, "**{}**")]
     title, sentence, *notes = map(markdown_text, (table.title, context.sentence, *table.notes))
     return "\n\n".join([f"# {title}", sentence, "\n".join(lines), *notes]) + "\n"
@@ -76,6 +77,7 @@ def to_latex(table: Table, context: Context) -> str:
             r"\resizebox{\linewidth}{!}{%",
             rf"\begin{{tabular}}{{{''.join(columns)}}}",
             r"\toprule",
+            *_latex_groups(table),
             line(map(_latex, table.head)),
             r"\midrule",
             *map(line, _bold(table, _latex, r"\textbf{{{}}}")),
@@ -87,24 +89,52 @@ def to_latex(table: Table, context: Context) -> str:
     )
 
 
+def _latex_groups(table: Table) -> Iterator[str]:
+    """Yield a line with the groups of columns and one with a rule below each, if there are any."""
+    if not table.groups:
+        return
+    cells, rules, column = [], [], 1
+    for group, count in table.spans:
+        cells.append(rf"\multicolumn{{{count}}}{{c}}{{{_latex(group)}}}" if group else " & ".join([""] * count))
+        rules += [rf"\cmidrule(lr){{{column}-{column + count - 1}}}"] if group else []
+        column += count
+    yield " & ".join(cells) + r" \\"
+    yield " ".join(rules)
+
+
 def to_html(table: Table, context: Context, files: str = "") -> str:
     """Return a figure element with the table, its context and its notes; `files` is HTML on where its files are."""
     words = _text_columns(table)
-    kinds = [f"text{' long-text' * _is_long(table, index)}" if text else "" for index, text in enumerate(words)]
+    firsts = _firsts(table)
+    kinds = [
+        " ".join(["text"] * text + ["long-text"] * (text and _is_long(table, index)) + ["first"] * (index in firsts))
+        for index, text in enumerate(words)
+    ]
     heads = "".join(
-        f'<th scope="col"{_attributes(**{"class": kind, "data-better": table.better.get(head, "")})}>'
+        f'<th scope="col"{_attributes(**{"class": kind, "data-better": table.better.get(index, "")})}>'
         f"{html.escape(head)}</th>"
-        for kind, head in zip(kinds, table.head, strict=True)
+        for index, (kind, head) in enumerate(zip(kinds, table.head, strict=True))
     )
+    groups = "".join(
+        f'<th scope="colgroup" colspan="{count}">{html.escape(group)}</th>' if group else "<td></td>" * count
+        for group, count in table.spans
+    )
+    groups = f"<tr>{groups}</tr>\n" if groups else ""
     rows = "\n".join(_html_row(table, index, kinds) for index in range(len(table.rows)))
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in (context.sentence, *table.notes))
     scroll = "scroll long" if len(table.rows) > MANY else "scroll"
     title = html.escape(table.title)
     return (
         f'<figure class="table"><div class="{scroll}" role="region" tabindex="0" aria-label="Table: {title}">'
-        f'<table><caption class="unseen">{title}</caption>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>'
-        f"</table></div>\n<figcaption>{notes}{files}</figcaption></figure>"
+        f'<table><caption class="unseen">{title}</caption>\n<thead>{groups}<tr>{heads}</tr></thead>\n'
+        f"<tbody>\n{rows}\n</tbody></table></div>\n<figcaption>{notes}{files}</figcaption></figure>"
     )
+
+
+def _firsts(table: Table) -> set[int]:
+    """Return the columns that begin a group: a line stands before each."""
+    ends = list(accumulate(count for _, count in table.spans))
+    return set(ends[:-1])
 
 
 def _html_row(table: Table, index: int, kinds: list[str]) -> str:

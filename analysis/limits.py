@@ -35,7 +35,7 @@ def scale_of(
     known = np.array([value for value in values if not math.isnan(value)])
     if not len(known):
         return 0.0, 1.0
-    low, high = _without_outliers(known)
+    low, high = without_outliers(known)
     kept = [value for value in keep if not math.isnan(value)]
     low, high = min([low, *kept]), max([high, *kept])
     span = high - low or max(abs(high) * 0.02, 1e-6)
@@ -64,7 +64,8 @@ def bar_of(measured: Estimate, bounds: tuple[float, float]) -> list[list[float]]
     return [[measured.mean - max(measured.low, least)], [min(measured.high, most) - measured.mean]]
 
 
-def _without_outliers(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> tuple[float, float]:
+def without_outliers(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> tuple[float, float]:
+    """Return the ends of values, known ones and at least one, but those far from all others."""
     low, high = float(values.min()), float(values.max())
     first, third = np.quantile(values, (0.25, 0.75))
     reach = FENCE * (third - first)

@@ -1,7 +1,6 @@
 """How right ensembles are on other images of ImageNet's classes, and by other labels of its own images (ReaL)."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis.columns import ACCURACY, ECE, NLL, Metric
 from analysis.context import describe_measured
+from analysis.pivot import pivoted
 from analysis.reading import Replicate, StoreView, tidy
 from analysis.results import Results
 from analysis.rows import draw_rows, name_rows, row_handles
@@ -73,7 +73,7 @@ def _clean(replicate: Replicate, classes: Labels) -> float:
 
 
 def tables(shift: pd.DataFrame, results: Results) -> Iterator[Table]:
-    """Yield the table of scores by set, if anything was evaluated."""
+    """Yield the tables of scores by set, if anything was evaluated."""
     if not shift.empty:
         notes = (
             "ImageNet-A and ImageNet-R have 200 of the 1,000 classes: softmax is over the logits of those alone. Clean "
@@ -81,10 +81,17 @@ def tables(shift: pd.DataFrame, results: Results) -> Iterator[Table]:
             "the test images: a prediction among an image's labels is right, images without a label are left out, and "
             "NLL is not defined.",
         )
-        keys = {"cell": "Cell", "shift": "Set"}
-        metrics_of = (CLEAN, ACCURACY, NLL, ECE)
-        table = grouped_table("shift", "Natural shift", shift, keys, metrics_of, notes, results)
-        yield replace(table, rows=tuple((cell, set_title(name), *row) for cell, name, *row in table.rows))
+        yield _by_set("shift", "Natural shift", shift, (CLEAN, ACCURACY), notes, results)
+        yield _by_set("shift_calibration", "Calibration under natural shift", shift, (NLL, ECE), notes, results)
+
+
+def _by_set(
+    name: str, title: str, shift: pd.DataFrame, scores: Sequence[Metric], notes: Sequence[str], results: Results
+) -> Table:
+    """Return a row a cell, and the scores on each set beside each other."""
+    keys = {"cell": "Cell", "shift": "Set"}
+    table = grouped_table(name, title, shift, keys, scores, notes, results)
+    return pivoted(table, 1, lambda row, head: (set_title(row[0]), head), list(results.cells["cell"]))
 
 
 def figures(shift: pd.DataFrame, results: Results) -> Iterator[FigureEntry]:

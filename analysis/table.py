@@ -6,6 +6,7 @@ A table is a DataFrame of numbers; what readers see (CSV, Markdown, LaTeX, HTML)
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import pandas as pd
 
@@ -28,7 +29,8 @@ SAME = "An interval of 0 means that all replicates have the same value, not that
 class Table:
     """A table to write: rows of cells of text as people read them, and the same as numbers for programs.
 
-    better        by head of a column, which direction is better
+    groups        of each column, what it shares with its neighbours; empty where there are no groups
+    better        by column, which direction is better
     best          row and column of each cell of text that is the best one of what it is compared with
     differences   by row and column, the difference to the dense network in words, where there is one
     """
@@ -39,9 +41,21 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
     numbers: pd.DataFrame
-    better: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    better: Mapping[int, str] = field(default_factory=dict)
     best: frozenset[tuple[int, int]] = frozenset()
     differences: Mapping[tuple[int, int], str] = field(default_factory=dict)
+
+    @property
+    def spans(self) -> list[tuple[str, int]]:
+        """The groups of columns, each with how many columns it has; none where there are no groups."""
+        return [(group, len(list(columns))) for group, columns in groupby(self.groups)]
+
+    @property
+    def full_head(self) -> tuple[str, ...]:
+        """The heads with their groups: of a format whose tables have a single line of heads."""
+        groups = self.groups or [""] * len(self.head)
+        return tuple(f"{group}: {head}" if group else head for group, head in zip(groups, self.head, strict=True))
 
 
 def cells_table(name: str, title: str, results: Results, metrics: Sequence[Metric], notes: Sequence[str]) -> Table:
@@ -106,7 +120,7 @@ def with_columns(
         table,
         rows=tuple((*words, *row) for words, row in zip(texts, zip(*shown, strict=True), strict=True)),
         notes=(*table.notes, *([BEST] if best else []), *([SAME] if equal else []), *notes),
-        better={metric.head: metric.better for metric in metrics if metric.better},
+        better={first + column: metric.better for column, metric in enumerate(metrics) if metric.better},
         best=best,
         differences=differences if set(differences.values()) - {NONE, REFERENCE} else {},
     )

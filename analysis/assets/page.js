@@ -24,7 +24,7 @@ function sortRows(body, column, direction, numeric) {
 
 function makeSortable(table, body) {
   const original = [...body.rows];
-  const heads = [...table.tHead.rows[0].cells];
+  const heads = [...[...table.tHead.rows].pop().cells];
   heads.forEach((head, column) => {
     const button = document.createElement("button");
     button.type = "button";

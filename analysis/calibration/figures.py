@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from analysis.calibration.numbers import FEW_IMAGES, Calibration, pooled
+from analysis.calibration.numbers import AURC, FEW_IMAGES, Calibration, pooled
+from analysis.calibration.selective import differences_to_dense, risk_curves
 from analysis.context import describe_replicates
 from analysis.results import Results
 from analysis.style import GREY, WIDTH, Look, looks, rows_of, styled, wrapped
@@ -39,6 +40,30 @@ def figures(calibration: Calibration, results: Results) -> Iterator[FigureEntry]
                 "replicates": replicates[["cell", "replicate", "ece"]],
             },
         )
+    if not calibration.risks.empty:
+        yield FigureEntry(
+            "risk_coverage",
+            "Errors among the most confident predictions",
+            "Error rate of each ensemble on the test images with the largest confidence (the largest probability), "
+            "against the share of images that is kept: what is left of the errors if a network declines to predict "
+            "where it is unsure. Mean over replicates, the band is its 95% Student-t interval. On the right, the same "
+            "minus that of the dense network, replicate by replicate. On the left of a panel few images are kept, so "
+            "that the error rate is uncertain; a curve far from all others may leave the panel. "
+            f"{_aurc(calibration)} {describe_replicates(cells)}",
+            lambda: risk_curves(cells, calibration.risks),
+            lambda: {
+                "curves": calibration.risks,
+                "differences": differences_to_dense(cells, calibration.risks),
+                "aurc": calibration.scores[["cell", "replicate", AURC.key]],
+            },
+        )
+
+
+def _aurc(calibration: Calibration) -> str:
+    """Return which cells have the least and the largest mean height of their curve."""
+    means = calibration.scores.groupby("cell", sort=False)[AURC.key].mean().sort_values(kind="stable")
+    ends = [f"{means[cell]:.{AURC.digits}f} of {cell}" for cell in dict.fromkeys((means.index[0], means.index[-1]))]
+    return f"AURC, the mean height of a curve, is {' to '.join(ends)}; the table of calibration has that of each cell."
 
 
 def _by_cell(bins: pd.DataFrame) -> pd.DataFrame:

@@ -30,6 +30,7 @@ SCALED = (TEMPERATURE, NLL_SCALED, ECE_SCALED, NLL_SCALED_MEMBERS, ECE_SCALED_ME
 METRICS = (*PLAIN, *SCALED)
 # The accuracy of fewer images in a bin is noise.
 FEW_IMAGES = 20
+RISKS = "cell replicate coverage risk"
 BINS = "cell replicate bin low high count confidence accuracy"
 
 
@@ -39,16 +40,19 @@ class Calibration:
 
     scores   one row a replicate: METRICS (NLL in nats); NaN after scaling where there are no validation images
     bins     one row a replicate and bin of the ensemble's confidence (15 equal bins; NaN means in empty ones)
+    risks    one row a replicate and share of test images, the most confident ones, with the error rate on them
     """
 
     scores: pd.DataFrame
     bins: pd.DataFrame
+    risks: pd.DataFrame
 
 
 def load_calibration(view: StoreView) -> Calibration:
     """Return the calibration of all finished replicates."""
     scores: list[dict[str, Any]] = []
     bins: list[dict[str, Any]] = []
+    risks: list[dict[str, Any]] = []
     for replicate in view.replicates():
         with view.noting():
             logits, labels = replicate.logits("test")
@@ -56,6 +60,8 @@ def load_calibration(view: StoreView) -> Calibration:
             ensemble = metrics.ensemble_mean(members)
             curve = metrics.reliability(ensemble, labels)
             bins += [{**replicate.key, **row} for row in bin_rows(curve)]
+            points = zip(*metrics.risk_coverage_curve(ensemble, labels), strict=True)
+            risks += [{**replicate.key, "coverage": coverage, "risk": risk} for coverage, risk in points]
             scores.append(
                 {
                     **replicate.key,
@@ -73,7 +79,7 @@ def load_calibration(view: StoreView) -> Calibration:
             if replicate.cell.data.validation_images:
                 scores[-1] |= _after_scaling(replicate, logits, labels)
     keys = [metric.key for metric in METRICS]
-    return Calibration(tidy(scores, " ".join(("cell replicate", *keys))), tidy(bins, BINS))
+    return Calibration(tidy(scores, " ".join(("cell replicate", *keys))), tidy(bins, BINS), tidy(risks, RISKS))
 
 
 def bin_rows(curve: Reliability) -> Iterator[dict[str, Any]]:

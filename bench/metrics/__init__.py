@@ -55,7 +55,11 @@ from bench.metrics.ood import (
     roc_curve,
 )
 from bench.metrics.probabilities import ensemble_mean, softmax
-from bench.metrics.selective import area_under_risk_coverage, excess_area_under_risk_coverage
+from bench.metrics.selective import (
+    area_under_risk_coverage,
+    excess_area_under_risk_coverage,
+    risk_coverage_curve,
+)
 from bench.metrics.temperature import (
     fit_ensemble_temperature,
     fit_temperature,
@@ -111,6 +115,7 @@ __all__ = [
     "q_statistic",
     "q_statistic_matrix",
     "reliability",
+    "risk_coverage_curve",
     "roc_curve",
     "scale_logits",
     "scale_probabilities",

@@ -34,5 +34,20 @@ def excess_area_under_risk_coverage(probabilities: Floats, labels: Labels) -> fl
     return max(_mean_risk(errors) - _mean_risk(best), 0.0)
 
 
+def risk_coverage_curve(probabilities: Floats, labels: Labels, points: int = 100) -> tuple[Doubles, Doubles]:
+    """Return coverages, `points` evenly spaced up to 1, and the error rate on that share of most confident images.
+
+    probabilities float [images, classes], labels int [images]; points at least 1. A share that is no whole number of
+    images is rounded up. Ties count as in area_under_risk_coverage.
+    """
+    if points < 1:
+        raise ValueError(f"points must be at least 1, not {points}")
+    _, correct = sorted_by_confidence(*confidence_and_correctness(probabilities, labels))
+    steps = np.arange(1, points + 1)
+    # In whole numbers, since a product with a share may be rounded to either side of one.
+    kept = -(-steps * len(correct) // points)
+    return steps / points, np.cumsum((1 - correct)[::-1])[kept - 1] / kept
+
+
 def _mean_risk(errors: Doubles) -> float:
     return float(np.mean(np.cumsum(errors) / np.arange(1, len(errors) + 1)))

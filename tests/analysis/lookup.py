@@ -28,5 +28,11 @@ def column(table, head, keys=1):
     return {row[:keys] if keys > 1 else row[0]: row[index] for row in table.rows}
 
 
+def grouped_column(table, group, head):
+    """The texts by cell of a column that stands under a group."""
+    index = list(zip(table.groups, table.head, strict=True)).index((group, head))
+    return {row[0]: row[index] for row in table.rows}
+
+
 def mean_and_half_width(values):
     return np.mean(values), scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)

@@ -1,14 +1,16 @@
 """Accuracy under attack by hand, and what happens when attacks are missing, damaged or weaker than they can be."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.special
 
 from analysis.attacks.numbers import load_attacks
-from analysis.attacks.table import attacks_table
+from analysis.attacks.table import attack_table, tables
 from bench.store.logits import RECORDS, Ensemble, ensemble_folder, ensemble_logits
 from tests.analysis.conftest import GRID
-from tests.analysis.lookup import column, mean_and_half_width
+from tests.analysis.lookup import grouped_column, mean_and_half_width
 from tests.analysis.stores import cell_of, flip_a_bit, make, numbers_of, of, truncate
 from tests.analysis.synthetic import FACTS, attack_logits, labels_of, logits_of
 
@@ -177,8 +179,11 @@ def test_a_plan_that_asks_for_nothing_gives_empty_frames(loaded):
     assert loaded.numbers("attacks").clean.empty
 
 
+def table_of(all_of_it, attack):
+    return attack_table(all_of_it.numbers("attacks"), all_of_it.results, attack)
+
+
 def test_accuracy_under_attack_by_hand(all_of_it):
-    table = attacks_table(all_of_it.numbers("attacks"), all_of_it.results)
     frame = of(all_of_it.numbers("attacks").accuracy, cell="EDST M=3 S=0.9", attack="fgsm", budget=8.0)
     itself = frame["crafted_on"] == frame["evaluated_on"]
     by_member = frame["crafted_on"] != "ensemble"
@@ -190,30 +195,39 @@ def test_accuracy_under_attack_by_hand(all_of_it):
     for head, rows in expected.items():
         values = [of(rows, replicate=replicate)["accuracy"].mean() * 100 for replicate in (1, 2)]
         mean, half_width = mean_and_half_width(values)
-        assert column(table, head, 3)["EDST M=3 S=0.9", "fgsm", "8"] == f"{mean:.2f} ± {half_width:.2f}"
+        texts = grouped_column(table_of(all_of_it, "fgsm"), "Budget 8/255", head)
+        assert texts["EDST M=3 S=0.9"] == f"{mean:.2f} ± {half_width:.2f}"
 
 
-def test_no_attack_is_a_budget_of_nothing(all_of_it):
-    table = attacks_table(all_of_it.numbers("attacks"), all_of_it.results)
+def test_no_attack_is_the_first_budget_and_transfers_nothing(all_of_it):
+    table = table_of(all_of_it, "pgd-5")
     clean = of(all_of_it.numbers("attacks").clean, cell="EDST M=3 S=0.9", attack="pgd-5")
     for head, key in (("Ensemble (%)", "accuracy"), ("Members (%)", "member_accuracy")):
         mean, half_width = mean_and_half_width(clean[key] * 100)
-        assert column(table, head, 3)["EDST M=3 S=0.9", "pgd-5", "0"] == f"{mean:.2f} ± {half_width:.2f}"
-    assert len(table.rows) == 4 * (3 + 2)
+        assert grouped_column(table, "No attack", head)["EDST M=3 S=0.9"] == f"{mean:.2f} ± {half_width:.2f}"
+    assert table.spans == [("", 1), ("No attack", 2), ("Budget 8/255", 5)]
+    assert len(table.rows) == 4
     assert "On 40 test images." in " ".join(table.notes)
 
 
+def test_every_attack_has_a_table_of_its_own(all_of_it):
+    numbers = all_of_it.numbers("attacks")
+    fgsm, pgd = tables(numbers, all_of_it.results)
+    assert (fgsm.name, pgd.name) == ("small_attacks_fgsm", "small_attacks_pgd-5")
+    assert [group for group, _ in fgsm.spans] == ["", "No attack", "Budget 2/255", "Budget 8/255"]
+    assert set(fgsm.numbers["attack"]) == {"fgsm"}
+    assert len(fgsm.numbers) == 4 * 3
+    assert ["most harmful" in " ".join(table.notes) for table in (fgsm, pgd)] == [False, True]
+    assert not list(tables(replace(numbers, accuracy=numbers.accuracy.iloc[:0]), all_of_it.results))
+
+
 def test_single_networks_have_two_replicates_though_nothing_is_transferred(all_of_it):
-    numbers = of(
-        attacks_table(all_of_it.numbers("attacks"), all_of_it.results).numbers, cell="dense", attack="fgsm", budget=8.0
-    ).iloc[0]
+    numbers = of(table_of(all_of_it, "fgsm").numbers, cell="dense", budget=8.0).iloc[0]
     assert np.isnan(numbers["transferred_percent"])
     assert numbers["replicates"] == 2
 
 
 def test_a_single_network_has_no_members_beside_itself_attacked_or_not(all_of_it):
-    table = attacks_table(all_of_it.numbers("attacks"), all_of_it.results)
-    members = {(row[0], row[2]): row[4] for row in table.rows if row[1] == "fgsm"}
-    assert {text for (cell, _), text in members.items() if cell == "dense"} == {""}
-    assert all(text for (cell, _), text in members.items() if cell != "dense")
-    assert table.head[4] == "Members (%)"
+    for group in ("No attack", "Budget 2/255", "Budget 8/255"):
+        members = grouped_column(table_of(all_of_it, "fgsm"), group, "Members (%)")
+        assert {cell for cell, text in members.items() if not text} == {"dense"}

@@ -1,6 +1,7 @@
 """Detection of images out of distribution against scikit-learn, and what happens when sets are missing or damaged."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,10 @@ import scipy.stats
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from analysis.ood.numbers import BINS, load_ood
-from analysis.ood.table import ood_table
+from analysis.ood.table import DETECTION, ood_table
 from bench.store.logits import RECORDS
 from tests.analysis.conftest import GRID
-from tests.analysis.lookup import column, mean_and_half_width
+from tests.analysis.lookup import grouped_column, mean_and_half_width
 from tests.analysis.stores import cell_of, flip_a_bit, make, numbers_of, of, truncate
 from tests.analysis.synthetic import logits_of, set_logits
 
@@ -139,9 +140,22 @@ def test_a_plan_that_asks_for_nothing_gives_empty_frames(loaded):
 
 
 def test_detection_of_each_set_by_each_score(all_of_it):
-    table = ood_table(all_of_it.numbers("ood"), all_of_it.results)
-    assert len(table.rows) == 2 * (2 + 3 * 3)
-    rows = of(all_of_it.numbers("ood").detection, cell="DST M=2 S=0.8", ood_set="uniform", score="entropy")
-    mean, half_width = mean_and_half_width(rows["fpr95"] * 100)
-    texts = column(table, "FPR at 95% TPR (%)", 3)
-    assert texts["DST M=2 S=0.8", "uniform", "entropy of the mean"] == f"{mean:.2f} ± {half_width:.2f}"
+    names = {"entropy": "entropy of the mean", "mutual_information": "mutual information"}
+    for metric in DETECTION:
+        table = ood_table(all_of_it.numbers("ood"), all_of_it.results, metric)
+        assert [row[0] for row in table.rows] == list(CELLS)
+        for score, group in names.items():
+            rows = of(all_of_it.numbers("ood").detection, cell="DST M=2 S=0.8", ood_set="uniform", score=score)
+            mean, half_width = mean_and_half_width(rows[metric.key] * 100)
+            texts = grouped_column(table, group, "Uniform noise")
+            assert texts["DST M=2 S=0.8"] == f"{mean:.2f} ± {half_width:.2f}"
+            assert bool(texts["dense"]) == (score == "entropy")
+        assert len(table.numbers) == 2 * (2 + 3 * 3)
+        assert table.head[1:] == ("MNIST", "Uniform noise") * 3
+
+
+def test_sets_with_one_title_keep_their_names(all_of_it):
+    numbers = all_of_it.numbers("ood")
+    renamed = numbers.detection.replace({"ood_set": {"mnist": "svhn", "uniform": "SVHN"}})
+    table = ood_table(replace(numbers, detection=renamed), all_of_it.results, DETECTION[0])
+    assert table.head[1:] == ("svhn", "SVHN") * 3

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import zero_one_loss
 
-from bench.metrics import area_under_risk_coverage, excess_area_under_risk_coverage
+from bench.metrics import area_under_risk_coverage, excess_area_under_risk_coverage, risk_coverage_curve
 
 seeds = st.integers(0, 2**32)
 
@@ -76,6 +76,32 @@ def test_the_excess_approaches_the_printed_formula():
     best = risk + (1 - risk) * np.log(1 - risk)
     expected = area_under_risk_coverage(probabilities, labels) - best
     assert excess_area_under_risk_coverage(probabilities, labels) == pytest.approx(expected, abs=1e-4)
+
+
+@given(seeds, st.integers(1, 60))
+def test_the_curve_has_the_error_rate_of_every_number_of_images(seed, images):
+    rng = np.random.default_rng(seed)
+    probabilities, labels = rng.dirichlet(np.full(3, 0.5), size=images), rng.integers(0, 3, images)
+    order = np.argsort(-probabilities.max(axis=1), kind="stable")
+    predicted = probabilities.argmax(axis=1)
+    coverage, risk = risk_coverage_curve(probabilities, labels, points=images)
+    risks = [zero_one_loss(labels[order[:k]], predicted[order[:k]]) for k in range(1, images + 1)]
+    assert risk == pytest.approx(risks, abs=1e-12)
+    assert coverage == pytest.approx(np.arange(1, images + 1) / images)
+    assert risk.mean() == pytest.approx(area_under_risk_coverage(probabilities, labels), abs=1e-12)
+
+
+def test_the_curve_by_hand():
+    probabilities, labels = two_classes([0.9, 0.8, 0.8, 0.7]), np.array([0, 1, 0, 1])
+    coverage, risk = risk_coverage_curve(probabilities, labels, points=2)
+    assert (list(coverage), list(risk)) == ([0.5, 1.0], [0.25, 0.5])  # the tie counts half
+    # A share of less than an image keeps one, and 7/100 of 100 are 7, not 8.
+    assert risk_coverage_curve(probabilities, labels, points=40)[1][:10] == pytest.approx([0.0] * 10)
+    sure = two_classes(np.linspace(0.99, 0.6, 100))
+    wrong = (np.arange(100) == 7).astype(int)
+    assert risk_coverage_curve(sure, wrong)[1][[6, 7]] == pytest.approx([0, 1 / 8])
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        risk_coverage_curve(sure, wrong, points=0)
 
 
 def test_logits_are_refused():
