@@ -41,14 +41,20 @@ USED = (
 )
 # Share of the time in which a run could have gone on and had no core; more than this is no measurement.
 DELAYED, MOST_DELAYED = "delayed_share", 0.1
-NOTES = (
-    "FLOPs are counted from layers, densities and epochs: what sparse hardware could save. Training time is what it "
-    "took here, of the epochs that count, over that of the dense run of the same replicate: masks save none.",
+COUNTED = "FLOPs are counted from layers, densities and epochs: what sparse hardware could save."
+# What is said of measurements, if one of these metrics was measured.
+MEASURED = {
+    "Training time is what it took here, of the epochs that count, over that of the dense run of the same replicate: "
+    "masks save none.": (HOURS.key,),
     "Device-hours are of all sessions of all runs of a replicate, those that failed or were killed included (of one "
-    "killed outright, up to its last checkpoint). Memory is the most of any session, of its first process, without "
-    "those that decode images. Energy is that of a whole GPU, and of all processors of its machine, whatever else ran "
-    "there. What a machine does not tell is absent.",
-)
+    "killed outright, up to its last checkpoint).": ("device_hours",),
+    "Memory is the most of any session, of its first process, without those that decode images.": (
+        "host_bytes",
+        "device_bytes",
+    ),
+    "Energy is that of a whole GPU, whatever else ran there.": ("gpu_joules",),
+    "Energy of processors is that of all of a machine's, whatever else ran there.": ("processors_joules",),
+}
 
 
 def load_efficiency(view: StoreView) -> pd.DataFrame:
@@ -130,7 +136,9 @@ def tables(used: pd.DataFrame, results: Results) -> Iterator[Table]:
     """Yield what every cell costs: counted, and measured where a machine told."""
     measured = [metric for metric in (HOURS, *USED) if results.replicates[metric.key].notna().any()]
     columns = (TRAIN_FLOPS, *measured, INFERENCE_FLOPS, PARAMETERS)
-    yield cells_table("efficiency", "Efficiency", results, columns, (*NOTES, *filter(None, [busy_note(used)])))
+    keys = {metric.key for metric in measured}
+    notes = [COUNTED, *(note for note, about in MEASURED.items() if keys.intersection(about))]
+    yield cells_table("efficiency", "Efficiency", results, columns, (*notes, *filter(None, [busy_note(used)])))
 
 
 def figures(_: pd.DataFrame, results: Results) -> Iterator[FigureEntry]:

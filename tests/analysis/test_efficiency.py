@@ -1,16 +1,20 @@
 """Costs are those of the plan, in frames and as they are drawn."""
 
 import math
+import re
 from types import SimpleNamespace
 
 import pytest
 
 from analysis.efficiency import HOURS, USED, accuracy_against, busy_note, load_efficiency, tables
+from analysis.formats import to_markdown
 from analysis.reading import StoreView
 from bench.errors import UserError
-from bench.store.records import Usage
+from bench.store.records import Session, Usage
+from bench.store.run_folder import RunFolder
 from tests.analysis.drawing import means
 from tests.analysis.stores import of
+from tests.analysis.synthetic import fill
 
 
 def test_cells_carry_what_the_plan_knows(loaded):
@@ -122,6 +126,37 @@ def test_the_table_has_a_column_for_what_was_measured(loaded):
     assert set(names) - set(without) == {"Device-hours", "Processor energy (kWh)"}
     column = names.index("Processor energy (kWh)")
     assert {row[column][:5] for row in table.rows if row[column]} == {"2.000"}
+
+
+FACTS = {
+    "host": "h", "pid": 1, "job": None, "command": (), "git": None, "python": "3", "versions": {}, "cuda": None,
+    "cudnn": None, "device": "cuda", "device_name": "d", "cpu_threads": 1, "deterministic": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "other"), [("gpu", "processor"), ("processors", "gpu"), (None, None)])
+def test_energy_is_spoken_of_where_it_was_measured_and_nowhere_else(plan, store, read, monkeypatch, source, other):
+    used = Usage(seconds=36.0, joules={source: 1.8e6} if source else {})
+    session = Session(started="2026-01-02T03:04:05", ended="2026-01-02T03:05:35", usage=used, **FACTS)
+    write = RunFolder.write_provenance
+    monkeypatch.setattr(RunFolder, "write_provenance", lambda folder, _: write(folder, (session,)))
+    fill(store, plan)
+    loaded = read()
+    assert loaded.problems == ()
+    (table,) = tables(loaded.numbers("efficiency"), loaded.results)
+    heads = [head for head in table.head if "energy" in head]
+    text = f"{to_markdown(table, loaded.results.context)} {loaded.findings().work.spent}"
+    if source is None:
+        assert not heads
+        assert not re.search("energy|kWh", text, re.IGNORECASE)
+        return
+    assert [head.split()[0].lower() for head in heads] == [source.removesuffix("s")]
+    # Half a kilowatt-hour a run, the runs of parents included.
+    shown = {row[0]: row[table.head.index(heads[0])].split()[0] for row in table.rows}
+    assert shown == {cell.name: f"{len(cell.all_runs(0)) * 0.5:.3f}" for cell in loaded.plan.cells}
+    assert f"{len(plan.runs) * 0.5:.2f} kWh of" in text
+    assert re.search("Energy (of processors )?is that of", text)
+    assert other not in text.lower()
 
 
 def test_accuracy_stands_over_measured_time_where_there_is_one(loaded):
