@@ -22,6 +22,7 @@ def test_every_topic_has_its_figures_in_the_order_of_the_report(drawn):
         "accuracy_against_time",
         "counted_and_measured",
         "reliability",
+        "risk_coverage",
         "disagreement",
         "diversity_against_accuracy",
         "mask_overlap",
