@@ -66,7 +66,7 @@ def signed(measured: Estimate, digits: int) -> str:
         return NONE
     mean = f"{measured.mean:+.{digits}f}"
     mean = mean[1:] if float(mean) == 0 else mean
-    return mean if measured.n < 2 else f"{mean} ± {measured.half_width:.{digits}f}"
+    return mean if measured.error_bar is None else f"{mean} ± {measured.half_width:.{digits}f}"
 
 
 def _difference(values: Sequence["pd.Series[float]"], row: int, reference: int, metric: Metric) -> str:

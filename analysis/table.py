@@ -22,7 +22,7 @@ NOTES = (
     "two members differ, mean over pairs; KL is the mean over ordered pairs."
 )
 BEST = "Bold: the best mean of the cells of the same network on the same data; intervals may overlap."
-SAME = "An interval of 0 means that all replicates have the same value, not that it is certain."
+SAME = "A mean without ± of several replicates: all have the same value, which tells no spread."
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def with_columns(
     differences = {
         (row, first + column): text for column, marks in enumerate(found) for row, text in marks.differences.items()
     }
-    equal = any(measured.half_width == 0 for column in estimates for measured in column)
+    equal = any(measured.n > 1 and measured.error_bar is None for column in estimates for measured in column)
     return replace(
         table,
         rows=tuple((*words, *row) for words, row in zip(texts, zip(*shown, strict=True), strict=True)),
@@ -185,9 +185,9 @@ def shown(value: float, digits: int) -> str:
 
 
 def shown_estimate(measured: Estimate, digits: int) -> str:
-    """Return "96.03 ± 0.12"; without an interval where n is 1 or the mean is exact, nothing without a value."""
+    """Return "96.03 ± 0.12"; no interval where there is none or the mean is exact, nothing without a value."""
     mean = shown(measured.mean, digits)
-    return mean if measured.n < 2 else f"{mean} ± {shown(measured.half_width, digits)}"
+    return mean if measured.n < 2 or measured.error_bar is None else f"{mean} ± {shown(measured.half_width, digits)}"
 
 
 def stated(numbers: pd.DataFrame, context: Context) -> pd.DataFrame:

@@ -70,7 +70,8 @@ def test_tables_of_single_scores_show_mean_and_interval(loaded, make, metrics):
                 assert text == ""
                 continue
             half_width = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
-            assert text == f"{values.mean():.{metric.digits}f} ± {half_width:.{metric.digits}f}"
+            interval = f" ± {half_width:.{metric.digits}f}" if half_width else ""
+            assert text == f"{values.mean():.{metric.digits}f}{interval}"
 
 
 def test_single_networks_have_temperatures_and_no_diversity(loaded):
