@@ -105,8 +105,14 @@ def _set_environment(submission: Submission) -> None:
 def _take_own_gpus(environment: submitit.JobEnvironment, gpus: int) -> None:
     """Leave visible those of the node's GPUs that are this process's own."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if gpus and visible:  # their numbers need not begin at 0, where SLURM does not hide those of other jobs
-        numbers = visible.split(",")[gpus * environment.local_rank : gpus * (environment.local_rank + 1)]
+    own = range(gpus * environment.local_rank, gpus * (environment.local_rank + 1))
+    if not visible:  # nothing was asked for, and the node has them all the same
+        numbers = [str(number) for number in own]
+    else:  # their numbers need not begin at 0, where SLURM does not hide those of other jobs
+        numbers = visible.split(",")
+        if len(numbers) > gpus:  # with gpus-per-task SLURM has chosen already
+            numbers = [numbers[place] for place in own if place < len(numbers)]
+    if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(numbers)
 
 

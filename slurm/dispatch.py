@@ -97,9 +97,9 @@ def make_submission(
         workers=workers,
         processes=site.processes,
         nodes=site.nodes,
-        gpus=site.gpus,
+        gpus=site.gpus_of_process,
         gpu_type=site.gpu_type,
-        cpus=site.cpus,
+        cpus=site.cpus_of_process,
         memory_gb=memory_gb(work, site, peaks),
         minutes=site.walltime_minutes,
         requeue=site.requeue,
@@ -133,7 +133,7 @@ def submit(store: Store, submission: Submission, work: Work, site: Site) -> Subm
 def slurm_parameters(submission: Submission, site: Site) -> dict[str, Any]:
     """Return what submitit is told to ask sbatch for; resources that are None are left to the cluster."""
     on_a_node = submission.processes // submission.nodes
-    gpus = submission.gpus * on_a_node
+    gpus = site.gpus_by_key * on_a_node
     wanted = {
         "job_name": submission.name,
         "partition": site.partition,
@@ -143,7 +143,7 @@ def slurm_parameters(submission: Submission, site: Site) -> dict[str, Any]:
         "time": submission.minutes,
         "nodes": submission.nodes,
         "ntasks_per_node": on_a_node,
-        "cpus_per_task": submission.cpus,
+        "cpus_per_task": site.cpus,
         "gpus_per_node": (f"{submission.gpu_type}:{gpus}" if submission.gpu_type else gpus) or None,
         "mem": None if submission.memory_gb is None else f"{submission.memory_gb * on_a_node}G",
         "array_parallelism": submission.workers,

@@ -62,11 +62,11 @@ def memory_bytes(
     together   bytes of what it evaluates along with other runs, when it trains none
     peak       what its training took beside images, measured; an attack keeps more, and is estimated
     """
-    images = image_bytes(spec, site.cpus or 1)
+    images = image_bytes(spec, site.cpus_of_process or 1)
     if peak is not None and not attacked and site.processes == 1:
         return images + max(peak, BASE_BYTES[site.device] + together)
     total = BASE_BYTES[site.device] + images + max(weight_bytes(spec), together)
-    return total if site.gpus else total + activation_bytes(spec, site.processes, attacked=attacked)
+    return total if site.device == "cuda" else total + activation_bytes(spec, site.processes, attacked=attacked)
 
 
 def image_bytes(spec: RunSpec, cpus: int = 1) -> int:
@@ -94,7 +94,7 @@ def weight_bytes(spec: RunSpec) -> int:
 def evaluated_bytes(specs: Sequence[RunSpec], site: Site) -> int:
     """Return the bytes of the networks and logits of one pass over the test images; of a GPU's host: of the logits."""
     passes = ((bytes_in_pass(spec, spec.data.test_images), bytes_in_pass(spec, 0)) for spec in specs)
-    return min(MOST_BYTES, sum(whole - networks if site.gpus else whole for whole, networks in passes))
+    return min(MOST_BYTES, sum(whole - networks if site.device == "cuda" else whole for whole, networks in passes))
 
 
 def activation_bytes(spec: RunSpec, processes: int = 1, *, attacked: bool = False) -> int:

@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,8 +9,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, fie
 
 from bench.errors import UserError, did_you_mean, without_controls
 from bench.grid.text import parse_yaml, read_text
-from bench.spec.messages import key_path, shown, validated
+from bench.spec.messages import key_path, validated
 from bench.spec.record import Record
+from slurm.options import CPUS, GPUS, MEMORY, asking, line, problems
 
 SITES = Path(__file__).with_name("sites")
 # submitit takes every interruption of a job of 10 minutes or less for a timeout (its issue 1656).
@@ -82,20 +82,13 @@ def _path(value: object) -> Path:
     return expanded(without_controls(value))
 
 
-def _line(text: str) -> str:
-    """Return a text that may stand in a line of a script; ValueError for one that would mean something else there."""
-    if text.strip() != text or text.startswith("-") or not text:
-        raise ValueError("allowed: text that begins with neither a blank nor a dash, and ends with no blank")
-    return without_controls(text)
-
-
 def _word(text: str) -> str:
     if re.search(r"\s", text):
         raise ValueError("allowed: text without blanks")
-    return _line(text)
+    return line(text)
 
 
-Line = Annotated[str, AfterValidator(_line), Field(max_length=4_000, json_schema_extra={"pattern": r"^[^\s-]"})]
+Line = Annotated[str, AfterValidator(line), Field(max_length=4_000, json_schema_extra={"pattern": r"^[^\s-]"})]
 Word = Annotated[str, AfterValidator(_word), Field(max_length=250, json_schema_extra={"pattern": r"^[^\s-]\S*$"})]
 Duration = Annotated[str, BeforeValidator(_duration), _pattern(_SECONDS)]
 Memory = Annotated[str, BeforeValidator(_memory), _pattern(_MEGABYTES, AUTO)]
@@ -114,12 +107,13 @@ class Site(Record):
 
     scheduler       "slurm", or "local": processes on this machine, by submitit's local executor
     partition, account, qos, constraint   as sbatch takes them; null leaves them to the cluster
-    gpus            GPUs of a process, 0 for none; 1 unless given, 0 of a local site
+    gpus            GPUs of a process, 0 for none; 1 unless given, 0 of a local site. null asks for none where nodes
+                    have one all the same
     gpu_type        which GPUs, by the cluster's name for them; null takes any
     device          where to train: cuda, unless a process has no GPUs
-    cpus            CPU cores of a process; null asks for none
+    cpus            CPU cores of a process; null leaves them to the cluster
     memory          of a process: auto, what the largest run needs by estimate; or the most of that, in MB, GB or TB (1
-                    GB is 1024 MB, as SLURM counts); null asks for none
+                    GB is 1024 MB, as SLURM counts); null leaves it to the cluster
     walltime        of every worker, in min, h or d; a run that takes longer is continued after a requeue
     max_jobs        the most workers: 64 unless given, 1 of a local site
     requeue         whether a worker that is preempted or out of time goes back to the queue
@@ -134,7 +128,8 @@ class Site(Record):
     setup           commands of shell that run on the node before Python; each has to succeed
     python          command that starts Python on the node; null: the interpreter that submits
     mail            whom to write to
-    sbatch          further options of sbatch by their long names; true for an option without a value
+    sbatch          further options of sbatch by their long names; true for an option without a value. One that asks for
+                    memory, cores or GPUs takes the place of memory, of cpus, or of how gpus asks
 
     In store and data, $VARIABLES are replaced as the file is read.
     """
@@ -144,7 +139,7 @@ class Site(Record):
     account: Word | None = None
     qos: Word | None = None
     constraint: Word | None = None
-    gpus: int = Field(default=1, ge=0, le=1_000)
+    gpus: int | None = Field(default=1, ge=0, le=1_000)
     gpu_type: Word | None = None
     device: Literal["cpu", "cuda"] = "cuda"
     cpus: int | None = Field(default=4, ge=1, le=100_000)
@@ -171,6 +166,9 @@ class Site(Record):
             values = {"gpus": 0, "max_jobs": 1, **values}
         if isinstance(values, dict) and values.get("gpus") == 0:
             values = {"device": "cpu", **values}
+        if isinstance(values, dict) and isinstance(options := values.get("sbatch"), dict):
+            replaced = {"memory": MEMORY, "cpus": CPUS}
+            values = {**{key: None for key, names in replaced.items() if asking(options, names)}, **values}
         return values
 
     @field_validator("walltime")
@@ -211,6 +209,27 @@ class Site(Record):
         return value
 
     @property
+    def processes_on_node(self) -> int:
+        """How many processes of a run share a node."""
+        return self.processes // self.nodes
+
+    @property
+    def gpus_of_process(self) -> int:
+        """The GPUs that a process has, however they are asked for."""
+        return int(self.device == "cuda") if self.gpus is None else self.gpus
+
+    @property
+    def cpus_of_process(self) -> int | None:
+        """The cores that a process has, by key or by option; None where the cluster decides."""
+        by_option = self.sbatch.get("cpus-per-task")
+        return by_option if self.cpus is None and isinstance(by_option, int) else self.cpus
+
+    @property
+    def gpus_by_key(self) -> int:
+        """The GPUs to ask for by the keys gpus and gpu_type; 0 where an option of sbatch asks, or nothing does."""
+        return 0 if self.gpus is None or asking(self.sbatch, GPUS) else self.gpus
+
+    @property
     def walltime_minutes(self) -> int:
         """The walltime of every worker."""
         return _size(self.walltime, _SECONDS) // 60
@@ -241,8 +260,8 @@ def load_site(name: str) -> Site:
         if content is None:
             raise UserError(f"an empty file; {SITES.name}/example.yaml is one to copy and edit")
         site = validated(Site, content, lambda *keys: key_path(*keys) or "the site")
-        if problems := list(_problems(site)):
-            raise UserError("\n".join(problems))
+        if found := list(problems(site)):
+            raise UserError("\n".join(found))
     except UserError as error:
         raise UserError("\n".join(f"{path}: {line}" for line in str(error).split("\n"))) from None
     return site
@@ -271,61 +290,3 @@ def _read(path: Path) -> Any:
             f"({', '.join(_SECONDS)}), such as 90min, 24h or 2d"
         )
     return parse_yaml(content, path)
-
-
-# What only a cluster has.
-_OF_SLURM = ("partition", "account", "qos", "constraint", "gpu_type", "mail", "sbatch")
-# Option of sbatch -> the key to use instead; "" where submit alone decides.
-_OWN_OPTIONS = {
-    **{name: name for name in ("partition", "account", "qos", "constraint", "nodes", "requeue", "signal")},
-    "cluster": "clusters",
-    "time": "walltime",
-    **dict.fromkeys(("mem", "mem-per-cpu", "mem-per-gpu"), "memory"),
-    **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket", "gres"), "gpus and gpu_type"),
-    **dict.fromkeys(("cpus-per-task", "cpus-per-gpu"), "cpus"),
-    **dict.fromkeys(("ntasks", "ntasks-per-node", "ntasks-per-gpu"), "processes"),
-    "array": "max_jobs",
-    "no-requeue": "requeue: false",
-    **dict.fromkeys(("mail-user", "mail-type"), "mail"),
-    **dict.fromkeys(("dependency", "kill-on-invalid-dep", "job-name", "comment", "chdir"), ""),
-    **dict.fromkeys(("output", "error", "input", "open-mode"), ""),
-    **dict.fromkeys(("wrap", "wait", "parsable", "quiet", "test-only"), ""),
-}
-
-
-def _problems(site: Site) -> Iterator[str]:
-    """Yield what is wrong with keys that are right each by itself."""
-    if site.scheduler == "local":
-        for key in _OF_SLURM:
-            if getattr(site, key):
-                yield f"{key}: means nothing where scheduler is local; leave it out"
-        if site.nodes > 1:
-            yield f"nodes: found {site.nodes}; a local site is one node"
-    if site.processes % site.nodes:
-        yield f"processes: found {site.processes}; allowed: a multiple of nodes ({site.nodes}), as many on each"
-    if site.gpu_type is not None and not site.gpus:
-        yield "gpu_type: means nothing where gpus is 0; leave it out, or ask for GPUs"
-    if site.device == "cuda" and not site.gpus:
-        yield "device: found 'cuda', where gpus is 0; allowed: cpu, or ask for GPUs"
-    for name, value in site.sbatch.items():
-        if problem := _option_problem(name, value, site):
-            yield f"{key_path('sbatch', name)}: {problem}"
-
-
-def _option_problem(name: str, value: object, site: Site) -> str | None:
-    spelled = name.lstrip("-").replace("_", "-")
-    # A resource that the site leaves out may be asked for in another way.
-    left_out = {"memory": site.memory is None, "cpus": site.cpus is None, "gpus and gpu_type": site.gpus == 0}
-    if spelled in _OWN_OPTIONS and not left_out.get(_OWN_OPTIONS[spelled]):
-        key = _OWN_OPTIONS[spelled]
-        return f"not set here; use {key}" if key else "submit sets it itself; leave it out"
-    if not re.fullmatch(r"[a-z]+(-[a-z]+)*", name) or len(name) == 1:
-        return "not the long name of an option without its dashes, such as reservation"
-    if value is False or not isinstance(value, str | int | float):
-        return f"found {shown(value)}; allowed: text, a number, or true for an option without a value"
-    if isinstance(value, str):
-        try:
-            _line(value)
-        except ValueError as error:
-            return f"found {shown(value)}; {error}"
-    return None

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from bench.errors import UserError
+from slurm.options import memory_limit_gb
 from slurm.site import SITES, Site, expanded, load_site
 
 DURATION = "allowed: a whole number with its unit (s, min, h, d), such as 90min, 24h or 2d"
@@ -100,8 +101,52 @@ def load_text(folder: Path, text: str) -> Site:
         ("mail: {user: me, events: []}", "mail.events: found an empty list; at least one value is needed"),
         ("sbatch: [exclusive]", "sbatch: found a list; allowed: a mapping (key: value)"),
         ("sbatch: {time: 60}", "sbatch.time: not set here; use walltime"),
-        ("sbatch: {mem-per-cpu: 4G}", "sbatch.mem-per-cpu: not set here; use memory"),
-        ("sbatch: {gpus_per_node: 1}", "sbatch.gpus_per_node: not set here; use gpus and gpu_type"),
+        (
+            "{memory: 8GB, sbatch: {mem-per-cpu: 4G}}",
+            "sbatch.mem-per-cpu: memory: 8GB asks for the same; keep one of the two",
+        ),
+        (
+            "sbatch: {mem-per-cpu: 4G, mem: 8G}",
+            "sbatch.mem-per-cpu: sbatch.mem asks for the same; keep one of the two",
+        ),
+        (
+            "sbatch: {mem: lots}",
+            "sbatch.mem: found 'lots'; allowed: a size as sbatch takes it, such as 40G",
+        ),
+        ("{cpus: 4, sbatch: {cpus-per-gpu: 8}}", "sbatch.cpus-per-gpu: cpus: 4 asks for the same; keep one of the two"),
+        (
+            "{gpus: 0, sbatch: {mem-per-gpu: 40G}}",
+            "sbatch.mem-per-gpu: means nothing where no GPU is asked for (gpus is 0)",
+        ),
+        (
+            "{gpus: null, sbatch: {cpus-per-gpu: 8}}",
+            "sbatch.cpus-per-gpu: means nothing where no GPU is asked for (gpus is nothing)",
+        ),
+        (
+            "{gpus: 0, sbatch: {gres: 'gpu:1'}}",
+            "sbatch.gres: asks for GPUs, and gpus is 0; keep one of the two",
+        ),
+        (
+            "{processes: 4, nodes: 2, sbatch: {gres: 'gpu:a100:4'}}",
+            "sbatch.gres: found 'gpu:a100:4'; gpus, processes and nodes come to 2 on a node",
+        ),
+        (
+            "{processes: 4, sbatch: {gpus: 'a100:1'}}",
+            "sbatch.gpus: found 'a100:1'; gpus, processes and nodes come to 4 of a run",
+        ),
+        (
+            "sbatch: {gres: 'gpu:1', gpus-per-task: 1}",
+            "sbatch.gpus-per-task: sbatch.gres asks for the same; keep one of the two",
+        ),
+        (
+            "{gpu_type: a100, sbatch: {gres: 'gpu:1'}}",
+            "gpu_type: means nothing where sbatch.gres asks for the GPUs; name the type there",
+        ),
+        (
+            "{gpus: null, gpu_type: a100}",
+            "gpu_type: means nothing where gpus is nothing; leave it out, or ask for GPUs",
+        ),
+        ("sbatch: {gpus_per_node: 1}", f"sbatch.gpus_per_node: {OPTION}"),
         ("sbatch: {--partition: gpu}", "sbatch.--partition: not set here; use partition"),
         ("sbatch: {array: 0-3}", "sbatch.array: not set here; use max_jobs"),
         ("sbatch: {ntasks: 2}", "sbatch.ntasks: not set here; use processes"),
@@ -175,9 +220,31 @@ def test_lengths_and_sizes_in_the_units_that_slurm_is_asked_in(tmp_path: Path) -
     assert load_text(tmp_path, "memory: 1 TB").memory_cap_gb == 1024
 
 
-def test_resources_that_are_left_out_may_be_asked_for_otherwise(tmp_path: Path) -> None:
-    site = load_text(tmp_path, "{memory: null, cpus: null, gpus: 0, sbatch: {mem-per-cpu: 4G, gres: 'gpu:1'}}")
-    assert (site.memory, site.cpus, site.sbatch["mem-per-cpu"]) == (None, None, "4G")
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("{}", None),
+        ("memory: null", None),
+        ("memory: 8GB", 8),
+        ("sbatch: {mem-per-gpu: 40G}", 40),
+        ("{gpus: 2, sbatch: {mem-per-gpu: 40G}}", 80),
+        ("sbatch: {mem-per-cpu: 2000}", 4 * 2000 / 1024),
+        ("sbatch: {mem-per-cpu: 2G, cpus-per-gpu: 12}", 24),
+        ("sbatch: {mem-per-cpu: 2G, cpus-per-task: 3}", 6),
+        ("{cpus: null, sbatch: {mem-per-cpu: 2G}}", None),
+        ("{processes: 4, nodes: 2, sbatch: {mem: 1T}}", 512),
+        ("sbatch: {mem: 0}", None),
+    ],
+)
+def test_the_memory_of_a_process_is_what_a_key_or_an_option_gives_it(
+    tmp_path: Path, text: str, limit: float | None
+) -> None:
+    assert memory_limit_gb(load_text(tmp_path, text)) == limit
+
+
+def test_a_gres_that_is_no_gpu_stands_beside_gpus(tmp_path: Path) -> None:
+    site = load_text(tmp_path, "{gpus: 1, gpu_type: a100, sbatch: {gres: 'nvme:1,gpuless:2'}}")
+    assert site.gpus_by_key == 1
 
 
 def test_defaults_depend_on_the_scheduler(tmp_path: Path) -> None:

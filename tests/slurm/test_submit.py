@@ -119,6 +119,32 @@ def test_resources_can_be_left_out_and_anything_else_passed_on(place: Place, slu
     assert "#SBATCH --reservation=workshop" in script
 
 
+RESOURCES = ("--mem", "--cpus", "--gpus", "--gres")
+
+
+@pytest.mark.parametrize(
+    ("site", "asked"),
+    [
+        ("{cpus: null, memory: null, gpus: null}", set()),
+        ("{cpus: null, sbatch: {mem-per-gpu: 40G}}", {"--mem-per-gpu=40G", "--gpus-per-node=1"}),
+        ("{memory: null, sbatch: {gres: 'gpu:a100:1', cpus-per-gpu: 12}}", {"--gres=gpu:a100:1", "--cpus-per-gpu=12"}),
+        ("{memory: null, cpus: null, processes: 2, sbatch: {gpus-per-task: 1}}", {"--gpus-per-task=1"}),
+        ("{gpus: 0, sbatch: {mem: 0, cpus-per-task: 3}}", {"--mem=0", "--cpus-per-task=3"}),
+    ],
+)
+def test_sbatch_gets_what_the_site_asks_for_and_no_other_resource(
+    place: Place, slurm: FakeSlurm, site: str, asked: set[str]
+) -> None:
+    place.site.write_text(site)
+    assert place.submit()[0] == 0
+    assert slurm.queue()
+    (script,) = scripts(place)
+    options = [line.removeprefix("#SBATCH ").replace("'", "") for line in script.splitlines() if "#SBATCH" in line]
+    assert {option for option in options if option.startswith(RESOURCES)} == asked
+    srun = script.rpartition("srun ")[2]
+    assert ("--cpus-per-task=3" in srun) == ("--cpus-per-task=3" in asked)  # srun does not take it over
+
+
 def test_a_dry_run_writes_nothing(place: Place, slurm: FakeSlurm) -> None:
     code, out = place.submit("--dry-run")
     assert code == 0
