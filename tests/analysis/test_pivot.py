@@ -96,7 +96,9 @@ def test_every_number_of_the_csv_stands_in_the_table(all_of_it):
         group = f"Budget {row['budget']:g}/255" if row["budget"] else "No attack"
         for metric in METRICS:
             if not pd.isna(value := row[metric.csv_name]):
-                assert grouped_column(table, group, metric.head)[row["cell"]].startswith(f"{value:.2f} ±")
+                mean, _, interval = grouped_column(table, group, metric.head)[row["cell"]].partition(" ± ")
+                assert mean == f"{value:.2f}"
+                assert bool(interval) == (not pd.isna(row[f"{metric.csv_name}_half_width"]))
 
 
 def test_members_are_the_least_the_mean_and_the_most_of_every_replicate(all_of_it):
