@@ -8,7 +8,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from bench.errors import UserError, counted
-from bench.plan.show import duration, make_table
+from bench.plan.show import make_table
+from bench.plan.total import duration
 from bench.store.lock import holder
 from bench.store.store import Store
 from bench.work.items import RunWork, TrainRun

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bench.errors import UserError, counted, did_you_mean
 from bench.grid import Grid, grid_files, load_grid
 from bench.plan import Plan, make_plan, select, variants_of, work_of
-from bench.plan.show import duration
+from bench.plan.total import left_of
 from bench.store.lock import RunLock, RunLockedError
 from bench.store.store import Store
 from bench.work.items import AttackEnsemble, EnsembleWork, RunWork, TrainRun, Work
@@ -135,12 +135,12 @@ def _submit(
     open_ids = open_folders(work, store)
     covered, working = _under_way(store, open_ids, quiet=request.dry_run)
     wanted = workers_wanted(open_ids, covered, working, site.max_jobs)
-    hours = sum(run.hours for run in work.runs if run.id in open_ids and StoreView(store).run(run.spec).state != "done")
     runs = sum(isinstance(item, TrainRun) and item.run.id in open_ids for item in work.items())
     console.print(
-        f"{counted(runs, 'run')} of {len(work.runs):,} have work left, with about {duration(hours)} of training; "
-        f"{counted(working, 'worker')} queued or running"
+        f"{counted(runs, 'run')} of {len(work.runs):,} have work left; {counted(working, 'worker')} queued or running"
     )
+    for left in left_of(plans, {run.id for run in work.runs}):
+        console.print(f"left: {left}")
     if not wanted:
         console.print("Nothing to submit.")
         return

@@ -3,17 +3,18 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from bench.data.catalog import facts_of
 from bench.errors import UserError
 from bench.evaluation.sets import AttackSet, OwnSet, TicketSet, own_sets
 from bench.grid.evaluations import Evaluations
-from bench.models.catalog import inputs_per_image, passes_per_image
-from bench.plan.cost import PASSES_A_STEP
 from bench.plan.records import CellPlan, EnsemblePlan, Plan, RunPlan
 from bench.spec.run import DataSpec
 from bench.store.logits import MOST_FLOAT32, Ensemble, StoredLogits, ensemble_logits
 from bench.store.store import Store
+
+Asked = TypeVar("Asked", TicketSet, AttackSet)
 
 
 def check_evaluations(evaluations: Evaluations, cells: Sequence[CellPlan], where: str) -> None:
@@ -27,7 +28,7 @@ def check_evaluations(evaluations: Evaluations, cells: Sequence[CellPlan], where
 def evaluated_runs(
     runs: Sequence[RunPlan], cells: Sequence[CellPlan], evaluations: Evaluations | None, store: Store | None
 ) -> tuple[RunPlan, ...]:
-    """Return the runs with the sets of each, and how many of them are stored; a mere parent of other runs has none."""
+    """Return the runs with the sets of each, and which are not stored; a mere parent of other runs has none."""
     of_cells = {run for cell in cells for replicate in cell.runs for run in replicate}
     sets = {
         _key(cell.data): (*own_sets(cell.data), *(evaluations.ticket_sets(cell.data) if evaluations else ()))
@@ -36,17 +37,17 @@ def evaluated_runs(
     result = []
     for run in runs:
         asked = sets[_key(run.spec.data)] if run.id in of_cells else ()
-        count = 0
+        lacking = asked
         if asked and run.status == "done" and store is not None:
-            count = _found(asked, StoredLogits.of_run(store.run(run.id)))
-        result.append(replace(run, evaluations=asked, evaluated=count))
+            lacking = _lacking(asked, StoredLogits.of_run(store.run(run.id)))
+        result.append(replace(run, evaluations=asked, lacking=lacking))
     return tuple(result)
 
 
 def attacked_ensembles(
     runs: Mapping[str, RunPlan], cells: Sequence[CellPlan], evaluations: Evaluations, store: Store | None
 ) -> tuple[EnsemblePlan, ...]:
-    """Return the distinct replicates of cells, first ones first, with the attacks on each and how many are stored."""
+    """Return the distinct replicates of cells, first ones first, with the attacks on each and which are not stored."""
     sets = {_key(cell.data): evaluations.attack_sets(cell.data) for cell in cells}
     users: defaultdict[Ensemble, list[CellPlan]] = defaultdict(list)
     for number in range(max((cell.replicates for cell in cells), default=0)):
@@ -57,42 +58,10 @@ def attacked_ensembles(
     for ensemble, using in users.items():
         asked = sets[_key(using[0].data)]
         done = store is not None and all(runs[run].status == "done" for run in ensemble.runs)
-        count = _found(asked, ensemble_logits(store, ensemble)) if done and store else 0
+        lacking = _lacking(asked, ensemble_logits(store, ensemble)) if done and store else asked
         specs = tuple(runs[run].spec for run in ensemble.runs)
-        result.append(EnsemblePlan(ensemble, specs, asked, count, tuple(cell.name for cell in using)))
+        result.append(EnsemblePlan(ensemble, specs, asked, lacking, tuple(cell.name for cell in using)))
     return tuple(result)
-
-
-def evaluation_hours(plan: Plan) -> float:
-    """Return the estimated hours to make the sets that are left: a prediction takes a third of a training step.
-
-    A family that is stored in part counts as stored with the same share of its images.
-    """
-    runs = {run.id: run for run in plan.runs}
-    return sum(map(run_evaluation_hours, plan.runs)) + sum(attack_hours(runs, ensemble) for ensemble in plan.ensembles)
-
-
-def run_evaluation_hours(run: RunPlan) -> float:
-    """Return the estimated hours to make the sets of a run that are left."""
-    if not run.evaluations:
-        return 0.0
-    images = sum(asked.count(run.spec.data) for asked in run.evaluations)
-    return images * _share_left(run) * run.spec.tickets * run.spec.model.members * _pass_hours(run)
-
-
-def attack_hours(runs: Mapping[str, RunPlan], plan: EnsemblePlan) -> float:
-    """Return the estimated hours to make the attacks on an ensemble of these runs that are left."""
-    cost = sum(_pass_hours(runs[run]) for run in plan.ensemble.runs) / len(plan.ensemble.runs)
-    data, members = plan.specs[0].data, plan.ensemble.members
-    passes = sum(asked.count(data) * asked.passes(members) for asked in plan.evaluations)
-    return passes * _share_left(plan) * cost
-
-
-def _pass_hours(run: RunPlan) -> float:
-    """Return the hours of one member's prediction of one image."""
-    spec = run.spec
-    trained = spec.epochs * spec.data.train_images * inputs_per_image(spec.model)
-    return run.hours / trained / PASSES_A_STEP * passes_per_image(spec.model) / spec.model.members
 
 
 def evaluation_bytes(plan: Plan) -> float:
@@ -111,23 +80,19 @@ def evaluation_bytes(plan: Plan) -> float:
     return size
 
 
-def _share_left(plan: RunPlan | EnsemblePlan) -> float:
-    return 1 - plan.evaluated / len(plan.evaluations) if plan.evaluations else 0.0
-
-
 def ensembles_of(plan: Plan, runs: Iterable[RunPlan]) -> tuple[EnsemblePlan, ...]:
     """Return the ensembles of a plan that are made of these runs alone."""
     ids = {run.id for run in runs}
     return tuple(attacked for attacked in plan.ensembles if ids.issuperset(attacked.ensemble.runs))
 
 
-def _found(sets: Sequence[TicketSet | AttackSet], stored: StoredLogits) -> int:
-    """Return how many of the sets are made; none where their records were altered, which `run` says."""
-    names = [asked.name for asked in sets]
+def _lacking(sets: tuple[Asked, ...], stored: StoredLogits) -> tuple[Asked, ...]:
+    """Return the sets that are not made; all where their records were altered, which `run` says."""
     try:
-        return len(names) - len(stored.missing(names))
+        missing = set(stored.missing(asked.name for asked in sets))
     except UserError:
-        return 0
+        return sets
+    return tuple(asked for asked in sets if asked.name in missing)
 
 
 def _key(data: DataSpec) -> tuple[str, int, bool]:

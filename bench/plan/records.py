@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.evaluation.sets import AttackSet, TicketSet
+from bench.plan.cost import Basis
 from bench.spec.run import DataSpec, ModelSpec, RunSpec
 from bench.store.logits import Ensemble
 from bench.work.readiness import State
@@ -59,7 +60,7 @@ class RunPlan:
 
     status    what bench.work.readiness says of training it; reason says why it may not start,
               or that its weights were not exported
-    evaluations, evaluated   sets that its tickets are evaluated on, and how many of them are made
+    evaluations, lacking   sets that its tickets are evaluated on, and those of them that are not made
     host_bytes, device_bytes   the most memory beside its images that a check measured (bench.plan.cost.Hours)
     """
 
@@ -70,10 +71,10 @@ class RunPlan:
     train_flops_ratio: float
     hours: float
     hours_device: Literal["GPU", "CPU"]
-    hours_basis: str
+    hours_basis: Basis
     cells: tuple[str, ...]
     evaluations: tuple[TicketSet, ...] = ()
-    evaluated: int = 0
+    lacking: tuple[TicketSet, ...] = ()
     host_bytes: int | None = None
     device_bytes: int | None = None
 
@@ -87,16 +88,26 @@ class RunPlan:
         """Id of the run that it starts from, None of most."""
         return self.spec.parent.run_id if self.spec.parent else None
 
+    @property
+    def evaluated(self) -> int:
+        """Number of its sets that are made."""
+        return len(self.evaluations) - len(self.lacking)
+
 
 @dataclass(frozen=True)
 class EnsemblePlan:
-    """A replicate of cells that is attacked as a whole; `specs` are those of its runs."""
+    """A replicate of cells that is attacked as a whole; `specs` are those of its runs, `lacking` as of a run."""
 
     ensemble: Ensemble
     specs: tuple[RunSpec, ...]
     evaluations: tuple[AttackSet, ...]
-    evaluated: int
+    lacking: tuple[AttackSet, ...]
     cells: tuple[str, ...]
+
+    @property
+    def evaluated(self) -> int:
+        """Number of its attacks that are made."""
+        return len(self.evaluations) - len(self.lacking)
 
 
 @dataclass(frozen=True)
@@ -141,8 +152,7 @@ class Plan:
     @property
     def sets_left(self) -> int:
         """Number of sets that are not stored."""
-        stored = sum(run.evaluated for run in self.runs) + sum(plan.evaluated for plan in self.ensembles)
-        return self.sets - stored
+        return sum(len(run.lacking) for run in self.runs) + sum(len(attacked.lacking) for attacked in self.ensembles)
 
     def counts(self) -> Counter[str]:
         """Return the number of runs by status."""

@@ -5,7 +5,6 @@ from math import prod
 
 from bench.data.catalog import facts_of
 from bench.models.layers import layers_of
-from bench.plan.cost import MEASURED
 from bench.plan.records import CellPlan, Plan
 
 # Of cells in a sentence.
@@ -57,7 +56,7 @@ def slower_than_counted(plan: Plan) -> list[str]:
         if dense is None:
             continue
         its, that = ([runs[run] for run in of.all_runs(0)] for of in (cell, dense))
-        if not all(run.hours_basis.startswith(MEASURED) for run in (*its, *that)):
+        if not all(run.hours_basis.measured for run in (*its, *that)):
             continue
         hours = sum(run.hours for run in its) / sum(run.hours for run in that)
         if not 1 / FAR_APART <= hours / cell.train_flops_ratio <= FAR_APART:

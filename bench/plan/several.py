@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from bench.errors import counted
 from bench.plan.near_misses import NearMisses
 from bench.plan.records import Plan, RunPlan
-from bench.plan.show import STATUSES, document, duration, make_table, time_bases
+from bench.plan.show import STATUSES, document, make_table, time_bases
+from bench.plan.total import duration, left_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,6 +48,7 @@ class Together:
 def several_to_json(together: Together, misses: NearMisses | None = None) -> str:
     """Return the plans, their totals and, where they were looked for, their near misses as a JSON document."""
     statuses: Counter[str] = Counter(run.status for run in together.runs)
+    left = left_of(together.plans)
     totals = {
         "cells": together.cells,
         "runs": len(together.runs),
@@ -56,7 +58,9 @@ def several_to_json(together: Together, misses: NearMisses | None = None) -> str
         "hours": together.hours,
         "hours_grid_by_grid": sum(plan.hours for plan in together.plans),
         "hours_without_sharing": sum(plan.unshared_hours for plan in together.plans),
-        "hours_left": sum(run.hours for run in together.runs if run.status != "done"),
+        "hours_left": sum(part.training for part in left),
+        "evaluation_sets_left": sum(part.sets for part in left),
+        "evaluation_hours_left": sum(part.evaluation for part in left),
     }
     found = misses.to_json() if misses else {}
     return json.dumps({"totals": totals, **found, "grids": [document(plan) for plan in together.plans]})
@@ -92,8 +96,8 @@ def print_several(together: Together, console: "Console", misses: NearMisses | N
         else:
             hours = sum(run.hours for run in together.runs if run.hours_device == device)
             console.print(f"{hours:,.1f} {device}-hours with sharing")
-    left = sum(run.hours for run in together.runs if run.status != "done")
-    console.print(f"left: about {duration(left)}")
+    for left in left_of(together.plans):
+        console.print(f"left: {left}")
     for line in time_bases(together.runs):
         console.print(line)
     for line in misses.lines() if misses else ():

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import counted
 from bench.plan.cost import GLOBAL_FLOPS, decoding_hours
-from bench.plan.evaluations import evaluation_bytes, evaluation_hours
+from bench.plan.evaluations import evaluation_bytes
 from bench.plan.near_misses import NearMisses
 from bench.plan.records import CellPlan, Plan, RunPlan
 from bench.plan.remarks import assumed_references, shrunken_maps, slower_than_counted, uncounted_flops
+from bench.plan.total import duration, left_of
 from bench.store.run_folder import NO_WEIGHTS
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 # More rows than this help nobody on a screen; --json has them all.
 MOST_CELLS = 60
 MOST_RUNS = 20
-# Of networks and executions whose speed is said.
-MOST_BASES = 3
 STATUSES = ("done", "running", "failed", "damaged", "blocked", "waiting", "missing")
 
 
@@ -40,7 +39,7 @@ def document(plan: Plan) -> dict[str, Any]:
         "title": plan.title,
         "scale": plan.scale,
         "needs_gpu": plan.needs_gpu,
-        "hours_basis": list(dict.fromkeys(run.hours_basis for run in plan.runs)),
+        "hours_basis": list(dict.fromkeys(str(run.hours_basis) for run in plan.runs)),
         "totals": {
             "runs": len(plan.runs),
             "runs_without_sharing": plan.unshared_runs,
@@ -50,7 +49,7 @@ def document(plan: Plan) -> dict[str, Any]:
             "hours_without_sharing": plan.unshared_hours,
             "evaluation_sets": plan.sets,
             "evaluation_sets_left": plan.sets_left,
-            "evaluation_hours_left": evaluation_hours(plan),
+            "evaluation_hours_left": sum(left.evaluation for left in left_of([plan])),
         },
         "evaluations": _evaluations(plan),
         "cells": [_cell_record(cell) for cell in plan.cells],
@@ -190,10 +189,7 @@ def _totals(plan: Plan) -> Iterator[str]:
     states = ", ".join(f"{counts[status]:,} {status}" for status in STATUSES if counts[status])
     yield f"{counted(len(plan.runs), 'distinct run')}{sharing}: {states}"
     left = [run for run in plan.runs if run.status != "done"]
-    for device in dict.fromkeys(run.hours_device for run in left):
-        hours = sum(run.hours for run in left if run.hours_device == device)
-        amount = f"{hours:,.1f} GPU-hours" if device == "GPU" and hours >= 0.05 else f"{duration(hours)} on a {device}"
-        yield f"left: about {amount}"
+    yield from (f"left: {part}" for part in left_of([plan]))
     yield from time_bases(plan.runs)
     if hosts := [run.host_bytes for run in left if run.host_bytes is not None]:
         gpus = [run.device_bytes for run in left if run.device_bytes is not None]
@@ -208,8 +204,7 @@ def _totals(plan: Plan) -> Iterator[str]:
     if plan.sets:
         kinds = ", ".join(f"{count} of {family}" for family, count in _evaluations(plan).items())
         yield f"{counted(plan.sets, 'evaluation set')} ({kinds}; by run, attacks by ensemble): {plan.sets_left:,} left"
-        length, gigabytes = duration(evaluation_hours(plan)), evaluation_bytes(plan) / 1e9
-        yield f"  about {length} to make those, on the same device; {gigabytes:.2g} GB of logits in all"
+        yield f"  {evaluation_bytes(plan) / 1e9:.2g} GB of logits in all"
         if plan.sets_left and any(run.reason == NO_WEIGHTS for run in plan.runs):
             yield f"  some cannot be made: {NO_WEIGHTS}"
     broken = [run for run in plan.runs if run.status in ("failed", "damaged")]
@@ -220,18 +215,18 @@ def _totals(plan: Plan) -> Iterator[str]:
 
 
 def time_bases(runs: Iterable[RunPlan]) -> Iterator[str]:
-    """Yield how hours were estimated, the ways of most runs first."""
-    bases = [basis for basis, _ in Counter(run.hours_basis for run in runs).most_common()]
-    yield from (f"  time {basis}" for basis in bases[:MOST_BASES])
-    if len(bases) > MOST_BASES:
-        yield f"  and {counted(len(bases) - MOST_BASES, 'more speed')}, measured likewise; --json has them all"
-
-
-def duration(hours: float) -> str:
-    """Return a length of time in the unit that reads best: 40 s, 25 min, 3.2 h."""
-    if hours < 1 / 60:
-        return f"{hours * 3600:.0f} s"
-    return f"{hours * 60:.0f} min" if hours < 1.5 else f"{hours:,.1f} h"
+    """Yield how hours were estimated: a line of what was measured, and one of what was assumed."""
+    bases = list(dict.fromkeys(run.hours_basis for run in runs))
+    measured = [basis for basis in bases if basis.measured]
+    if len(measured) == 1:
+        yield f"  time {measured[0]}"
+    elif measured:
+        how = " and ".join(dict.fromkeys(basis.how for basis in measured)).replace(" and measured", " and")
+        devices = list(dict.fromkeys(basis.device for basis in measured))
+        where = devices[0] if len(devices) == 1 else counted(len(devices), "device")
+        slowest, *_, fastest = sorted(basis.rate for basis in measured)
+        yield f"  time {how}, {slowest:,.0f} to {fastest:,.0f} images/s on {where}; --json has all of them"
+    yield from (f"  time {basis}" for basis in bases if not basis.measured)
 
 
 def make_table(*columns: str) -> "Table":

@@ -13,7 +13,9 @@ from bench.evaluation.sets import AttackSet, CorruptedSet, OodSet, OwnSet
 from bench.grid import load_grid
 from bench.grid.evaluations import Evaluations
 from bench.plan import Plan, make_plan, print_plan, select, to_json
-from bench.plan.evaluations import ensembles_of, evaluation_bytes, evaluation_hours
+from bench.plan.cost import RUN_SECONDS
+from bench.plan.evaluations import ensembles_of, evaluation_bytes
+from bench.plan.total import SET_SECONDS, left_of
 from bench.spec.run import DataSpec
 from bench.store.logits import Ensemble
 from bench.store.store import Store
@@ -273,16 +275,20 @@ def test_evaluation_is_priced_as_a_third_of_training_an_image(tmp_path: Path) ->
     plan = plan_of(tmp_path, "evaluations: {local_c: {types: [fog]}, ood: {sets: [digits]}}".replace("digits", "svhn"))
     seen = 360 + 180 + 5 * 360 + 26_032
     own = [run for run in plan.runs if run.evaluations]
-    expected = sum(run.hours / (run.spec.epochs * 1257) / 3 * seen for run in own)
-    assert evaluation_hours(plan) == pytest.approx(expected)
+    start, opened = RUN_SECONDS / 3600, SET_SECONDS / 3600
+    expected = sum((run.hours - start) / (run.spec.epochs * 1257) / 3 * seen + 8 * opened for run in own)
+    (left,) = left_of([plan])
+    assert (left.sets, left.evaluation) == (8 * len(own), pytest.approx(expected))
+    assert left.training == pytest.approx(sum(run.hours for run in plan.runs))
     assert evaluation_bytes(plan) == len(own) * seen * 10 * 4
     attacked = plan_of(tmp_path, "evaluations: {fgsm: {images: 100}}")
-    hours = {run.id: run.hours / (run.spec.epochs * 1257) / 3 for run in attacked.runs}
-    by_hand = sum(hours[run.id] * (360 + 180) for run in attacked.runs if run.evaluations)
+    hours = {run.id: (run.hours - start) / (run.spec.epochs * 1257) / 3 for run in attacked.runs}
+    by_hand = sum(hours[run.id] * (360 + 180) + 2 * opened for run in attacked.runs if run.evaluations)
     for one in attacked.ensembles:
         passes = 4 if one.ensemble.members == 1 else 2 * 2 * 3 + 3 * 2
-        by_hand += 100 * passes * sum(hours[run] for run in one.ensemble.runs) / len(one.ensemble.runs)
-    assert evaluation_hours(attacked) == pytest.approx(by_hand)
+        by_hand += 100 * passes * sum(hours[run] for run in one.ensemble.runs) / len(one.ensemble.runs) + opened
+    (left,) = left_of([attacked])
+    assert left.evaluation == pytest.approx(by_hand)
 
 
 def test_the_order_of_runs_makes_another_ensemble() -> None:

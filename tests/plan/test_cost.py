@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bench.grid import load_grid
 from bench.models.layers import layers_of
 from bench.plan import make_plan
-from bench.plan.cost import ASSUMED_TFLOPS, Speeds, forward_flops, training_flops
+from bench.plan.cost import ASSUMED_TFLOPS, EPOCH_SECONDS, RUN_SECONDS, Speeds, forward_flops, training_flops
 from bench.plan.remarks import assumed_references
 from bench.recipes import Setting
 from bench.recipes.alternating import acdc
@@ -201,19 +201,18 @@ def test_hours_come_from_the_speed_measured_for_the_same_network_and_execution()
     other = spec.model_copy(update={"execution": Execution(precision="bf16")})
     throughputs = [measured(spec, "cuda", 50.0), measured(spec, "cuda", 100.0), measured(spec, "cuda", 1e9)]
     estimate = Speeds([*throughputs, measured(other, "cuda", 7.0)], None, None).estimate(spec)
-    assert estimate.hours == pytest.approx(8 * 45_000 / 100 / 3600)
-    assert "measured" in estimate.basis
-    assert "some cuda" in estimate.basis
+    assert estimate.hours == pytest.approx((RUN_SECONDS + 8 * 45_000 / 100) / 3600)
+    assert estimate.basis == ("measured in this store", 100.0, "some cuda")
 
 
 def test_a_speed_counts_for_its_own_kind_of_device() -> None:
     spec = run_spec()
     on_cpu = [measured(spec, "cpu", 10.0)]
     assert Speeds(on_cpu, None, None).estimate(spec).device == "CPU"
-    assert "measured" in Speeds(on_cpu, "cpu", None).estimate(spec).basis
+    assert Speeds(on_cpu, "cpu", None).estimate(spec).basis.measured
     on_gpu = Speeds(on_cpu, "cuda", None).estimate(spec)
     assert on_gpu.device == "GPU"
-    assert "assumed" in on_gpu.basis
+    assert not on_gpu.basis.measured
     both = Speeds([*on_cpu, measured(spec, "cuda", 1000.0)], None, None)
     assert both.estimate(spec).device == "GPU"
 
@@ -239,11 +238,11 @@ def test_a_check_counts_where_no_run_is_finished_and_validation_is_added() -> No
     checks = [checked(spec, "cuda", rate, host_bytes=size) for rate, size in ((50.0, 7), (100.0, 9), (1e9, None))]
     estimate = Speeds(checks, None, None).estimate(spec)
     images = 45_000 + spec.data.validation_images / 3
-    assert estimate.hours == pytest.approx(8 * images / 100 / 3600)
-    assert "measured by `bench check`, 100 images/s on some cuda" in estimate.basis
+    assert estimate.hours == pytest.approx((RUN_SECONDS + 8 * (EPOCH_SECONDS + images / 100)) / 3600)
+    assert str(estimate.basis) == "measured by `bench check`, 100 images/s on some cuda"
     assert (estimate.host_bytes, estimate.device_bytes) == (9, None)
     with_run = Speeds([*checks, measured(spec, "cuda", 10.0)], None, None).estimate(spec)
-    assert with_run.hours == pytest.approx(8 * 45_000 / 10 / 3600)
+    assert with_run.hours == pytest.approx((RUN_SECONDS + 8 * 45_000 / 10) / 3600)
     assert with_run.host_bytes == 9
 
 
@@ -251,7 +250,7 @@ def test_a_check_counts_where_no_run_is_finished_and_validation_is_added() -> No
 def test_a_check_of_other_images_or_another_batch_says_nothing(other: dict[str, Any]) -> None:
     spec = run_spec()
     estimate = Speeds([checked(spec, "cpu", 10.0, **other)], None, None).estimate(spec)
-    assert "assumed" in estimate.basis
+    assert not estimate.basis.measured
     assert estimate.host_bytes is None
 
 
@@ -259,7 +258,7 @@ def test_without_a_measurement_a_masked_run_takes_the_time_of_a_dense_one() -> N
     for density in (None, 0.1):
         estimate = Speeds([], "cuda", 10.0).estimate(run_spec(density=density))
         assert estimate.hours == pytest.approx(3.54e17 / 10e12 / 3600, rel=2e-3)
-        assert "10 TFLOP/s" in estimate.basis
+        assert str(estimate.basis) == "assumed, dense FLOPs at 10 TFLOP/s on a GPU"
     default = Speeds([], "cuda", None).estimate(run_spec())
     assert default.hours == pytest.approx(3.54e17 / (ASSUMED_TFLOPS["cuda"] * 1e12) / 3600, rel=2e-3)
 

@@ -16,8 +16,10 @@ from rich.console import Console
 from bench.errors import UserError
 from bench.grid import load_grid
 from bench.plan import Plan, make_plan, print_plan, select, to_json
+from bench.plan.cost import EPOCH_SECONDS, RUN_SECONDS, STEP_SECONDS_A_LAYER, Basis
 from bench.plan.remarks import shrunken_maps
 from bench.plan.show import time_bases
+from bench.plan.total import duration, left_of
 from bench.spec.run import RunSpec, identity
 from bench.store.store import DataRecord, Store
 from tests.grid_text import PAPER_CONFIGS, load_text
@@ -255,7 +257,7 @@ def test_a_plan_knows_what_the_store_has(tmp_path: Path) -> None:
     assert [run.status for run in after.runs] == ["done", "failed", "damaged", "missing"]
     assert after.counts() == {"done": 1, "failed": 1, "damaged": 1, "missing": 1}
     # 8 epochs of 1257 images at the speed of the run that is done, for the three that are not
-    assert after.hours_left == pytest.approx(3 * 8 * 1257 / 100 / 3600)
+    assert after.hours_left == pytest.approx(3 * (RUN_SECONDS + 8 * 1257 / 100) / 3600)
     assert {run.hours_device for run in after.runs} == {"CPU"}
 
 
@@ -391,12 +393,47 @@ def test_a_method_has_the_name_that_tables_give_it() -> None:
     assert beyond.cells[-1].method == "dst tree_net"
 
 
-def test_of_many_speeds_those_of_most_runs_are_named(paper: Plan) -> None:
-    runs = [replace(run, hours_basis=f"basis {min(number, 4)}") for number, run in enumerate(paper.runs)]
-    first, *others, last = time_bases(runs)
-    assert (first, len(others)) == ("  time basis 4", 2)
-    assert last == "  and 2 more speeds, measured likewise; --json has them all"
-    assert list(time_bases(runs[:2])) == ["  time basis 0", "  time basis 1"]
+def test_many_speeds_are_one_line(paper: Plan) -> None:
+    def lines(*bases: Basis) -> list[str]:
+        return list(
+            time_bases([replace(run, hours_basis=basis) for run, basis in zip(paper.runs, bases, strict=False)])
+        )
+
+    stored = [Basis("measured in this store", 1000.0 + rate, "a GPU") for rate in (200, 0, 100)]
+    assumed = Basis("assumed", 20.0, "GPU")
+    assert lines(stored[0], stored[0]) == ["  time measured in this store, 1,200 images/s on a GPU"]
+    folded = "  time measured in this store, 1,000 to 1,200 images/s on a GPU; --json has all of them"
+    assert lines(*stored, assumed) == [folded, "  time assumed, dense FLOPs at 20 TFLOP/s on a GPU"]
+    checked = Basis("measured by `bench check`", 7.0, "another GPU")
+    both = (
+        "  time measured in this store and by `bench check`, 7 to 1,200 images/s on 2 devices; --json has all of them"
+    )
+    assert lines(*stored, checked) == [both]
+
+
+def test_a_run_takes_at_least_its_start_its_epochs_and_its_steps(tmp_path: Path) -> None:
+    cell = "{name: a, method: dense, recipe: {epochs: 7}, data: {name: digits, train_images: 100}, batch_size: 32}"
+    grid = load_text(tmp_path, f"replicates: 1\nbase: {{model: {{depth: 10, width: 1}}}}\ncells: [{cell}]")
+    fast = make_plan(grid, "paper", None, tflops=1e6)
+    seconds = RUN_SECONDS + 7 * (EPOCH_SECONDS + 4 * 10 * STEP_SECONDS_A_LAYER)  # 4 steps, 10 layers with weights
+    assert fast.hours * 3600 == pytest.approx(seconds)
+    slow = make_plan(grid, "paper", None, tflops=1e-6)
+    flops = slow.runs[0].train_flops
+    assert slow.hours * 3600 == pytest.approx(RUN_SECONDS + 7 * EPOCH_SECONDS + flops / 1e6)
+
+
+def test_what_is_left_of_several_grids_counts_a_run_and_a_set_once(tmp_path: Path) -> None:
+    sets = "evaluations: {local_c: {types: [fog]}, ood: {sets: [svhn]}}", "evaluations: {local_c: {types: [fog]}}"
+    cells = "replicates: 2\nbase: {data: digits, method: dense}\ncells: [{name: a, members: 2}]\n"
+    more, fewer = (make_plan(load_text(tmp_path, cells + asked), "paper", None) for asked in sets)
+    (left,) = left_of([more])
+    for together in ([more, fewer], [fewer, more]):
+        (found,) = left_of(together)
+        assert (found.runs, found.sets, found.hours) == (left.runs, left.sets, pytest.approx(left.hours))
+    assert (left.runs, left.sets) == (4, 4 * (2 + 5 + 1))
+    (half,) = left_of([fewer, more], {run.id for run in more.runs[:2]})
+    assert (half.runs, half.sets, half.hours) == (2, 16, pytest.approx(left.hours / 2))
+    assert str(half).endswith(f"to train 2 runs, {duration(half.evaluation)} to make 16 evaluation sets")
 
 
 # -- selection ---------------------------------------------------------------------------------------------------------
