@@ -36,11 +36,11 @@ class Left:
             part
             for count, part in (
                 (self.runs, f"{duration(self.training)} to train {counted(self.runs, 'run')}"),
-                (self.sets, f"{duration(self.evaluation)} to make {counted(self.sets, 'evaluation set')}"),
+                (self.sets, f"{duration(self.evaluation)} for {counted(self.sets, 'set')}"),
             )
             if count
         ]
-        return f"about {self.amount}: {', '.join(parts)}"
+        return f"about {self.amount} ({', '.join(parts)})"
 
     @property
     def amount(self) -> str:

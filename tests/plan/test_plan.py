@@ -433,7 +433,7 @@ def test_what_is_left_of_several_grids_counts_a_run_and_a_set_once(tmp_path: Pat
     assert (left.runs, left.sets) == (4, 4 * (2 + 5 + 1))
     (half,) = left_of([fewer, more], {run.id for run in more.runs[:2]})
     assert (half.runs, half.sets, half.hours) == (2, 16, pytest.approx(left.hours / 2))
-    assert str(half).endswith(f"to train 2 runs, {duration(half.evaluation)} to make 16 evaluation sets")
+    assert str(half).endswith(f"to train 2 runs, {duration(half.evaluation)} for 16 sets)")
 
 
 # -- selection ---------------------------------------------------------------------------------------------------------
