@@ -20,11 +20,13 @@ from bench.commands.options import Document, make_app, run_app
 from bench.commands.plan import plan
 from bench.commands.run import run
 from bench.commands.show import show
+from bench.commands.watch import watch
 
 app = make_app("Plan and train a grid of experiments: cells -> runs -> tickets -> logits.")
 app.command()(check)
 app.command()(plan)
 app.command()(run)
+app.command()(watch)
 app.command()(latency)
 app.add_typer(data.app, name="data")
 app.command("list")(list_runs)

@@ -10,6 +10,7 @@ import typer
 
 from bench.commands.folders import a_folder
 from bench.commands.options import (
+    EXIT_CTRL_C,
     AsJson,
     CheckpointSeconds,
     DataPath,
@@ -26,7 +27,6 @@ from bench.errors import UserError
 app = make_app("Dispatch grids to a SLURM cluster, and see what became of their runs.")
 
 WATCH_SECONDS = 15.0
-EXIT_CTRL_C = 130
 
 SiteName = Annotated[
     str,

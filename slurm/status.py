@@ -4,13 +4,13 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
 from typing import TYPE_CHECKING
 
 from bench.errors import UserError, counted
 from bench.plan.show import make_table
 from bench.plan.total import duration
 from bench.store.lock import holder
+from bench.store.pace import Pace, pace_of
 from bench.store.store import Store
 from bench.work.items import RunWork, TrainRun
 from bench.work.readiness import State, StoreView
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 # More lines of one kind than this help nobody on a screen; --json has them all.
 MOST_RUNS = 20
-RECENT_EPOCHS = 5
 # People read about these first.
 ORDER: tuple[State, ...] = ("running", "failed", "damaged", "blocked", "missing", "waiting", "done")
 
@@ -80,16 +79,12 @@ def overview(folders: Sequence[SubmissionFolder], store: Store) -> Overview:
 
 def _run_status(run: RunWork, view: StoreView) -> RunStatus:
     folder, readiness = view.store.run(run.id), view.run(run.spec)
-    epoch, speed, left = run.spec.epochs, None, None
+    pace = Pace(run.spec.epochs, None, None)
     if readiness.state != "done":
         try:
-            history = folder.history()
+            pace = pace_of(folder.history(), run.spec.epochs)
         except UserError:
-            history = []
-        epoch = len(history)
-        if history:
-            speed = history[-1].images_per_second
-            left = (run.spec.epochs - epoch) * median(line.seconds for line in history[-RECENT_EPOCHS:])
+            pace = pace_of([], run.spec.epochs)
     sets = sum(view.evaluation(run.spec, asked).state == "done" for asked in run.evaluations)
     host = holder(folder.path / "lock").get("host") if readiness.state == "running" else None
     return RunStatus(
@@ -97,10 +92,10 @@ def _run_status(run: RunWork, view: StoreView) -> RunStatus:
         run.cell,
         readiness.state,
         readiness.reason,
-        epoch,
+        pace.epoch,
         run.spec.epochs,
-        speed,
-        left,
+        pace.images_per_second,
+        pace.seconds_left,
         host,
         sets,
         len(run.evaluations),

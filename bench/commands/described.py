@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from bench.plan.records import method_of
-from bench.recipes.recognise import method_of_spec
+from bench.plan.records import method_of_run
 from bench.spec.run import ModelSpec
 from bench.store.contents import StoredRun
 
@@ -15,7 +14,7 @@ def described(run: StoredRun) -> dict[str, Any]:
     if spec is not None:
         variant = "" if spec.data.variant == "official" else f" ({spec.data.variant})"
         facts = {
-            "method": method_of(method_of_spec(spec) or "other", spec.model),
+            "method": method_of_run(spec),
             "network": network_of(spec.model),
             "data": f"{spec.data.name}{variant}",
             "sparsity": 0.0 if spec.topology is None else round(1 - spec.topology.density, 10),

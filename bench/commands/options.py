@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Of one argument; no path is longer.
 MOST_CHARACTERS = 4_000
+# Of a command that looks until Ctrl-C.
+EXIT_CTRL_C = 130
 
 
 class Device(StrEnum):

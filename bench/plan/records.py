@@ -6,6 +6,7 @@ from typing import Literal
 
 from bench.evaluation.sets import AttackSet, TicketSet
 from bench.plan.cost import Basis
+from bench.recipes.recognise import method_of_spec
 from bench.spec.run import DataSpec, ModelSpec, RunSpec
 from bench.store.logits import Ensemble
 from bench.work.readiness import State
@@ -16,6 +17,11 @@ def method_of(method: str, model: ModelSpec) -> str:
     if model.ensemble is None:
         return method
     return model.ensemble.kind if method == "dense" else f"{method} {model.ensemble.kind}"
+
+
+def method_of_run(spec: RunSpec) -> str:
+    """Return what a reader calls the method of a run; "other" for a recipe that the suite does not have."""
+    return method_of(method_of_spec(spec) or "other", spec.model)
 
 
 @dataclass(frozen=True)

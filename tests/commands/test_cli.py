@@ -25,7 +25,7 @@ from tests.grid_text import PAPER_CONFIGS, REPOSITORY, write_grid
 
 DIGITS = str(PAPER_CONFIGS / "digits.yaml")
 NUMBER_OF_OPTIONS = {"check": 6, "plan": 6, "run": 12, "schema": 0, "export": 6, "import": 1}
-NUMBER_OF_OPTIONS |= {"list": 3, "show": 2, "diff": 2, "du": 2, "gc": 4}
+NUMBER_OF_OPTIONS |= {"watch": 5, "list": 3, "show": 2, "diff": 2, "du": 2, "gc": 4}
 NUMBER_OF_OPTIONS |= {"data": 0, "data list": 1, "data verify": 3, "data prepare": 2}
 COMMANDS = [command.split() for command in NUMBER_OF_OPTIONS]
 
