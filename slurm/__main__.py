@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bench.commands.completion import complete_run
 from bench.commands.folders import a_folder
 from bench.commands.options import (
     EXIT_CTRL_C,
@@ -139,7 +140,7 @@ def cancel(
 
 @app.command()
 def logs(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The beginning of a run id.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The beginning of a run id.", shell_complete=complete_run)],
     store: SubmittedStore = Path("results"),
     lines: Annotated[
         int | None,

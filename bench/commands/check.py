@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bench.commands.completion import complete_grid
 from bench.commands.folders import check_writable
 from bench.commands.options import (
     GRID_HELP,
@@ -16,7 +17,6 @@ from bench.commands.options import (
     ScaleName,
     StorePath,
     a_grid,
-    complete_grid,
     log_to_stderr,
     make_console,
 )
@@ -28,7 +28,7 @@ MaybeGrid = Annotated[
         help=f"{GRID_HELP} Its steps are measured too.",
         show_default="the device alone",
         callback=lambda grid: None if grid is None else a_grid(grid),
-        autocompletion=complete_grid,
+        shell_complete=complete_grid,
     ),
 ]
 Minutes = Annotated[

@@ -6,14 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
+from bench.commands.completion import complete_run
 from bench.commands.options import RUN_HELP, AsJson, StorePath, make_console
 
 MOST_CHARACTERS = 80
 
 
 def diff(
-    first: Annotated[str, typer.Argument(metavar="A", help=RUN_HELP)],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another run.")],
+    first: Annotated[str, typer.Argument(metavar="A", help=RUN_HELP, shell_complete=complete_run)],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another run.", shell_complete=complete_run)],
     store: StorePath = Path("results"),
     as_json: AsJson = False,
 ) -> None:

@@ -12,6 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.commands.completion import (
+    complete_grid,
+    complete_run,
+    complete_scale,
+    complete_selection,
+    prepare_completion,
+)
 from bench.commands.folders import a_folder
 from bench.commands.version import Version
 from bench.errors import UserError, printable, without_controls
@@ -53,16 +60,9 @@ def some_grids(grids: list[Path]) -> list[Path]:
     return [a_grid(grid) for grid in grids]
 
 
-def complete_grid(incomplete: str) -> list[str]:
-    """Return the grids of the suite whose names begin so, for shells; they complete paths by themselves."""
-    from bench.grid.suite import suite_grids
-
-    return [name for name in suite_grids() if name.startswith(incomplete)]
-
-
 GRID_HELP = "A grid: its path, or its name in paper_configs/, such as digits."
 GridPath = Annotated[
-    Path, typer.Argument(metavar="GRID", help=GRID_HELP, callback=a_grid, autocompletion=complete_grid)
+    Path, typer.Argument(metavar="GRID", help=GRID_HELP, callback=a_grid, shell_complete=complete_grid)
 ]
 GridPaths = Annotated[
     list[Path],
@@ -70,7 +70,7 @@ GridPaths = Annotated[
         metavar="GRID",
         help=f"{GRID_HELP} Several may be given, and folders of grids.",
         callback=some_grids,
-        autocompletion=complete_grid,
+        shell_complete=complete_grid,
     ),
 ]
 MaybeGrids = Annotated[
@@ -80,7 +80,7 @@ MaybeGrids = Annotated[
         help=f"{GRID_HELP} Several may be given, and folders of grids.",
         show_default="none",
         callback=lambda grids: some_grids(grids or []),
-        autocompletion=complete_grid,
+        shell_complete=complete_grid,
     ),
 ]
 Selections = Annotated[
@@ -92,9 +92,12 @@ Selections = Annotated[
         "* and ? in VALUE stand for any text and any character: 'cell=DST*'. Repeat it to narrow down, or with the "
         "same key to widen.",
         show_default="all runs",
+        shell_complete=complete_selection,
     ),
 ]
-ScaleName = Annotated[str, typer.Option("--scale", metavar="NAME", help="A scale of the grid.")]
+ScaleName = Annotated[
+    str, typer.Option("--scale", metavar="NAME", help="A scale of the grid.", shell_complete=complete_scale)
+]
 StorePath = Annotated[Path, typer.Option("--store", metavar="DIR", help="The results directory.", callback=a_folder)]
 DataPath = Annotated[
     Path | None,
@@ -118,7 +121,7 @@ CheckpointSeconds = Annotated[
     ),
 ]
 RUN_HELP = "A run of the store: its id, or enough of its beginning."
-RunId = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP, shell_complete=complete_run)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default="tables")]
 Retry = Annotated[bool, typer.Option("--retry", help="Make failed and damaged runs again.", show_default="leave them")]
 
@@ -168,6 +171,7 @@ def run_app(app: typer.Typer, arguments: Sequence[str] | None) -> None:
     Exit code 2 for a mistake in what was given, a file that cannot be read among them; 1 where the output has no place
     to go, silently if its reader has gone.
     """
+    prepare_completion()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal of another alphabet still gets every line

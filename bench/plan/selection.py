@@ -35,10 +35,10 @@ def select(plan: Plan, selections: Sequence[str]) -> tuple[RunPlan, ...]:
         if key not in KEYS:
             raise UserError(f"--select {selection}: unknown key {key!r}{did_you_mean(key, KEYS)}")
         if not equals or not value:
-            raise UserError(f"--select {selection}: no value; write {key}=VALUE, of {_listed(_values(plan, key))}")
-        pattern = escape(value) if value in _values(plan, key) else value  # a name may read as a pattern
+            raise UserError(f"--select {selection}: no value; write {key}=VALUE, of {_listed(values_of(plan, key))}")
+        pattern = escape(value) if value in values_of(plan, key) else value  # a name may read as a pattern
         if not any(_fits(key, pattern, cell, run) for cell, run in _pairs(plan)):
-            raise UserError(f"--select {selection}: fits no run{_allowed(key, value, _values(plan, key))}")
+            raise UserError(f"--select {selection}: fits no run{_allowed(key, value, values_of(plan, key))}")
         wanted[key].append(pattern)
     chosen = {
         run.id
@@ -69,7 +69,8 @@ def _fits(key: str, value: str, cell: CellPlan, run: RunPlan) -> bool:
         return fnmatchcase(str(actual), value)
 
 
-def _values(plan: Plan, key: str) -> list[str]:
+def values_of(plan: Plan, key: str) -> list[str]:
+    """Return what a key may be of the runs of a plan, each value once."""
     return list(dict.fromkeys(str(KEYS[key](cell, run)) for cell, run in _pairs(plan)))
 
 
