@@ -140,7 +140,7 @@ def cancel(
 
 @app.command()
 def logs(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The beginning of a run id.", shell_complete=complete_run)],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The beginning of a run id.", autocompletion=complete_run)],
     store: SubmittedStore = Path("results"),
     lines: Annotated[
         int | None,

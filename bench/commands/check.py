@@ -28,7 +28,7 @@ MaybeGrid = Annotated[
         help=f"{GRID_HELP} Its steps are measured too.",
         show_default="the device alone",
         callback=lambda grid: None if grid is None else a_grid(grid),
-        shell_complete=complete_grid,
+        autocompletion=complete_grid,
     ),
 ]
 Minutes = Annotated[

@@ -3,11 +3,15 @@
 A mistake in what was typed so far completes to nothing: a shell is no place for messages.
 """
 
+import io
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, get_args
+
+import typer
 
 from bench.errors import UserError
 
@@ -17,82 +21,72 @@ NEEDS_QUOTES = re.compile(r"([^\w@%+=:,./*?-])")
 RUN_ID = re.compile("[0-9a-f]{16}")
 
 
-def complete_grid(ctx: Any, param: Any, incomplete: str) -> list[str]:
+def complete_grid(incomplete: str) -> list[str]:
     """Return the grids of the suite whose names begin so; shells complete paths by themselves."""
     from bench.grid.suite import suite_grids
 
-    del ctx, param
-    return _shown([name for name in suite_grids() if name.startswith(incomplete)])
+    return [name for name in suite_grids() if name.startswith(incomplete)]
 
 
-def complete_scale(ctx: Any, param: Any, incomplete: str) -> list[str]:
+def complete_scale(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the scales of the grids that were typed."""
-    del param
     names = [name for grid in _grids(ctx) for name in grid.scales]
-    return _shown(dict.fromkeys(name for name in names if name.startswith(incomplete)))
+    return list(dict.fromkeys(name for name in names if name.startswith(incomplete)))
 
 
-def complete_run(ctx: Any, param: Any, incomplete: str) -> list[str]:
+def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the ids of the runs that lie in the store that was typed, else in results."""
-    del param
     folder = Path(ctx.params.get("store") or "results") / "runs"
     try:
         names = sorted(entry.name for entry in os.scandir(folder) if RUN_ID.fullmatch(entry.name))
     except OSError:
         return []
-    return _shown([name for name in names if name.startswith(incomplete.lower())])
+    return [name for name in names if name.startswith(incomplete)]
 
 
-def complete_selection(ctx: Any, param: Any, incomplete: str) -> list[str]:
+def complete_selection(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return KEY= of the keys that begin so; of one key, with the values that the runs of the grids have."""
     from bench.plan.selection import KEYS, values_of
 
-    del param
     key, equals, value = incomplete.partition(BREAK)
     keys = [name for name in KEYS if (name == key if equals else name.startswith(key))]
     if len(keys) != 1:
-        return _shown([f"{name}{BREAK}" for name in keys])
+        return [f"{name}{BREAK}" for name in keys]
     found: dict[str, None] = {}
     for plan in _plans(ctx):
         found |= dict.fromkeys(_states() if keys[0] == "status" else values_of(plan, keys[0]))
-    return _shown([f"{keys[0]}{BREAK}{name}" for name in found if name.startswith(value)])
+    return [f"{keys[0]}{BREAK}{name}" for name in found if name.startswith(value)]
 
 
-def prepare_completion() -> None:
-    """Put the words together again that bash has broken at =, where it asks for completions."""
+@contextmanager
+def words_of_bash() -> Iterator[None]:
+    """Let a program that bash asks for completions see whole words, and give bash the parts that it asked for."""
     words = os.environ.get("COMP_WORDS", "").split("\n")
     if "complete_bash" not in os.environ.values() or len(words) < 2:
+        yield
         return
     current = int(os.environ.get("COMP_CWORD", "0"))
     joined: list[str] = []
-    place = current
+    place, typed, kept = current, "", ""
     for number, word in enumerate(words):
-        glued = number > 1 and (word == BREAK or words[number - 1] == BREAK)
-        if glued and joined:
+        if joined and number > 1 and BREAK in (word, words[number - 1]):
             joined[-1] += word
         else:
             joined.append(word)
         if number == current:
-            place = len(joined) - 1
-            _typed["raw"] = joined[-1]
-            _typed["broken"] = joined[-1].removesuffix("" if word == BREAK else word)
+            place, typed = len(joined) - 1, joined[-1]
+            kept = typed if word == BREAK else typed.removesuffix(word)
     os.environ["COMP_WORDS"], os.environ["COMP_CWORD"] = "\n".join(joined), str(place)
-
-
-# Of bash: the word at the cursor as it was typed, and the part of it that bash keeps.
-_typed: dict[str, str] = {}
-
-
-def _shown(values: Iterable[str]) -> list[str]:
-    """Return completions in the form that the shell wants; zsh quotes by itself."""
-    if not _typed:
-        return list(values)
-    quoted = _typed["raw"].lstrip("-").startswith(("'", '"'))
-    # What --select= leaves to the option's own completion is the rest.
-    kept = _typed["broken"].partition(BREAK)[2] if _typed["broken"].startswith("-") else _typed["broken"]
-    return [
-        name.removeprefix(kept) if quoted else NEEDS_QUOTES.sub(r"\\\1", name.removeprefix(kept)) for name in values
-    ]
+    if typed.startswith("--"):  # --select=cell=DST: what the option is given is completed alone
+        typed, kept = typed.partition(BREAK)[2], kept.partition(BREAK)[2]
+    answer = io.StringIO()
+    try:
+        with redirect_stdout(answer):
+            yield
+    finally:
+        for line in answer.getvalue().splitlines():
+            rest = line.removeprefix(kept)
+            print(rest if typed.startswith(("'", '"')) else NEEDS_QUOTES.sub(r"\\\1", rest))
 
 
 def _states() -> tuple[str, ...]:
@@ -101,7 +95,7 @@ def _states() -> tuple[str, ...]:
     return get_args(State)
 
 
-def _grids(ctx: Any) -> list[Any]:
+def _grids(ctx: typer.Context) -> list[Any]:
     from bench.grid import grid_files, load_grid
     from bench.grid.suite import find_grid
 
@@ -110,7 +104,7 @@ def _grids(ctx: Any) -> list[Any]:
     return _known(lambda: [load_grid(path) for path in grid_files([find_grid(Path(name)) for name in typed if name])])
 
 
-def _plans(ctx: Any) -> list[Any]:
+def _plans(ctx: typer.Context) -> list[Any]:
     from bench.plan import make_plan
 
     scale = ctx.params.get("scale") or "paper"

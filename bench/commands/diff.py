@@ -13,8 +13,8 @@ MOST_CHARACTERS = 80
 
 
 def diff(
-    first: Annotated[str, typer.Argument(metavar="A", help=RUN_HELP, shell_complete=complete_run)],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another run.", shell_complete=complete_run)],
+    first: Annotated[str, typer.Argument(metavar="A", help=RUN_HELP, autocompletion=complete_run)],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another run.", autocompletion=complete_run)],
     store: StorePath = Path("results"),
     as_json: AsJson = False,
 ) -> None:

@@ -17,7 +17,7 @@ from bench.commands.completion import (
     complete_run,
     complete_scale,
     complete_selection,
-    prepare_completion,
+    words_of_bash,
 )
 from bench.commands.folders import a_folder
 from bench.commands.version import Version
@@ -62,7 +62,7 @@ def some_grids(grids: list[Path]) -> list[Path]:
 
 GRID_HELP = "A grid: its path, or its name in paper_configs/, such as digits."
 GridPath = Annotated[
-    Path, typer.Argument(metavar="GRID", help=GRID_HELP, callback=a_grid, shell_complete=complete_grid)
+    Path, typer.Argument(metavar="GRID", help=GRID_HELP, callback=a_grid, autocompletion=complete_grid)
 ]
 GridPaths = Annotated[
     list[Path],
@@ -70,7 +70,7 @@ GridPaths = Annotated[
         metavar="GRID",
         help=f"{GRID_HELP} Several may be given, and folders of grids.",
         callback=some_grids,
-        shell_complete=complete_grid,
+        autocompletion=complete_grid,
     ),
 ]
 MaybeGrids = Annotated[
@@ -80,7 +80,7 @@ MaybeGrids = Annotated[
         help=f"{GRID_HELP} Several may be given, and folders of grids.",
         show_default="none",
         callback=lambda grids: some_grids(grids or []),
-        shell_complete=complete_grid,
+        autocompletion=complete_grid,
     ),
 ]
 Selections = Annotated[
@@ -92,11 +92,11 @@ Selections = Annotated[
         "* and ? in VALUE stand for any text and any character: 'cell=DST*'. Repeat it to narrow down, or with the "
         "same key to widen.",
         show_default="all runs",
-        shell_complete=complete_selection,
+        autocompletion=complete_selection,
     ),
 ]
 ScaleName = Annotated[
-    str, typer.Option("--scale", metavar="NAME", help="A scale of the grid.", shell_complete=complete_scale)
+    str, typer.Option("--scale", metavar="NAME", help="A scale of the grid.", autocompletion=complete_scale)
 ]
 StorePath = Annotated[Path, typer.Option("--store", metavar="DIR", help="The results directory.", callback=a_folder)]
 DataPath = Annotated[
@@ -121,7 +121,7 @@ CheckpointSeconds = Annotated[
     ),
 ]
 RUN_HELP = "A run of the store: its id, or enough of its beginning."
-RunId = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP, shell_complete=complete_run)]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion=complete_run)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default="tables")]
 Retry = Annotated[bool, typer.Option("--retry", help="Make failed and damaged runs again.", show_default="leave them")]
 
@@ -171,14 +171,14 @@ def run_app(app: typer.Typer, arguments: Sequence[str] | None) -> None:
     Exit code 2 for a mistake in what was given, a file that cannot be read among them; 1 where the output has no place
     to go, silently if its reader has gone.
     """
-    prepare_completion()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal of another alphabet still gets every line
     try:
         _check(sys.argv[1:] if arguments is None else arguments)
         try:
-            app(arguments)
+            with words_of_bash():
+                app(arguments)
         finally:
             if sys.stdout is not None:  # it is where the caller closed it
                 sys.stdout.flush()

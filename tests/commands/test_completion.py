@@ -52,7 +52,8 @@ def output(folder: Path, *command: str, **variables: str) -> str:
 def in_bash(folder: Path, *words: str) -> list[str]:
     """Return what bash offers for the last of the words that it has made of a line."""
     script = output(folder, "freetickets", _FREETICKETS_COMPLETE="source_bash")
-    ask = 'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _freetickets_completion freetickets; printf "%s\\n" "${COMPREPLY[@]}"'
+    offer = '_freetickets_completion freetickets; printf "%s\\n" "${COMPREPLY[@]}"'
+    ask = f'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); {offer}'
     return output(folder, "bash", "--norc", "-c", f"{script}\n{ask}", "bash", "freetickets", *words).splitlines()
 
 
@@ -69,7 +70,7 @@ RUNS = sorted(run_spec(seed=seed).run_id for seed in (1, 2))
         (["analysis", "report", "grid.yaml", "--scale", "t"], ["tiny"]),
         (["bench", "show", ""], RUNS),
         (["bench", "diff", RUNS[0], RUNS[1][:5]], [RUNS[1]]),
-        (["slurm", "logs", "--store", "results", RUNS[0][:6].upper()], [RUNS[0]]),
+        (["slurm", "logs", "--store", "results", RUNS[0][:6]], [RUNS[0]]),
         (["bench", "show", "--store", "elsewhere", ""], [""]),
         (["bench", "run", "grid.yaml", "--select", "m"], ["method=", "members="]),
         # bash makes three words of cell=D, and puts what it gets in the place of the last
