@@ -100,7 +100,7 @@ def _grids(ctx: typer.Context) -> list[Any]:
     from bench.grid.suite import find_grid
 
     # Where the value of an option is to come next, the words before it are not assigned to arguments yet.
-    typed = ctx.params.get("grids") or [ctx.params.get("grid") or name for name in ctx.args or [None]]
+    typed = ctx.params.get("grids") or [ctx.params.get("grid") or name for name in ctx.args or [""]]
     return _known(lambda: [load_grid(path) for path in grid_files([find_grid(Path(name)) for name in typed if name])])
 
 
