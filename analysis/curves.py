@@ -26,6 +26,8 @@ MOST_TOGETHER = 6
 BEHIND = "0.82"
 # Inches of a row of panels, at most and at least, and of all of them.
 TALLEST, LOWEST, PAGE = 1.6, 1.1, 9.0
+# Of the width of all panels, what legends beside them take.
+ASIDE = 0.35
 # Cells are spread over this much of the distance between two positions, so that equal ones don't hide each other.
 SPREAD = 0.36
 
@@ -115,7 +117,7 @@ def panels_of(
     figure: Figure, rows: int, columns: int, sharey: Literal["all", "col"], *, aside: bool
 ) -> tuple[Panels, list[Axes]]:
     """Return panels [rows, columns], and places for legends beside each row if they are to stand aside."""
-    ratios = [1.0] * columns + [1.05] * aside
+    ratios = [1.0] * columns + [ASIDE * columns] * aside
     whole: Panels = figure.subplots(rows, len(ratios), squeeze=False, width_ratios=ratios)
     panels, places = whole[:, :columns], list(whole[:, columns:].flat)
     for (row, column), axes in np.ndenumerate(panels):

@@ -116,7 +116,9 @@ def to_html(table: Table, context: Context, files: str = "") -> str:
         for index, (kind, head) in enumerate(zip(kinds, table.head, strict=True))
     )
     groups = "".join(
-        f'<th scope="colgroup" colspan="{count}">{html.escape(group)}</th>' if group else "<td></td>" * count
+        f'<th scope="colgroup" colspan="{count}"><span>{html.escape(group)}</span></th>'
+        if group
+        else "<td></td>" * count
         for group, count in table.spans
     )
     groups = f"<tr>{groups}</tr>\n" if groups else ""

@@ -75,8 +75,13 @@ def draw_differences(axes: Axes, values: pd.DataFrame, cells: pd.DataFrame, fmt:
 
 
 def spelled(value: float, fmt: str) -> str:
-    """Return a number as its format says, but "0" without sign or decimals, and "100" without the latter."""
+    """Return a number as its format says, but "0" without sign or decimals, and "100" without the latter.
+
+    Nor has a difference of ten points or more any: five letters are wider than a square.
+    """
     text = format(value, fmt)
+    if fmt.startswith("+") and abs(float(text)) >= 10:
+        return format(value, "+.0f")
     return "0" if not float(text) else text.removesuffix(".0") if float(text) == 100 else text
 
 

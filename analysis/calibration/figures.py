@@ -94,7 +94,9 @@ def reliability_diagrams(cells: pd.DataFrame, replicates: pd.DataFrame, bins: pd
         _draw_histogram(lower, whole, chosen[cell])
         ece = replicates.loc[replicates["cell"] == cell, "ece"]
         upper.set(xlim=(start, 1), ylim=(lowest, 1))
-        upper.locator_params(nbins=4)
+        upper.locator_params(nbins=4 if columns == COLUMNS else 2)
+        for axis in (upper.xaxis, upper.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:g}")
         upper.set_title(
             f"{wrapped(cell, 28 if columns == COLUMNS else 18)}\nECE {ece.mean():.4f}, n = {len(ece)}", fontsize=size
         )

@@ -147,8 +147,9 @@ def test_axes_begin_where_there_are_images(first, start):
     assert upper.get_ylim()[0] <= start
 
 
-def test_diagrams_of_twenty_cells_fit_on_a_page():
+@pytest.mark.parametrize("first", [0, 9])
+def test_diagrams_of_twenty_cells_fit_on_a_page(first):
     cells = cells_of(20)
-    figure = reliability_diagrams(cells, cells.assign(ece=0.1), diagram_bins(cells, 9))
+    figure = reliability_diagrams(cells, cells.assign(ece=0.1), diagram_bins(cells, first))
     assert figure.get_size_inches()[1] <= 9
     assert_laid_out(figure)

@@ -263,7 +263,7 @@ def test_ensembles_are_compared_with_the_dense_network_and_with_their_members():
     assert [label.get_text() for label in against.get_yticklabels()] == ["dense", "EDST"]
     assert squares(against)[1] == pytest.approx([93 - 90, 97 - 80])
     assert {place: text.get_text() for place, text in numbers(against).items()} == {
-        (0, 0): "90.0", (0, 1): "80.0", (1, 0): "+3.0", (1, 1): "+17.0"
+        (0, 0): "90.0", (0, 1): "80.0", (1, 0): "+3.0", (1, 1): "+17"
     }  # fmt: skip
     # The means of the members are 84 and 94; a single network has no members to compare with.
     values = np.ma.filled(gain.collections[0].get_array(), np.nan).reshape(2, 2)
@@ -290,6 +290,8 @@ def test_numbers_are_read_on_their_squares():
 
 def test_no_number_has_a_sign_or_decimals_that_say_nothing():
     assert [spelled(value, "+.1f") for value in (-0.04, 0.0, 1.25, -3.0)] == ["0", "0", "+1.2", "-3.0"]
+    # Five letters are wider than a square.
+    assert [spelled(value, "+.1f") for value in (9.94, 9.96, -31.7)] == ["+9.9", "+10", "-32"]
     assert spelled(100.0, ".1f") == "100"
 
 
