@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.cluster import Cluster, missing_programs
+from tests.slurm.cluster import Cluster, missing_programs, separate_nodes_refused
 from tests.slurm.fakes import FakeSlurm
 from tests.slurm.place import Place
 
@@ -24,7 +24,9 @@ def cluster(installed: None) -> Iterator[Cluster]:  # noqa: ARG001
     """A running cluster which the clients, and code under test that calls them, find by the environment."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [*os.environ]:
-            if name.startswith(("SLURM", "SBATCH", "SQUEUE", "SCANCEL", "SRUN")):  # of the cluster that runs the tests
+            if name.startswith(
+                ("SLURM", "SBATCH", "SQUEUE", "SCANCEL", "SRUN", "SACCT")
+            ):  # of the cluster that runs the tests
                 patch.delenv(name)
         # Terminated tests end as interrupted ones do: with the teardown of fixtures.
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -34,6 +36,14 @@ def cluster(installed: None) -> Iterator[Cluster]:  # noqa: ARG001
                 yield running
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def two_nodes(cluster: Cluster) -> Cluster:
+    """The cluster, where its nodes have host names of their own; skips where they cannot, with the reason."""
+    if refused := separate_nodes_refused():
+        pytest.skip(refused)
+    return cluster
 
 
 @pytest.fixture
