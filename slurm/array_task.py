@@ -1,13 +1,14 @@
 """What runs on the node: a worker (bench.work.worker) on the work of its submission, in one process or several.
 
 The exit code is honest: 0 if the worker found nothing more to do, 1 if its processes lost each other, 2 for a mistake
-that stops all runs (such as missing images), 75 after a signal. SLURM sends SIGUSR2 ahead of the time limit: then the
-worker also puts itself back into the queue while work is left. After SIGTERM it does not: that is the user's own
-scancel, or a preemption after which SLURM itself requeues.
+that stops all runs (such as missing images), 75 after a signal. SLURM sends SIGUSR2 ahead of the time limit, and
+SIGTERM when a preemption leaves a time of grace: then the worker also puts itself back into the queue while work is
+left, as SLURM itself requeues only what still runs at the end of that time. After the user's own scancel it does not.
 """
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -41,8 +42,8 @@ class ArrayTask:
                 # The step ends with the highest code, and a process that fails takes the others along: rank 0 speaks.
                 raise SystemExit(code if code == 1 else 0)
             # Several processes that lost each other have recorded the failure of one run, and the others remain.
-            again = (code == EXIT_INTERRUPTED and stop.received in AHEAD_OF_LIMIT) or code == 1
-            if again and folder.submission.requeue and not is_finished(folder.work, folder.store):
+            warned = code == EXIT_INTERRUPTED and (stop.received in AHEAD_OF_LIMIT or _is_preempted())
+            if (warned or code == 1) and folder.submission.requeue and not is_finished(folder.work, folder.store):
                 _requeue()
             raise SystemExit(code)
 
@@ -116,10 +117,29 @@ def _take_own_gpus(environment: submitit.JobEnvironment, gpus: int) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(numbers)
 
 
+def _array_task() -> str | None:
+    """Return this array task by the name that SLURM has for it, None outside of a job."""
+    array, index, job = (os.environ.get(f"SLURM_{name}") for name in ("ARRAY_JOB_ID", "ARRAY_TASK_ID", "JOB_ID"))
+    return f"{array}_{index}" if array and index else job
+
+
+def _is_preempted() -> bool:
+    """Whether this array task is in its time of grace before a job of higher priority takes its place."""
+    task = _array_task()
+    if task is None:
+        return False
+    try:
+        asked = ["scontrol", "show", "job", "--oneliner", task]
+        shown = subprocess.run(asked, check=True, timeout=60, capture_output=True, encoding="utf-8", errors="replace")
+    except (OSError, subprocess.SubprocessError) as error:
+        log.error("scontrol does not say why this worker is to end (%s); if nothing comes back, `submit` again", error)
+        return False
+    return re.search(r"\bPreemptTime=\d", shown.stdout) is not None
+
+
 def _requeue() -> None:
     """Put this array task back into the queue; where that is not allowed, `submit` goes on with its work."""
-    array, index, job = (os.environ.get(f"SLURM_{name}") for name in ("ARRAY_JOB_ID", "ARRAY_TASK_ID", "JOB_ID"))
-    task = f"{array}_{index}" if array and index else job
+    task = _array_task()
     if task is None:
         return
     log.warning("back to the queue: the next worker continues from the checkpoint")

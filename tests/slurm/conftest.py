@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from tests.slurm.cluster import Cluster, missing_programs, separate_nodes_refused
 from tests.slurm.fakes import FakeSlurm
 from tests.slurm.place import Place
+from tests.slurm.work import MODULE, NETWORKS, Work
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +51,17 @@ def two_nodes(cluster: Cluster) -> Cluster:
 @pytest.fixture
 def place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Place:
     return Place(tmp_path, capsys)
+
+
+@pytest.fixture
+def work(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
+    folder = tmp_path / "with a space"
+    folder.mkdir()
+    (folder / f"{MODULE}.py").write_text(NETWORKS.format(flag=str(folder / "flag")))
+    monkeypatch.setenv("PYTHONPATH", str(folder))  # which jobs take over
+    monkeypatch.syspath_prepend(str(folder))
+    yield Work(folder, capsys)
+    sys.modules.pop(MODULE, None)
 
 
 @pytest.fixture
