@@ -50,6 +50,8 @@ COMPLAINTS = {
     "cluster": "sbatch.clusters",
     "partition": "partition",
 }
+# sbatch says one of these when a user or an account has as many jobs in the queue as it may.
+FULL = re.compile(r"Submit\w*Limit\b|job submit limit")
 LISTS = {
     "account": "sacctmgr show associations user=$USER",
     "qos": "sacctmgr show associations user=$USER",
@@ -58,6 +60,10 @@ LISTS = {
     "walltime": 'sinfo -o "%P %l"',
     "partition": "sinfo",
 }
+
+
+class QueueFullError(UserError):
+    """A user, or the account, may not have so many workers in the queue."""
 
 
 def cluster_of(site: Site) -> str | None:
@@ -113,7 +119,7 @@ def make_submission(
 
 
 def submit(store: Store, submission: Submission, work: Work, site: Site) -> SubmissionFolder:
-    """Write a submission down and submit its workers; UserError if sbatch refuses them."""
+    """Write a submission down and submit its workers; UserError if sbatch refuses them, QueueFullError for so many."""
     folder = SubmissionFolder.create(store, submission, work)
     tasks = [ArrayTask(folder.path) for _ in range(submission.workers)]
     try:
@@ -126,8 +132,20 @@ def submit(store: Store, submission: Submission, work: Work, site: Site) -> Subm
                 slurm_executor(folder, site).submit_array(tasks)
     except (FailedJobError, FailedSubmissionError) as error:
         if not _accepted(folder, str(error)):
-            raise UserError(_refusal(str(error), submission, site)) from None
+            refusal = _refusal(str(error), submission, site)
+            raise (QueueFullError if FULL.search(str(error)) else UserError)(refusal) from None
     return folder
+
+
+def submit_what_fits(store: Store, submission: Submission, work: Work, site: Site) -> SubmissionFolder:
+    """Submit half as many workers as long as a limit of jobs refuses them; UserError if it refuses a single one."""
+    while True:
+        try:
+            return submit(store, submission, work, site)
+        except QueueFullError:
+            if submission.workers == 1:
+                raise
+            submission = submission.model_copy(update={"workers": submission.workers // 2})
 
 
 def slurm_parameters(submission: Submission, site: Site) -> dict[str, Any]:
@@ -200,6 +218,8 @@ def _refusal(text: str, submission: Submission, site: Site) -> str:
     lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in text.splitlines() if line.strip()]
     reason = "; ".join(dict.fromkeys(lines)) or "it gave no reason"
     refused = f"site {submission.site}: sbatch refused the job: {reason}"
+    if FULL.search(text):
+        return f"{refused}\n  as many jobs as you may have are queued; when some have ended, the same command goes on"
     key = next((key for words, key in COMPLAINTS.items() if words in reason.lower()), None)
     if key is None:
         return refused

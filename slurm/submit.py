@@ -18,7 +18,7 @@ from bench.work.items import AttackEnsemble, EnsembleWork, RunWork, TrainRun, Wo
 from bench.work.readiness import StoreView
 from bench.work.repair import clear_failures
 from slurm.checks import lacks_gpu, refusals, warnings
-from slurm.dispatch import cluster_of, make_submission, slurm_parameters, submit
+from slurm.dispatch import cluster_of, make_submission, slurm_parameters, submit_what_fits
 from slurm.queue import QueuedWorker, cancel, max_array_size, queued_workers
 from slurm.records import SubmissionFolder, require_submissions, submissions, writing
 from slurm.site import SITES, Site, load_site
@@ -174,8 +174,14 @@ def _submit(
         if site.scheduler == "slurm":
             console.print(sbatch_text(sized.model_copy(update={"name": "NAME"}), site, store), soft_wrap=True)
         return
-    folder = submit(store, sized, work, site)
-    console.print(f"submitted {counted(wanted, 'worker')} as {sized.name}, each of {asks}", soft_wrap=True)
+    folder = submit_what_fits(store, sized, work, site)
+    sent = folder.submission.workers
+    console.print(f"submitted {counted(sent, 'worker')} as {sized.name}, each of {asks}", soft_wrap=True)
+    if sent < wanted:
+        full = (
+            f"{sent} of {wanted} workers were accepted, as the cluster limits your jobs in the queue; these do all work"
+        )
+        console.print(f"{full}, and the same command later sends the rest", soft_wrap=True)
     command = f"python -m slurm status --store {shlex.quote(str(store.root))}"
     console.print(f"{command} says how they stand; logs and work are in {folder.path}", soft_wrap=True)
 

@@ -92,6 +92,11 @@ class Work:
         out, err = self._capsys.readouterr()
         return code, out + err
 
+    @property
+    def at_store(self) -> tuple[str, str]:
+        """The option that names the store."""
+        return "--store", str(self.store)
+
     def submit(self, *options: str) -> str:
         site = str(self.folder / "site.yaml")
         code, out = self.call("submit", str(self.grid), "--site", site, "--store", str(self.store), *options)
