@@ -7,7 +7,7 @@ tests/analysis/test_style.py simulates them.
 
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -166,6 +166,11 @@ def ink_on(color: ColorType) -> str:
 def wrapped(name: str, width: int = 22) -> str:
     """Return a cell's name on several short lines."""
     return "\n".join(textwrap.wrap(name, width)) or name
+
+
+def height_beside(labels: Iterable[str]) -> float:
+    """Return the inches that a legend with these labels takes beside a panel, which must not be lower."""
+    return sum(0.07 + 0.14 * (label.count("\n") + 1) for label in labels)
 
 
 def thin(axes: Axes, axis: str = "y") -> None:

@@ -9,11 +9,13 @@ from matplotlib.figure import Figure
 
 from analysis.diversity.heat_maps import heat_maps, mean_matrix
 from analysis.statistics import estimate
-from analysis.style import WIDTH, looks, styled, thin, wrapped
+from analysis.style import WIDTH, height_beside, looks, styled, thin, wrapped
 from bench.errors import counted
 from bench.metrics.weights import OVERALL
 
 Layers = tuple[str, ...]
+# Letters in a line of a legend.
+LABEL = 30
 
 
 @styled
@@ -46,8 +48,8 @@ def overlap_by_layer(cells: pd.DataFrame, overlap: pd.DataFrame) -> Figure:
         if layers := tuple(dict.fromkeys(layered.loc[layered["cell"] == cell, "layer"])):
             panels.setdefault(layers, []).append(cell)
     longest = max(map(len, panels))
-    most = max(map(len, panels.values()))
-    figure = Figure(figsize=(max(WIDTH, 0.8 + 0.2 * longest), 0.3 + len(panels) * max(3.0, 0.6 + 0.2 * most)))
+    beside = max(height_beside(wrapped(f"{name} (one mask)", LABEL) for name in names) for names in panels.values())
+    figure = Figure(figsize=(max(WIDTH, 0.8 + 0.2 * longest), 0.3 + len(panels) * max(3.0, 0.6 + beside)))
     chosen = looks(cells)
     for axes, (layers, names) in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels.items(), strict=True):
         for index, name in enumerate(names):
@@ -64,7 +66,7 @@ def overlap_by_layer(cells: pd.DataFrame, overlap: pd.DataFrame) -> Figure:
                 markersize=chosen[name].size(4.5),
                 elinewidth=0.7,
                 zorder=chosen[name].zorder,
-                label=wrapped(name if any(layer.mean < 1 for layer in measured) else f"{name} (one mask)", 30),
+                label=wrapped(name if any(layer.mean < 1 for layer in measured) else f"{name} (one mask)", LABEL),
             )
             if free := [point for point in points if point[1] < 1]:
                 axes.plot(*zip(*free, strict=True), color=chosen[name].color, linewidth=0.7, alpha=0.7)

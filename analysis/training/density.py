@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from analysis.style import GREY, WIDTH, looks, styled, thin, wrapped
+from analysis.style import GREY, WIDTH, height_beside, looks, styled, thin, wrapped
 from bench.errors import counted
 
 Layers = tuple[str, ...]
@@ -26,17 +26,20 @@ def density_by_layer(cells: pd.DataFrame, densities: pd.DataFrame) -> Figure:
     panels = _panels(densities)
     networks = list(dict.fromkeys(layers for layers, _ in panels))
     longest = max(map(len, networks))
-    figure = Figure(figsize=(max(WIDTH, 0.8 + 0.2 * longest), 0.4 + 0.9 * len(networks) + 1.9 * len(panels)))
+    grouped = {key: _alike(densities[densities["sparsity"] == key[1]], names, key[0]) for key, names in panels.items()}
+    beside = max(height_beside([_named(names) for names, _ in groups]) for groups in grouped.values())
+    each = max(1.9, 0.5 + beside)
+    figure = Figure(figsize=(max(WIDTH, 0.8 + 0.2 * longest), 0.4 + 0.9 * len(networks) + each * len(panels)))
     chosen = looks(cells)
-    drawn = zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels.items(), strict=True)
-    for axes, ((layers, sparsity), names) in drawn:
+    drawn = zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True)
+    for axes, (layers, sparsity) in drawn:
         axis = {"ylim": (0, 1.06), "ylabel": "Density (share of\nweights not masked)"}
         least = 0.0
         if 1 - sparsity < SPARSE:  # on a linear axis all markers would lie on its end
             seen = densities.loc[(densities["sparsity"] == sparsity) & (densities["density"] > 0), "density"]
             least = float(seen.min()) / 2 if len(seen) else (1 - sparsity) / 2
             axis = {"yscale": "log", "ylim": (least, 1.3), "ylabel": "Density (log scale,\nat the bottom: none)"}
-        groups = _alike(densities[densities["sparsity"] == sparsity], names, layers)
+        groups = grouped[layers, sparsity]
         for index, (together, layer) in enumerate(groups):
             tickets = densities[(densities["trajectory"] == together[0]) & (densities["sparsity"] == sparsity)]
             look = chosen[tickets["cell"].iloc[0]]

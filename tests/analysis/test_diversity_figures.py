@@ -233,6 +233,18 @@ def test_networks_of_other_layers_have_a_panel_of_their_own():
     assert [axes.get_xticklabels()[1].get_text() for axes in figure.axes] == ["fc", "head"]
 
 
+@pytest.mark.filterwarnings("error:constrained_layout")
+def test_a_panel_is_as_high_as_its_legend_of_many_long_names():
+    names = [f"{number} of cells with a name that takes two lines, or three" for number in range(20)]
+    cells = pd.DataFrame({"cell": names, "method": "dst"})
+    rows = [OVERLAP[OVERLAP["cell"] == "DST"].assign(cell=name) for name in names]
+    figure = overlap_by_layer(cells, pd.concat(rows))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert axes.get_position().height * figure.get_size_inches()[1] > 3
+    assert axes.get_legend().get_window_extent().y1 <= figure.bbox.y1
+
+
 # --- Classes
 
 
