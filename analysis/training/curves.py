@@ -52,7 +52,9 @@ def training_curves(epochs: pd.DataFrame, events: pd.DataFrame, tickets: pd.Data
             trained[row["run"], row["epoch"]] if pd.isna(row["validation_accuracy"]) else row["validation_accuracy"]
             for row in stars.to_dict("records")
         ]
-        accuracy.plot(stars["epoch"], [100 * height for height in heights], **STAR, zorder=5, clip_on=False)
+        # An empty line that is not clipped lies at the corner of the figure, and panels collapse to reach it.
+        if heights:
+            accuracy.plot(stars["epoch"], [100 * height for height in heights], **STAR, zorder=5, clip_on=False)
         last = int(recorded["epoch"].max())
         for axes in (loss, accuracy):
             _mark(axes, marks, last)

@@ -164,11 +164,19 @@ def test_densities_that_differ_between_tickets_show_their_range(loaded):
     assert segments[-1][:, 1] == pytest.approx([0.5, 1.0])
 
 
-def test_training_curves_without_finished_runs_have_no_tickets(loaded):
+@pytest.mark.filterwarnings("error:constrained_layout")
+@pytest.mark.parametrize("kept", [0, 2])
+def test_trajectories_without_tickets_keep_their_panels(loaded, kept):
+    """As while a grid is trained, or where tickets are damaged: those of some trajectories, or of all."""
     recorded = loaded.numbers("training")
-    figure = training_curves(recorded.epochs, recorded.events, recorded.tickets.iloc[:0])
+    tickets = recorded.tickets.iloc[:kept]
+    figure, whole = (training_curves(recorded.epochs, recorded.events, of) for of in (tickets, recorded.tickets))
+    for drawn in (figure, whole):
+        drawn.draw_without_rendering()
+    for axes, other in zip(figure.axes, whole.axes, strict=True):
+        assert axes.get_position().width == pytest.approx(other.get_position().width, rel=0.05)
     stars = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "*"]
-    assert all(len(line.get_xdata()) == 0 for line in stars)
+    assert sum(len(line.get_xdata()) for line in stars) == kept
 
 
 def many_trajectories(count):
