@@ -20,7 +20,7 @@ def calibration_table(results: Results) -> Table:
         "The definitions of ECE give different values for the same predictions: compare within a column.",
         "AURC is the error rate on the most confident images, mean over all shares of them.",
     )
-    return cells_table("calibration", "Calibration", results, PLAIN, notes)
+    return cells_table("calibration", "Scores of calibration", results, PLAIN, notes)
 
 
 def scaling_table(results: Results) -> Table:

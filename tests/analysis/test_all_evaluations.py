@@ -61,6 +61,8 @@ def test_the_report_shows_all_of_it(all_of_it, tmp_path):
     assert figures >= FIGURES
     assert set(re.findall(r'src="figures/(.+?)\.png"', text)) == figures
     assert {path.stem for path in (tmp_path / "out" / "figures").glob("*.pdf")} == figures
+    entries = re.findall('<a href="#[^"]+">([^<]+)</a>', text.partition("</nav>")[0])
+    assert len(entries) == len(set(entries)) > 40
     for name in TABLES:
         assert f'<section id="small_{name}">' in text
         assert (tmp_path / "out" / "tables" / f"small_{name}.csv").is_file()
