@@ -47,6 +47,11 @@ class QueuedWorker:
         return self.state in WAITING
 
     @property
+    def held(self) -> bool:
+        """Whether it waits for a person to release it."""
+        return self.waits and self.reason.startswith(("JobHeld", "job_requeued_in_held_state"))
+
+    @property
     def known(self) -> bool:
         """Whether this suite knows what its state means."""
         return self.state in (*WAITING, *RUNNING)

@@ -12,7 +12,7 @@ from bench.plan.total import duration
 from bench.store.lock import holder
 from bench.store.pace import Pace, pace_of
 from bench.store.store import Store
-from bench.work.items import RunWork, TrainRun
+from bench.work.items import AttackEnsemble, Item, RunWork, TrainRun
 from bench.work.readiness import State, StoreView
 from slurm.queue import QueuedWorker, queued_workers
 from slurm.records import SubmissionFolder
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MOST_RUNS = 20
 # People read about these first.
 ORDER: tuple[State, ...] = ("running", "failed", "damaged", "blocked", "missing", "waiting", "done")
+# No worker goes on with a run in one of these.
+STUCK: tuple[State, ...] = ("failed", "damaged", "blocked")
 
 
 @dataclass(frozen=True)
@@ -46,18 +48,26 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class Overview:
-    """All submitted runs, and the workers that are queued or running; `complaint` says why SLURM did not answer."""
+    """All submitted runs, and the workers that are queued or running; `complaint` says why SLURM did not answer.
+
+    attacks   the states of attacks on ensembles that are not made yet
+    """
 
     runs: tuple[RunStatus, ...]
     workers: tuple[QueuedWorker, ...]
     complaint: str | None
+    attacks: tuple[State, ...] = ()
 
     @property
     def needs_attention(self) -> bool:
         """Whether something failed, or work is left that no worker will do."""
-        counts = Counter(run.state for run in self.runs)
-        left = any(run.state != "done" or run.sets < run.sets_asked for run in self.runs)
-        return any(counts[state] for state in ("failed", "damaged", "blocked")) or (left and not self.workers)
+        return any(run.state in STUCK for run in self.runs) or bool(self.left and not self.workers)
+
+    @property
+    def left(self) -> tuple[State, ...]:
+        """The states of what is not done: runs that are not trained or lack evaluation sets, and attacks."""
+        runs = (run.state for run in self.runs if run.state != "done" or run.sets < run.sets_asked)
+        return (*runs, *self.attacks)
 
 
 def overview(folders: Sequence[SubmissionFolder], store: Store) -> Overview:
@@ -70,11 +80,15 @@ def overview(folders: Sequence[SubmissionFolder], store: Store) -> Overview:
         complaint = f"{silent}; what the workers do is not known"
     view = StoreView(store)
     runs: dict[str, RunStatus] = {}
+    attacks: dict[Item, State] = {}
     for folder in folders:
         for item in folder.work.items():
             if isinstance(item, TrainRun):
                 runs[item.run.id] = _run_status(item.run, view)
-    return Overview(tuple(runs.values()), tuple(workers), complaint)
+            elif isinstance(item, AttackEnsemble):
+                attacks[item] = view.may_start(item).state
+    unmade = tuple(state for state in attacks.values() if state != "done")
+    return Overview(tuple(runs.values()), tuple(workers), complaint, unmade)
 
 
 def _run_status(run: RunWork, view: StoreView) -> RunStatus:
@@ -139,6 +153,28 @@ def print_overview(found: Overview, console: "Console", *, everything: bool) -> 
             console.print(f"... and {len(shown) - MOST_RUNS:,} more; --all shows them", style="dim")
     for run in [run for run in found.runs if run.warnings][: None if everything else MOST_RUNS]:
         console.print(f"{run.cell} {run.id[:8]}: {'; '.join(run.warnings)}")
-    left_over = any(run.state != "done" or run.sets < run.sets_asked for run in found.runs)
-    if left_over and not found.workers and found.complaint is None:
-        console.print("Work is left and no worker is queued or running: `submit` again (--retry if runs failed).")
+    console.print(outlook(found), soft_wrap=True)
+
+
+def outlook(found: Overview) -> str:
+    """Return the line that says whether anything more will happen by itself, and if not, what a user can do."""
+    if not found.left:
+        return "All is done: nothing more happens by itself."
+    if found.complaint is not None:
+        return "Whether anything more happens by itself is not known, as SLURM does not answer: ask again later."
+    if not found.workers:
+        return (
+            "Work is left and no worker is queued or running, so nothing more happens by itself: `submit` again "
+            "(--retry if runs failed)."
+        )
+    if all(worker.held for worker in found.workers):
+        return f"Nothing more happens by itself: {_some(found.workers)} held; `scontrol release` frees them."
+    stuck = [state for state in found.left if state in STUCK]
+    if len(stuck) == len(found.left):
+        return "What is left has failed or waits for what failed, so nothing more happens by itself: `submit --retry`."
+    rest = "; what has failed, or waits for that, needs `submit --retry`" if stuck else ""
+    return f"The work that is left goes on by itself: {_some(found.workers)} queued or running{rest}."
+
+
+def _some(workers: Sequence[QueuedWorker]) -> str:
+    return f"{counted(len(workers), 'worker')} {'is' if len(workers) == 1 else 'are'}"

@@ -281,6 +281,24 @@ def test_status_without_an_answer_of_slurm_still_tells_of_the_store(place: Place
     assert code == 1
     assert "squeue failed: slurm_load_jobs error" in out
     assert f"{RUNS} runs" in out
+    assert out.splitlines()[-2].startswith("Whether anything more happens by itself is not known")
+
+
+def test_status_ends_in_what_will_happen_by_itself(place: Place, slurm: FakeSlurm) -> None:
+    place.submit()
+    workers = "The work that is left goes on by itself: 3 workers are queued or running."
+    assert place.on_store("status")[1].splitlines()[-1] == workers
+    for task in slurm.queue():
+        slurm.set(task, "PENDING", "JobHeldUser")
+    _, out = place.on_store("status")
+    held = "Nothing more happens by itself: 3 workers are held; `scontrol release` frees them."
+    assert out.splitlines()[-1] == held
+    slurm.set("100_0", "RUNNING")
+    assert place.on_store("status")[1].splitlines()[-1] == workers
+    for run in place.ids():
+        place.store.run(run).write_failure(Failure(type="ValueError", message="diverged"))
+    _, out = place.on_store("status")
+    assert out.splitlines()[-1].startswith("What is left has failed or waits for what failed")
 
 
 def test_work_without_workers_is_said(place: Place, slurm: FakeSlurm) -> None:
