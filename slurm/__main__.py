@@ -1,4 +1,4 @@
-"""The command line: `python -m slurm submit | status | cancel | logs`."""
+"""The command line: `python -m slurm check | submit | status | cancel | logs`."""
 
 import sys
 import time
@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.completion import complete_run
+from bench.commands.completion import complete_grid, complete_run
 from bench.commands.folders import a_folder
 from bench.commands.options import (
     EXIT_CTRL_C,
+    GRID_HELP,
     AsJson,
     CheckpointSeconds,
     DataPath,
@@ -22,6 +23,7 @@ from bench.commands.options import (
     make_app,
     make_console,
     run_app,
+    some_grids,
 )
 from bench.errors import UserError
 
@@ -33,6 +35,14 @@ SiteName = Annotated[
     str,
     typer.Option(
         "--site", metavar="FILE", help="A site file, or the name of one in slurm/sites/; local: this machine."
+    ),
+]
+SiteNames = Annotated[
+    list[str],
+    typer.Option(
+        "--site",
+        metavar="FILE",
+        help="A site file, or the name of one in slurm/sites/; local: this machine. Repeat it for workers of several.",
     ),
 ]
 StoreFolder = Annotated[
@@ -50,10 +60,71 @@ SubmittedStore = Annotated[
 ]
 
 
+MaybeGrids = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="GRID",
+        help=f"{GRID_HELP} The steps of its networks are measured, and its images are looked for.",
+        show_default="none",
+        callback=lambda grids: some_grids(grids or []),
+        autocompletion=complete_grid,
+    ),
+]
+Minutes = Annotated[
+    float,
+    typer.Option("--minutes", min=0.0, max=10_000.0, metavar="M", help="Divide about M minutes among the steps."),
+]
+
+
+@app.command()
+def check(
+    site: SiteName,
+    grids: MaybeGrids = None,
+    scale: ScaleName = "paper",
+    store: StoreFolder = None,
+    data: DataPath = None,
+    minutes: Minutes = 10.0,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Submit the job and return.", show_default="wait, and print the answer")
+    ] = False,
+) -> None:
+    """Check a site with one small job: Python, store, images, cores, GPU, clock and speed of a node.
+
+    It is submitted as a worker would be, and runs `bench check` there. What was measured is kept in the store, where
+    `plan` and `submit` take it from. With --site local it runs on this machine.
+
+    Exit code: 0 if the site works; 1 if something is wrong, which is named, or the job ended without an answer; 2 for a
+    mistake in what was given, and for what sbatch refuses; 130 after Ctrl-C, which leaves the job.
+    """
+    if not checked(site, grids or [], store, scale, data, minutes, wait=not no_wait):
+        raise typer.Exit(1)
+
+
+def checked(
+    site: str,
+    grids: list[Path],
+    store: Path | None,
+    scale: str,
+    data: Path | None,
+    minutes: float,
+    *,
+    wait: bool = True,
+) -> bool:
+    """Return whether a check finds nothing wrong with a site."""
+    from slurm.check import CheckRequest, check_site
+    from slurm.submit import store_of
+
+    try:
+        where = store_of([site], store)
+        return check_site(site, where, CheckRequest(grids, scale, data, minutes, wait), console=make_console())
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_CTRL_C) from None
+
+
 @app.command()
 def submit(
     grids: GridPaths,
-    site: SiteName,
+    site: SiteNames,
     scale: ScaleName = "paper",
     store: StoreFolder = None,
     data: DataPath = None,
@@ -68,15 +139,27 @@ def submit(
     ] = False,
     checkpoint_seconds: CheckpointSeconds = 120.0,
     force: Annotated[
-        bool, typer.Option("--force", help="Submit a scale that needs a GPU to a site without.", show_default="stop")
+        bool,
+        typer.Option("--force", help="Submit what needs a GPU, or more memory, to sites without.", show_default="stop"),
+    ] = False,
+    check_first: Annotated[
+        bool,
+        typer.Option("--check", help="Check each site with these grids first; submit if nothing is wrong."),
     ] = False,
 ) -> None:
     """Submit workers for the open work of grids, and return at once.
 
     A worker takes runs from the store until none is left. If enough workers are queued or running already, none is
-    submitted. What was submitted no longer depends on the grid's file.
+    submitted. What was submitted no longer depends on the grid's file. Workers of several sites take from one store,
+    each what fits its memory; how many each gets is in proportion to max_jobs.
     """
     from slurm.submit import Request, submit_grids
+
+    if check_first and not dry_run:
+        for name in site:
+            if not checked(name, grids, store, scale, data, 10.0):
+                print(f"--check: {name}: something is wrong (above); nothing was submitted", file=sys.stderr)
+                raise typer.Exit(1)
 
     request = Request(scale, data, tuple(select or ()), retry, dry_run, deterministic, checkpoint_seconds, force)
     submit_grids(grids, site, store, request, console=make_console())

@@ -35,7 +35,7 @@ class ArrayTask:
     def __call__(self) -> None:
         """Work; always ends in SystemExit."""
         folder, environment = SubmissionFolder(Path(self.folder)), submitit.JobEnvironment()
-        _log_to_stdout()
+        log_to_stdout()
         with StopRequest() as stop:
             code = _guarded(folder, environment, stop)
             if environment.global_rank > 0:
@@ -48,7 +48,7 @@ class ArrayTask:
             raise SystemExit(code)
 
 
-def _log_to_stdout() -> None:
+def log_to_stdout() -> None:
     """Log what this suite says; submitit and srun write to the same file."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
@@ -59,7 +59,7 @@ def _log_to_stdout() -> None:
 
 def _guarded(folder: SubmissionFolder, environment: submitit.JobEnvironment, stop: StopRequest) -> int:
     try:
-        _set_environment(folder.submission)
+        set_environment(folder.submission)
         return _work(folder, environment, stop)
     except UserError as mistake:
         log.error("error: %s", mistake)
@@ -87,7 +87,7 @@ def _work(folder: SubmissionFolder, environment: submitit.JobEnvironment, stop: 
         return Worker(folder.work, Context.make(folder.store, options, stop, ranks), leaves=True).work()
 
 
-def _set_environment(submission: Submission) -> None:
+def set_environment(submission: Submission) -> None:
     """Set the variables that libraries read when they are imported, or when they first write a temporary file."""
     set_thread_variables(submission.cpus)  # rounding follows the number of threads
     if submission.data_folder is not None:

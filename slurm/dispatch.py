@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from bench.spec.messages import shown
 from bench.store.store import Store
 from bench.work.items import Work
 from slurm.array_task import ArrayTask
+from slurm.options import CPUS, GPUS, MEMORY, asking
 from slurm.queue import partitions, queued_workers
 from slurm.records import Submission, SubmissionFolder, writing
 from slurm.resources import memory_gb
@@ -121,7 +122,13 @@ def make_submission(
 def submit(store: Store, submission: Submission, work: Work, site: Site) -> SubmissionFolder:
     """Write a submission down and submit its workers; UserError if sbatch refuses them, QueueFullError for so many."""
     folder = SubmissionFolder.create(store, submission, work)
-    tasks = [ArrayTask(folder.path) for _ in range(submission.workers)]
+    launch(folder, site, [ArrayTask(folder.path) for _ in range(submission.workers)])
+    return folder
+
+
+def launch(folder: SubmissionFolder, site: Site, tasks: Sequence[Callable[[], None]]) -> None:
+    """Submit what a folder is written down for; UserError if sbatch refuses it, QueueFullError for so many."""
+    submission = folder.submission
     try:
         # submitit prints what sbatch complains of, which is part of the error too.
         with writing(folder.path), _place_to_submit_from(), _own_line_of_sbatch(), redirect_stderr(io.StringIO()):
@@ -134,7 +141,20 @@ def submit(store: Store, submission: Submission, work: Work, site: Site) -> Subm
         if not _accepted(folder, str(error)):
             refusal = _refusal(str(error), submission, site)
             raise (QueueFullError if FULL.search(str(error)) else UserError)(refusal) from None
-    return folder
+
+
+def asks(submission: Submission, site: Site) -> str:
+    """Return what a worker asks for, in words."""
+    by_option = [name for names in (GPUS, CPUS, MEMORY) for name in asking(site.sbatch, names)]
+    parts = (
+        f"{submission.minutes // 60} h {submission.minutes % 60} min",
+        f"{submission.processes} processes" if submission.processes > 1 else "",
+        f"{submission.gpus} GPU" if submission.gpus else "no GPU",
+        f"{submission.cpus} CPUs" if submission.cpus else "",
+        f"{submission.memory_gb} GB" if submission.memory_gb else "",
+        *(f"{name} {site.sbatch[name]}" for name in by_option),
+    )
+    return ", ".join(part for part in parts if part)
 
 
 def submit_what_fits(store: Store, submission: Submission, work: Work, site: Site) -> SubmissionFolder:

@@ -8,7 +8,8 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from bench.errors import UserError
 from slurm.records import SubmissionFolder
@@ -32,7 +33,10 @@ SETTINGS = ("SQUEUE_", "SCANCEL_", "SINFO_", "SLURM_CLUSTERS")
 
 @dataclass(frozen=True)
 class QueuedWorker:
-    """A worker that has not ended: its array task ("123_4"), cluster, and state, reason and node in SLURM's words."""
+    """A worker that has not ended: its array task ("123_4"), cluster, and state, reason and node in SLURM's words.
+
+    site   the name of its site's file
+    """
 
     submission: str
     cluster: str | None
@@ -40,6 +44,7 @@ class QueuedWorker:
     state: str
     reason: str
     node: str
+    site: str = ""
 
     @property
     def waits(self) -> bool:
@@ -68,7 +73,8 @@ def queued_workers(folders: Sequence[SubmissionFolder]) -> list[QueuedWorker]:
         found += _squeue(own, cluster)
     if any(folder.submission.scheduler == "local" for folder in folders):
         found += _processes(folders)
-    return found
+    sites = {folder.submission.name: Path(folder.submission.site).stem for folder in folders}
+    return [replace(worker, site=sites[worker.submission]) for worker in found]
 
 
 def cancel(workers: Iterable[QueuedWorker], scheduler: str) -> None:

@@ -49,7 +49,7 @@ def memory_gb(work: Work, site: Site, peaks: Mapping[str, int] | None = None) ->
         memory_bytes(run.spec, site, attacked=run.id in attacked, together=together, peak=known.get(run.id))
         for run in work.runs
     )
-    needed = max(of_each) * MARGIN / 2**30
+    needed = max(of_each, default=BASE_BYTES[site.device]) * MARGIN / 2**30
     rung = next((rung for rung in GIGABYTES if needed <= rung), ceil(needed))
     return rung if site.memory_cap_gb is None else min(rung, site.memory_cap_gb)
 

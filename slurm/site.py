@@ -267,6 +267,11 @@ def load_site(name: str) -> Site:
     return site
 
 
+def site_path(name: str) -> str:
+    """Return the absolute path of a site by its name or file; UserError if there is none."""
+    return str(_find(name).resolve())
+
+
 def _find(name: str) -> Path:
     named = Path(name).name == name and not name.endswith((".yaml", ".yml"))
     path = SITES / f"{name}.yaml" if named else Path(name)

@@ -136,6 +136,11 @@ def print_overview(found: Overview, console: "Console", *, everything: bool) -> 
     reasons = Counter(worker.reason for worker in found.workers if worker.waits)
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
     console.print(f"workers: {running} running, {sum(reasons.values())} queued{f' ({why})' if why else ''}")
+    for site in sorted({worker.site for worker in found.workers}):
+        of_site = [worker for worker in found.workers if worker.site == site]
+        if len(of_site) < len(found.workers):
+            queued = sum(worker.waits for worker in of_site)
+            console.print(f"  of site {site}: {len(of_site) - queued} running, {queued} queued")
     for state, count in unknown.items():
         console.print(f"{counted(count, 'worker')} in the state {state}, which may mean anything: none takes its place")
     shown = [run for run in found.runs if everything or run.state != "done"]

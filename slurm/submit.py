@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,14 +15,14 @@ from bench.plan import Plan, make_plan, select, variants_of, work_of
 from bench.plan.total import left_of
 from bench.store.lock import RunLock, RunLockedError
 from bench.store.store import Store
-from bench.work.items import AttackEnsemble, EnsembleWork, RunWork, TrainRun, Work
-from bench.work.readiness import StoreView
+from bench.work.items import EnsembleWork, RunWork, TrainRun, Work
 from bench.work.repair import clear_failures
 from slurm.checks import lacks_gpu, refusals, warnings
-from slurm.dispatch import cluster_of, make_submission, slurm_parameters, submit_what_fits
+from slurm.dispatch import asks, cluster_of, make_submission, slurm_parameters, submit_what_fits
 from slurm.queue import QueuedWorker, cancel, max_array_size, queued_workers
 from slurm.records import SubmissionFolder, require_submissions, submissions, writing
-from slurm.site import SITES, Site, load_site
+from slurm.share import SiteWork, divided, open_folders, shares, workers_wanted
+from slurm.site import Site, load_site, site_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,38 +45,57 @@ class Request:
 
 
 def submit_grids(
-    grids: Sequence[Path], site_name: str, store: Path | None, request: Request, *, console: "Console"
+    grids: Sequence[Path], site_names: Sequence[str], store: Path | None, request: Request, *, console: "Console"
 ) -> None:
-    """Submit as many workers as the open work of grids wants, or only show them.
+    """Submit as many workers as the open work of grids wants, of each site its share, or only show them.
 
     UserError before anything is submitted that could not be.
     """
-    site = load_site(site_name)
-    where = open_store(store or site.store or RESULTS)
+    sites = [(load_site(name), site_path(name)) for name in site_names]
+    where = store_of(site_names, store)
     loaded = [load_grid(path) for path in grid_files(grids)]  # mistakes in grids come first
-    refused = list(refusals(where, site))
+    refused = list(dict.fromkeys(problem for site, _ in sites for problem in refusals(where, site)))
     if refused and not request.dry_run:
         raise UserError(refused[0])
     with _alone(where, quiet=request.dry_run):
-        plans, work = _open_work(loaded, where, site, request)
-        gpu = lacks_gpu(plans, site)
-        if gpu is not None and not request.force:
-            refused.append(f"{gpu}; --force submits it all the same")
-            if not request.dry_run:
+        found = _open_work(loaded, where, sites, request)
+        open_ids = open_folders(found[0].work, where)
+        given, unfit = divided(found, open_ids)
+        lacking = [lacks_gpu(one.plans, one.site) for one in found]
+        forced = list(dict.fromkeys(problem for problem in (*lacking, unfit) if problem is not None))
+        if not request.force:
+            refused += [f"{problem}; --force submits it all the same" for problem in forced]
+            if refused and not request.dry_run:
                 raise UserError(refused[0])
         if request.retry and not request.dry_run:
-            clear_failures(work, where)
-            plans, work = _open_work(loaded, where, site, request)
-        _submit(where, site, site_name, plans, work, request, console)
-        forced = [gpu] if gpu is not None and request.force else []
-        for warning in (*warnings(plans, where, site, request.data), *forced):
+            clear_failures(found[0].work, where)
+            found = _open_work(loaded, where, sites, request)
+            open_ids = open_folders(found[0].work, where)
+            given, _ = divided(found, open_ids)
+        _submit(where, found[0].work, open_ids, given, request, console)
+        said = (warning for one in found for warning in warnings(one.plans, where, one.site, request.data))
+        for warning in dict.fromkeys((*said, *(forced if request.force else ()))):
             console.print(f"warning: {warning}", soft_wrap=True)
     if refused:  # a dry run shows everything, and ends as the submission would
         raise UserError("\n".join(refused))
 
 
-def _open_work(grids: Sequence[Grid], store: Store, site: Site, request: Request) -> tuple[list[Plan], Work]:
-    """Return the plans of grids and the work that is chosen of them, each run and ensemble once."""
+def _open_work(
+    grids: Sequence[Grid], store: Store, sites: Sequence[tuple[Site, str]], request: Request
+) -> list[SiteWork]:
+    """Return the plans of grids and the work that is chosen of them, each run and ensemble once, for each site.
+
+    Sites differ in the hours that runs are estimated to take.
+    """
+    known: dict[tuple[object, ...], tuple[list[Plan], Work]] = {}
+    for site, _ in sites:
+        speed = site.device, site.tflops
+        if speed not in known:
+            known[speed] = _planned(grids, store, site, request)
+    return [SiteWork(site, path, *known[site.device, site.tflops]) for site, path in sites]
+
+
+def _planned(grids: Sequence[Grid], store: Store, site: Site, request: Request) -> tuple[list[Plan], Work]:
     plans = [
         make_plan(
             grid,
@@ -102,95 +122,87 @@ def _open_work(grids: Sequence[Grid], store: Store, site: Site, request: Request
     return plans, Work(runs=tuple(runs.values()), ensembles=tuple(ensembles.values()))
 
 
-def open_folders(work: Work, store: Store) -> set[str]:
-    """Return the ids of runs and ensembles in which an item may start, now or when what it waits for is done."""
-    view = StoreView(store)
-    return {
-        item.ensemble.ensemble.id if isinstance(item, AttackEnsemble) else item.run.id
-        for item in work.items()
-        if view.may_start(item).state in ("missing", "waiting")
-    }
-
-
-def workers_wanted(open_ids: set[str], covered: set[str], working: int, most: int) -> int:
-    """Return how many workers to submit for open work.
-
-    covered   the open ids that workers which are queued or running know of; there are `working` such workers
-    most      as many workers at once as the site wants
-    """
-    missing_workers = min(most, len(open_ids)) - working
-    # Work that no worker knows of wants its own workers, however many others there are.
-    return max(missing_workers, min(most, len(open_ids - covered)), 0)
-
-
 def _submit(
-    store: Store,
-    site: Site,
-    site_name: str,
-    plans: Sequence[Plan],
-    work: Work,
-    request: Request,
-    console: "Console",
+    store: Store, work: Work, open_ids: set[str], given: Sequence[SiteWork], request: Request, console: "Console"
 ) -> None:
-    open_ids = open_folders(work, store)
+    """Submit what is missing of the workers that open work wants; `given` is what each site may take of the work."""
     covered, working = _under_way(store, open_ids, quiet=request.dry_run)
-    wanted = workers_wanted(open_ids, covered, working, site.max_jobs)
     runs = sum(isinstance(item, TrainRun) and item.run.id in open_ids for item in work.items())
     console.print(
-        f"{counted(runs, 'run')} of {len(work.runs):,} have work left; {counted(working, 'worker')} queued or running"
+        f"{counted(runs, 'run')} of {len(work.runs):,} have work left; "
+        f"{counted(sum(working.values()), 'worker')} queued or running"
     )
-    for left in left_of(plans, {run.id for run in work.runs}):
+    for left in left_of(given[0].plans, {run.id for run in work.runs}):
         console.print(f"left: {left}")
-    if not wanted:
+    # Workers of sites that are not named now take a run each.
+    elsewhere = sum(count for path, count in working.items() if path not in {one.path for one in given})
+    taken = set(sorted(covered)[:elsewhere])
+    ids = [
+        {run.id for run in one.work.runs} | {attacked.ensemble.id for attacked in one.work.ensembles} for one in given
+    ]
+    fits = {name: [place for place, of_site in enumerate(ids) if name in of_site] for name in open_ids - taken}
+    submitted = False
+    for one, share in zip(given, shares(fits, [one.site.max_jobs for one in given]), strict=True):
+        wanted = workers_wanted(share, covered & share, working[one.path], one.site.max_jobs)
+        if wanted:
+            submitted = True
+            _submit_to(store, one, open_ids, wanted, request, console, of=len(work.runs) if len(given) > 1 else None)
+    if not submitted:
         console.print("Nothing to submit.")
-        return
+    elif not request.dry_run:
+        command = f"python -m slurm status --store {shlex.quote(str(store.root))}"
+        console.print(f"{command} says how they stand; logs and work are in {store.root / 'slurm'}", soft_wrap=True)
+
+
+def _submit_to(
+    store: Store,
+    given: SiteWork,
+    open_ids: set[str],
+    wanted: int,
+    request: Request,
+    console: "Console",
+    *,
+    of: int | None,
+) -> None:
+    """Submit so many workers of one site, or show them.
+
+    of   the runs of all sites, None where this is the only one
+    """
+    site, work = given.site, given.work
     if site.scheduler == "slurm" and not request.dry_run:
         wanted = min(wanted, max_array_size(cluster_of(site)))
     still_open = Work(runs=tuple(run for run in work.runs if run.id in open_ids) or work.runs, ensembles=work.ensembles)
+    if {run for attacked in work.ensembles for run in attacked.runs} - {run.id for run in still_open.runs}:
+        still_open = work
     sized = make_submission(
         site,
-        _site_path(site_name),
-        tuple(f"{plan.grid} {plan.scale}" for plan in plans),
+        given.path,
+        tuple(f"{plan.grid} {plan.scale}" for plan in given.plans),
         still_open,
         wanted,
         data=request.data,
         deterministic=request.deterministic,
         checkpoint_seconds=request.checkpoint_seconds,
-        peaks=_measured_peaks(plans, site),
+        peaks=given.peaks,
     )
-    asks = ", ".join(
-        part
-        for part in (
-            f"{sized.minutes // 60} h {sized.minutes % 60} min",
-            f"{sized.processes} processes" if sized.processes > 1 else "",
-            f"{sized.gpus} GPU" if sized.gpus else "no GPU",
-            f"{sized.cpus} CPUs" if sized.cpus else "",
-            f"{sized.memory_gb} GB" if sized.memory_gb else "",
-        )
-        if part
-    )
+    name = f"{given.name}: " if of is not None else ""
+    take = f", for {len(work.runs):,} of {counted(of, 'run')}" if of is not None else ""
     if request.dry_run:
-        console.print(f"would submit {counted(wanted, 'worker')}, each of {asks}")
+        console.print(
+            f"{name}would submit {counted(wanted, 'worker')}, each of {asks(sized, site)}{take}", soft_wrap=True
+        )
         if site.scheduler == "slurm":
             console.print(sbatch_text(sized.model_copy(update={"name": "NAME"}), site, store), soft_wrap=True)
         return
-    folder = submit_what_fits(store, sized, work, site)
-    sent = folder.submission.workers
-    console.print(f"submitted {counted(sent, 'worker')} as {sized.name}, each of {asks}", soft_wrap=True)
+    sent = submit_what_fits(store, sized, work, site).submission.workers
+    console.print(
+        f"{name}submitted {counted(sent, 'worker')} as {sized.name}, each of {asks(sized, site)}{take}", soft_wrap=True
+    )
     if sent < wanted:
         full = (
             f"{sent} of {wanted} workers were accepted, as the cluster limits your jobs in the queue; these do all work"
         )
-        console.print(f"{full}, and the same command later sends the rest", soft_wrap=True)
-    command = f"python -m slurm status --store {shlex.quote(str(store.root))}"
-    console.print(f"{command} says how they stand; logs and work are in {folder.path}", soft_wrap=True)
-
-
-def _measured_peaks(plans: Sequence[Plan], site: Site) -> dict[str, int]:
-    """Return the most host memory that a check measured on such a device, in bytes, by run."""
-    kind = "GPU" if site.device == "cuda" else "CPU"
-    runs = [run for plan in plans for run in plan.runs if run.hours_device == kind]
-    return {run.id: run.host_bytes for run in runs if run.host_bytes is not None}
+        console.print(f"{name}{full}, and the same command later sends the rest", soft_wrap=True)
 
 
 def sbatch_text(submission: object, site: Site, store: Store) -> str:
@@ -204,8 +216,8 @@ def sbatch_text(submission: object, site: Site, store: Store) -> str:
     return "\n".join(["sbatch would be asked for:", *lines, f"  logs: {store.root}/slurm/NAME"])
 
 
-def _under_way(store: Store, open_ids: set[str], *, quiet: bool) -> tuple[set[str], int]:
-    """Return which open runs and ensembles workers know of that are queued or running, and how many workers do."""
+def _under_way(store: Store, open_ids: set[str], *, quiet: bool) -> tuple[set[str], Counter[str]]:
+    """Return which open runs and ensembles workers know of that are queued or running, and how many by site file."""
     folders = submissions(store)
     try:
         workers = queued_workers(folders) if folders else []
@@ -216,14 +228,14 @@ def _under_way(store: Store, open_ids: set[str], *, quiet: bool) -> tuple[set[st
         workers = []
     names = {worker.submission for worker in workers}
     covered: set[str] = set()
-    relevant: set[str] = set()
+    relevant: dict[str, str] = {}
     for folder in folders:
         if folder.submission.name in names:
             known = {run.id for run in folder.work.runs} | {attacked.ensemble.id for attacked in folder.work.ensembles}
             if known & open_ids:
                 covered |= known & open_ids
-                relevant.add(folder.submission.name)
-    return covered, sum(worker.submission in relevant for worker in workers)
+                relevant[folder.submission.name] = folder.submission.site
+    return covered, Counter(relevant[worker.submission] for worker in workers if worker.submission in relevant)
 
 
 def cancel_workers(store: Path, grids: Sequence[str], *, console: "Console", confirm: Callable[[str], bool]) -> None:
@@ -260,6 +272,15 @@ def of_grids(folders: Sequence[SubmissionFolder], grids: Sequence[str]) -> list[
     ]
 
 
+def store_of(site_names: Sequence[str], store: Path | None) -> Store:
+    """Return the one store of some sites: the option's, else what the sites name, else results."""
+    named = {name: path for name in site_names if (path := load_site(name).store) is not None}
+    if store is None and len(set(named.values())) > 1:
+        places = ", ".join(f"{name}: {path}" for name, path in named.items())
+        raise UserError(f"--site: the sites name different stores ({places}); --store says which is the queue of all")
+    return open_store(store or next(iter(named.values()), RESULTS))
+
+
 def open_store(path: Path) -> Store:
     """Return the store at a path; UserError if SLURM could not write its logs there."""
     root = path.resolve()
@@ -272,11 +293,6 @@ def open_store(path: Path) -> Store:
     except OSError as error:  # a name that is too long, a disk that is away
         raise UserError(f"store {root}: {error.strerror}") from None
     return Store(root)
-
-
-def _site_path(name: str) -> str:
-    path = SITES / f"{name}.yaml"
-    return str((path if path.is_file() else Path(name)).resolve())
 
 
 @contextmanager

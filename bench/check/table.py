@@ -16,18 +16,24 @@ STYLES: dict[FindingState, str] = {"wrong": "bold red", "slow": "yellow", "not h
 def print_check(measured: Measured, console: "Console") -> None:
     """Print a check, at whatever width the console has."""
     facts = ", ".join(f"{name} {value}" for name, value in measured.facts.items())
-    console.print(f"{measured.device_name} ({measured.device}): {facts}", "", findings_table(measured), "", sep="\n")
-    counts = {state: sum(finding.state == state for finding in measured.findings) for state in ORDER}
-    console.print(", ".join(f"{counts[state]} {state}" for state in ORDER))
+    console.print(
+        f"{measured.device_name} ({measured.device}): {facts}", "", findings_table(measured.findings), "", sep="\n"
+    )
+    console.print(in_words(measured.findings))
 
 
-def findings_table(measured: Measured) -> "Table":
+def in_words(findings: tuple[Finding, ...]) -> str:
+    """Return how many findings are in which state."""
+    return ", ".join(f"{sum(finding.state == state for finding in findings)} {state}" for state in ORDER)
+
+
+def findings_table(findings: tuple[Finding, ...]) -> "Table":
     """Return a row for each finding, the worst first."""
     from rich.text import Text
 
     table = make_table("state", "cell checked", "cell found")
     table.columns[1].header, table.columns[2].header = "checked", "found"
-    for finding in in_order(measured.findings):
+    for finding in in_order(findings):
         table.add_row(Text(finding.state, STYLES[finding.state]), finding.name, finding.detail)
     return table
 

@@ -15,7 +15,7 @@ from bench.store.lock import RunLock
 from bench.store.records import Failure
 from bench.work.attempts import begin_attempt
 from slurm.records import submissions
-from slurm.submit import workers_wanted
+from slurm.share import workers_wanted
 from tests.slurm.fakes import FakeSlurm
 from tests.slurm.place import GRID, RUNS, Place
 from tests.store.runs import epoch
