@@ -36,3 +36,8 @@ def grouped_column(table, group, head):
 
 def mean_and_half_width(values):
     return np.mean(values), scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
+
+
+def interval_text(half_width, digits):
+    """What stands behind a mean; nothing where all replicates are alike, which tells no spread."""
+    return f" ± {half_width:.{digits}f}" if half_width > 1e-9 else ""

@@ -14,7 +14,7 @@ from analysis.reading import StoreView
 from analysis.report import all_tables
 from bench.store.logits import RECORDS
 from bench.store.samples import samples_file
-from tests.analysis.lookup import column, mean_and_half_width
+from tests.analysis.lookup import column, interval_text, mean_and_half_width
 from tests.analysis.stores import cell_of, make, of, truncate
 
 CELLS = ("dense", "dense ensemble M=2", "DST M=2 S=0.8", "EDST M=3 S=0.9")
@@ -40,7 +40,8 @@ def test_corrupted_scores_are_means_over_replicates_with_intervals(all_of_it, me
     for cell, text in texts.items():
         values = of(all_of_it.numbers("corruption").by_family, cell=cell)[metric.key] * metric.factor
         mean, half_width = mean_and_half_width(values)
-        assert text == ("" if np.isnan(mean) else f"{mean:.{metric.digits}f} ± {half_width:.{metric.digits}f}")
+        digits = metric.digits
+        assert text == ("" if np.isnan(mean) else f"{mean:.{digits}f}{interval_text(half_width, digits)}")
 
 
 def what_of(head):
@@ -65,7 +66,7 @@ def test_a_row_a_type_and_severity(all_of_it):
     for cell in CELLS:
         rows = of(sets, cell=cell, type="frost", severity=4)
         mean, half_width = mean_and_half_width(rows["accuracy"] * 100)
-        assert column(table, cell, 2)["frost", "4"] == f"{mean:.2f} ± {half_width:.2f}"
+        assert column(table, cell, 2)["frost", "4"] == f"{mean:.2f}{interval_text(half_width, 2)}"
         row = of(table.numbers, type="frost", severity=4, cell=cell).iloc[0]
         assert row["accuracy_percent"] == pytest.approx(mean)
         assert row["nll"] == pytest.approx(rows["nll"].mean())
