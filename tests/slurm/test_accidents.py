@@ -1,12 +1,20 @@
 """Accidents of clusters, each on the private one: nothing is trained twice, nothing is lost, and no bit changes."""
 
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+from slurm import __main__ as command_line
 from tests.slurm.cluster import Cluster
-from tests.slurm.work import LONG, Work, done, recipe, results, uninterrupted
+from tests.slurm.work import DENSE, LONG, SLOW, Work, done, recipe, results, uninterrupted
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("installed", "cluster")]
 
+ROOT = Path(command_line.__file__).parent.parent
 # All of a node: whoever is to run beside it has to take its place.
 WHOLE = ("--partition=urgent", "--cpus-per-task=8", "--mem=1G")
 
@@ -49,4 +57,112 @@ def test_a_full_queue_takes_what_fits_and_the_next_call_sends_the_rest(work: Wor
     assert len(work.tasks(cluster)) == 5
     cluster.wait(done(work), 120, "done")
     assert [len(work.sessions(run["id"])) for run in work.status()] == [1] * 5
+    assert results(work.store) == uninterrupted(work)
+
+
+def test_controller_and_accounts_go_and_come_back_while_workers_run(work: Work, cluster: Cluster) -> None:
+    work.write({**LONG, **recipe(12), "members": 2})
+    work.submit()
+    cluster.wait(lambda: work.states() == ["running", "running"], 60, "running")
+    cluster.stop_slurmdbd()
+    cluster.stop_slurmctld()
+    code, out = work.call("status", *work.at_store)
+    assert code == 1
+    assert "Whether anything more happens by itself is not known" in out
+    cluster.start_slurmdbd()  # without which the controller does not start
+    cluster.start_slurmctld()
+    cluster.wait(done(work), 120, "done")
+    same_as_uninterrupted(work, cluster, sessions=[1, 1])
+
+
+def test_a_drained_node_ends_its_worker_s_work_and_takes_no_other(work: Work, cluster: Cluster) -> None:
+    work.write({**LONG, **recipe(8), "members": 2}, site={"partition": "both", "max_jobs": 1})
+    work.submit()
+    cluster.wait(lambda: "running" in work.states(), 60, "running")
+    node = str(next(run["host"] for run in work.status() if run["state"] == "running"))
+    cluster.run("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
+    try:
+        other = cluster.submit("hostname", "--partition=both", "--no-requeue")
+        cluster.wait_for("COMPLETED", other)
+        assert cluster.output(other).strip() != node
+        cluster.wait(done(work), 120, "done, as a drained node ends what it has")
+    finally:
+        cluster.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    same_as_uninterrupted(work, cluster, sessions=[1, 1])
+
+
+def test_an_array_cancelled_in_part_leaves_its_work_to_the_others(work: Work, cluster: Cluster) -> None:
+    work.write({**LONG, **recipe(12), "members": 2})
+    work.submit("--checkpoint-seconds", "1")
+    cluster.wait(lambda: len(work.checkpoints()) == 2, 60, "checkpoints")
+    cancelled, other = (work.trainer(run["id"]) for run in work.status())
+    cluster.run("scancel", cancelled)
+    cluster.wait(lambda: work.tasks(cluster)[cancelled] == "CANCELLED", 60, "cancelled")
+    cluster.wait(done(work), 120, "the other does both")
+    first, second = work.sessions(work.status()[0]["id"])
+    assert (first["job"], second["job"]) == (cancelled, other)
+    assert second["resumed_from"] is not None
+    cluster.wait(lambda: cluster.accounted(cancelled)[cancelled][0] == "CANCELLED", 30, "sacct says so")
+    same_as_uninterrupted(work, cluster, sessions=[2, 1])
+
+
+def test_a_submission_from_inside_a_job_is_as_any_other(work: Work, cluster: Cluster) -> None:
+    work.write({**DENSE, "members": 2}, site={"max_jobs": 2})
+    words = [sys.executable, "-m", "slurm", "submit", work.grid, "--site", work.folder / "site.yaml", *work.at_store]
+    script = f"cd {ROOT} && {shlex.join(map(str, words))}"
+    job = cluster.submit(script, "--cpus-per-task=3", "--mem=2G", "--export=ALL")
+    cluster.wait_for("COMPLETED", job, timeout=90)
+    assert "submitted 2 workers" in cluster.output(job)
+    cluster.wait(done(work), 120, "done")
+    same_as_uninterrupted(work, cluster, sessions=[1, 1])
+
+
+def test_a_grid_submitted_from_two_shells_at_once_gets_the_workers_of_one(work: Work, cluster: Cluster) -> None:
+    work.write({**DENSE, "members": 3, "model": SLOW})
+    words = [sys.executable, "-m", "slurm", "submit", work.grid, "--site", work.folder / "site.yaml", *work.at_store]
+    shells = [
+        subprocess.Popen(list(map(str, words)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    ended = [(shell.communicate(timeout=120)[0], shell.returncode) for shell in shells]
+    submitted = [out for out, code in ended if code == 0 and "submitted 3 workers" in out]
+    assert len(submitted) == 1, ended
+    ((out, code),) = [(out, code) for out, code in ended if out not in submitted]
+    assert (code, "Nothing to submit." in out, "another submission" in out) in ((0, True, False), (2, False, True))
+    assert len(work.tasks(cluster)) == 3
+    cluster.wait(done(work), 120, "done")
+    same_as_uninterrupted(work, cluster, sessions=[1, 1, 1])
+
+
+def test_without_scontrol_on_the_node_a_worker_near_its_limit_says_what_goes_on(work: Work, cluster: Cluster) -> None:
+    programs = work.folder / "programs"
+    programs.mkdir()
+    for name in ("srun", "bash", "sh", "env", "uname", "cat"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    work.write({**LONG, **recipe(12)}, site={"setup": [f"export PATH='{programs}'"]})
+    work.submit()
+    cluster.wait(lambda: work.status()[0]["epoch"] > 0, 60, "an epoch")
+    (task,) = work.tasks(cluster)
+    cluster.run("scancel", "--signal=USR2", f"{task}.0")
+    cluster.wait(lambda: work.tasks(cluster)[task] == "FAILED", 60, "ended")
+    assert "SLURM did not take it" in work.log()
+    cluster.wait(lambda: cluster.accounted(task) == {task: ("FAILED", "75:0")}, 30, "sacct says the same")
+    code, out = work.call("status", *work.at_store)
+    assert code == 1
+    assert out.splitlines()[-1].startswith("Work is left and no worker is queued or running")
+    work.submit()
+    cluster.wait(done(work), 120, "done")
+    same_as_uninterrupted(work, cluster, sessions=[2])
+
+
+def same_as_uninterrupted(work: Work, cluster: Cluster, *, sessions: list[int]) -> None:
+    """Hold what became of an accident to its promises: sessions of each run, workers, last line of status, bits."""
+    assert [len(work.sessions(run["id"])) for run in work.status()] == sessions
+    ended = {"COMPLETED", "CANCELLED", "FAILED"}
+    cluster.wait(lambda: set(work.tasks(cluster).values()) <= ended, 60, "no worker is left")
+    code, out = work.call("status", *work.at_store)
+    assert code == 0, out
+    assert out.splitlines()[-1] == "All is done: nothing more happens by itself."
+    states = work.tasks(cluster)
+    cluster.wait(lambda: {t: s for t, (s, _) in cluster.accounted(*states).items()} == states, 60, "sacct agrees")
     assert results(work.store) == uninterrupted(work)
