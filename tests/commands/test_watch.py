@@ -171,7 +171,9 @@ def test_in_a_terminal_it_goes_on_until_ctrl_c(here: Here) -> None:
     own, its = pty.openpty()
     command = [sys.executable, "-m", "bench", "watch", str(here.grid), "--store", str(here.store.root)]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "30"}
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run where it is ignored
     process = subprocess.Popen(command, cwd=REPOSITORY, stdin=its, stdout=its, stderr=its, env=environment)
+    signal.signal(signal.SIGINT, before)
     os.close(its)
     seen = b""
     try:
