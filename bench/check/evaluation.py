@@ -18,6 +18,8 @@ from bench.training.trainer import Trainer
 # Batches of images that are evaluated: enough that the next is read while one is predicted. Fewer images where a
 # prediction takes long, but so many at least.
 EVALUATED, FEWEST = 2, 16
+# How many images fit into the time is told by ever larger predictions, since on a GPU a few take as long as many do.
+GROWTH, PROBED_SHARE = 4, 0.05
 ROUNDS = 2
 
 
@@ -34,15 +36,26 @@ def evaluation(trainer: Trainer, seconds: float) -> tuple[float, float | None]:
     size = at_once(side)
     pixels = np.random.default_rng(0).integers(256, size=(EVALUATED * size, side, side, 3), dtype=np.uint8)
     source = StreamedImages(LabelledImages(pixels, np.zeros(len(pixels), np.int64)), normaliser(spec, device))
-    few = source.plain(0, FEWEST)
-    _predict(network, few, device)  # sets libraries up
-    a_second = FEWEST / _predict(network, few, device)
-    count = int(min(max(FEWEST, a_second * seconds / 2 / ROUNDS), len(pixels)))
+    count = _fitting(network, source, len(pixels), size, seconds / 2 / ROUNDS, device)
     images = StreamedImages(LabelledImages(pixels[:count], np.zeros(count, np.int64)), normaliser(spec, device))
     held = [images.plain(start, min(start + size, count)) for start in range(0, count, size)]
     bare = min(sum(_predict(network, batch, device) for batch in held) for _ in range(ROUNDS))
     whole = min(predict_all([network], images, "check").seconds for _ in range(ROUNDS))
     return count / whole, bare / whole if count >= size else None
+
+
+def _fitting(
+    network: Network, source: StreamedImages, most: int, size: int, seconds: float, device: torch.device
+) -> int:
+    """Return how many images are predicted in some seconds, in batches of `size`: FEWEST at least, `most` at most."""
+    probed = FEWEST
+    while True:
+        images = source.plain(0, probed)
+        _predict(network, images, device)  # sets libraries up
+        taken = _predict(network, images, device)
+        if probed == size or taken > PROBED_SHARE * seconds:
+            return int(min(max(FEWEST, probed / taken * seconds), most))
+        probed = min(GROWTH * probed, size)
 
 
 @torch.inference_mode()

@@ -75,6 +75,7 @@ class Measurer:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._dense: dict[str, Times] = {}
+        self._peaks: dict[str, int] = {}
         self._evaluated: set[str] = set()
 
     def measure(self, asked: Asked, seconds: float) -> Outcome:
@@ -113,10 +114,22 @@ class Measurer:
             evaluated_per_second=evaluated[0] if evaluated else None,
             over_forward=evaluated[1] if evaluated else None,
             host_bytes=usage.host_bytes,
-            device_bytes=usage.device_bytes,
+            device_bytes=self._peak(asked, usage.device_bytes),
             compile_seconds=_compile_seconds(timed) if spec.execution.compile else None,
         )
         return Outcome(measured, times, dense, replace(watched(spec, device), breaks=tuple(breaks)))
+
+    def _peak(self, asked: Asked, device_bytes: int | None) -> int | None:
+        """Return the most memory of a GPU that a run with this step has, if it is a process of its own.
+
+        Such a run tries algorithms for its convolutions, in memory beside its own. Here a step of the same convolutions
+        may have done that before.
+        """
+        if device_bytes is None:
+            return None
+        key = step_key(asked.dense)
+        self._peaks[key] = max(device_bytes, self._peaks.get(key, 0))
+        return self._peaks[key]
 
     def _update(self, trainer: Trainer, spec: RunSpec) -> float | None:
         """Return the seconds of an update of the masks, None where no phase updates them."""

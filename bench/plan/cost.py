@@ -247,13 +247,13 @@ class Speeds:
         return Hours(seconds / 3600, kind, Basis("assumed", self._tflops, kind))
 
     def _steps(self, key: str, spec: RunSpec) -> list[tuple[str, MeasuredStep]]:
-        """Return the steps of a run as checks measured them, whatever the method; masks save no time."""
-        images = spec.data.name, facts_of(spec.data).image_size, spec.batch_size
-        return [
-            (name, step)
-            for name, step in self._checks.get(key, ())
-            if (step.data, step.image_size, step.batch_size) == images
-        ]
+        """Return the steps of a run as checks measured them, whatever the method: masks save no time.
+
+        Without any on its images, those on others of their size: only the last layer knows how many classes there are.
+        """
+        images = facts_of(spec.data).image_size, spec.batch_size
+        steps = [named for named in self._checks.get(key, ()) if (named[1].image_size, named[1].batch_size) == images]
+        return [named for named in steps if named[1].data == spec.data.name] or steps
 
 
 def _key(device: str, model: Mapping[str, Any], execution: Mapping[str, Any]) -> str:

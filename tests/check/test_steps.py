@@ -9,14 +9,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.check.asked import Asked, distinct_steps
+from bench.check import evaluation
+from bench.check.asked import Asked, MadeUpImages, distinct_steps
 from bench.check.explain import explain
-from bench.check.steps import Measurer, Outcome, Times, Watched, watched
+from bench.check.steps import Measurer, Outcome, Times, Watched, make_trainer, watched
 from bench.check.watch import Watch, graph_breaks
+from bench.data.catalog import facts_of
+from bench.data.dataset import at_once
+from bench.evaluation.networks import Network
 from bench.spec.run import Execution
+from bench.store.records import Usage
 from bench.training import trainer as trainer_module
 from bench.training.masking import Masking
 from bench.training.trainer import Trainer
+from bench.work.meter import Meter
 from tests.check.asking import plan_of
 from tests.training.runs import CPU
 
@@ -53,6 +59,35 @@ def test_a_step_is_measured_with_what_it_needs(asked: dict[str, Asked]) -> None:
     assert dense.measured.evaluated_per_second is not None
     assert dst.measured.evaluated_per_second is None
     assert mimo.measured.evaluated_per_second is not None
+
+
+def test_the_memory_of_a_step_counts_what_choosing_its_convolutions_took_before(
+    asked: dict[str, Asked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peaks = iter([70, 20, 90, 80])  # mimo has other convolutions, as it has more inputs
+    monkeypatch.setattr(Meter, "usage", lambda _: Usage(seconds=1.0, device_bytes=next(peaks)))
+    measurer = Measurer(CPU)
+    found = [measurer.measure(asked[cell], 0.0).measured.device_bytes for cell in ("dense", "dst", "mimo", "gradual")]
+    assert found == [70, 70, 90, 80]
+
+
+def test_an_evaluation_is_compared_where_few_images_take_as_long_as_many(
+    asked: dict[str, Asked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probed = []
+
+    def predict(_: Network, batch: Tensor, __: torch.device) -> float:
+        probed.append(len(batch))
+        return 0.001  # as a GPU that is not full
+
+    monkeypatch.setattr(evaluation, "_predict", predict)
+    trainer = make_trainer(asked["dense"].spec, MadeUpImages(asked["dense"].spec, CPU), CPU)
+    _, over_forward = evaluation.evaluation(trainer, 2.0)
+    assert over_forward is not None
+    assert max(probed) == at_once(facts_of(asked["dense"].spec.data).image_size)
+    # Slow from the first images on: as few as there may be, and nothing is compared.
+    monkeypatch.setattr(evaluation, "_predict", lambda _, batch, __: 0.1 * len(batch))
+    assert evaluation.evaluation(trainer, 2.0)[1] is None
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

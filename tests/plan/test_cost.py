@@ -246,8 +246,15 @@ def test_a_check_counts_where_no_run_is_finished_and_validation_is_added() -> No
     assert with_run.host_bytes == 9
 
 
-@pytest.mark.parametrize("other", [{"data": "cifar100"}, {"image_size": 16}, {"batch_size": 1}])
-def test_a_check_of_other_images_or_another_batch_says_nothing(other: dict[str, Any]) -> None:
+def test_a_check_on_other_images_of_the_size_counts_where_none_is_on_its_own() -> None:
+    spec = run_spec()
+    other, own = checked(spec, "cuda", 70.0, data="cifar100"), checked(spec, "cuda", 50.0)
+    assert Speeds([other], None, None).estimate(spec).basis.rate == 70
+    assert Speeds([other, own], None, None).estimate(spec).basis.rate == 50
+
+
+@pytest.mark.parametrize("other", [{"image_size": 16}, {"batch_size": 1}])
+def test_a_check_of_images_of_another_size_or_another_batch_says_nothing(other: dict[str, Any]) -> None:
     spec = run_spec()
     estimate = Speeds([checked(spec, "cpu", 10.0, **other)], None, None).estimate(spec)
     assert not estimate.basis.measured
