@@ -16,17 +16,17 @@ from tests.grid_text import load_text, write_grid
 BASE = "base: {data: digits, method: dst, sparsity: 0.8, recipe: {epochs: 8, update_every: 4}}\n"
 CELL = f"{BASE}cells: [{{name: a}}]\n"
 TEN_TO_THE_NINTH = 10**9
-SECONDS = 5.0
+SECONDS = 20.0  # of this process: what was without a limit took minutes, and other work on the machine takes none
 
 
 def refused(folder: Path, text: str | bytes) -> str:
     """Return what is said of a grid, less its path: one line, and soon."""
     path = folder / "grid.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(UserError) as error:
         make_plan(load_grid(path), "paper", None)
-    assert time.monotonic() - began < SECONDS
+    assert time.process_time() - began < SECONDS
     message = str(error.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
@@ -135,9 +135,9 @@ def test_a_count_elsewhere(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_what_is_allowed_is_planned_soon(tmp_path: Path) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     assert make_plan(load_text(tmp_path, cell("replicates: 1000, model.depth: 10000")), "paper", None)
-    assert time.monotonic() - began < SECONDS
+    assert time.process_time() - began < SECONDS
 
 
 @pytest.mark.parametrize(

