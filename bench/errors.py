@@ -17,12 +17,21 @@ MOST_OPTIONS = 40
 
 
 def nearest(found: object, options: Sequence[str], most: int = 1) -> list[str]:
-    """Return the options most like a value: those that hold it, in any case, then those that are spelled like it."""
+    """Return the options most like a value: those that hold it, in any case, then those that are spelled like it.
+
+    Of several words, initials count as a spelling: lr is most like learning_rate.
+    """
     text = str(found)[:100]
+    initials = [option for option in options if len(text) > 1 and _initials(option) == text.casefold()]
     close = difflib.get_close_matches(text, options, n=most, cutoff=0.5)
     holding = [option for option in options if len(text) > 1 and text.casefold() in option.casefold()]
     holding.sort(key=lambda option: not option.casefold().startswith(text.casefold()))
-    return list(dict.fromkeys([*holding, *close] if most > 1 else [*close, *holding]))[:most]
+    return list(dict.fromkeys([*initials, *([*holding, *close] if most > 1 else [*close, *holding])]))[:most]
+
+
+def _initials(option: str) -> str:
+    words = re.split(r"[_\W]+", option.casefold())
+    return "".join(word[:1] for word in words) if len(words) > 1 else ""
 
 
 def did_you_mean(found: object, allowed: Iterable[str]) -> str:

@@ -30,3 +30,12 @@ def test_the_nearest_are_spelled_alike_or_hold_what_was_found() -> None:
     assert nearest("denze", names, 3) == ["dense"]
     assert nearest("x", names, 3) == []
     assert nearest("superposed", names) == ["superposed EDST M=1"]
+
+
+@pytest.mark.parametrize(
+    ("found", "meant"),
+    [("lr", "learning_rate"), ("WD", "weight_decay"), ("bs", "batch_size"), ("l", None), ("e", None)],
+)
+def test_initials_mean_the_words(found: str, meant: str | None) -> None:
+    keys = ["batch_size", "epochs", "learning_rate", "momentum", "weight_decay"]
+    assert nearest(found, keys) == ([meant] if meant else [])
