@@ -4,8 +4,9 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 MOST_CHARACTERS = 4_000
 # Of a command that looks until Ctrl-C.
 EXIT_CTRL_C = 130
+# What takes long to import, the first of them that is under way is named; and after how long.
+SLOW_IMPORTS, IMPORT_SECONDS = ("torch", "torchvision", "sklearn", "pandas", "scipy", "matplotlib", "seaborn"), 1.5
 
 
 class Device(StrEnum):
@@ -177,7 +180,7 @@ def run_app(app: typer.Typer, arguments: Sequence[str] | None) -> None:
     try:
         _check(sys.argv[1:] if arguments is None else arguments)
         try:
-            with words_of_bash():
+            with words_of_bash(), slow_imports_named():
                 app(arguments)
         finally:
             if sys.stdout is not None:  # it is where the caller closed it
@@ -189,6 +192,27 @@ def run_app(app: typer.Typer, arguments: Sequence[str] | None) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         _end(1, reason) if error.filename is None else _end(2, f"{error.filename}: {reason}")
+
+
+@contextmanager
+def slow_imports_named(seconds: float = IMPORT_SECONDS) -> Iterator[None]:
+    """Say on a terminal what is being imported, once that took some seconds: from a cold disk it can be a minute."""
+
+    def say() -> None:
+        specs = {name: getattr(sys.modules.get(name), "__spec__", None) for name in SLOW_IMPORTS}
+        # importlib marks what is being imported so.
+        slow = [name for name, spec in specs.items() if getattr(spec, "_initializing", False)]
+        if slow:
+            print(f"importing {slow[0]} ...", file=sys.stderr)
+
+    timer = threading.Timer(seconds, say)
+    timer.daemon = True
+    if sys.stderr is not None and sys.stderr.isatty():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _check(arguments: Iterable[str]) -> None:

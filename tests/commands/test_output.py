@@ -4,8 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -102,6 +103,23 @@ def test_the_four_command_lines_end_in_one_place() -> None:
     assert {program.run_app for program in (bench.__main__, analysis.__main__, slurm.__main__, reproduce)} == {
         options.run_app
     }
+
+
+@pytest.mark.parametrize(("terminal", "said"), [(True, "importing torch ...\n"), (False, "")])
+def test_a_slow_import_is_named_on_a_terminal(
+    terminal: bool, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = ModuleType("torch")
+    module.__spec__ = SimpleNamespace(_initializing=True)  # type: ignore[assignment]
+    monkeypatch.setitem(sys.modules, "torch", module)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    with options.slow_imports_named(0.01):
+        time.sleep(0.3)
+    assert capsys.readouterr().err == said
+    with options.slow_imports_named(0.01):
+        module.__spec__ = None  # it is there
+        time.sleep(0.3)
+    assert capsys.readouterr().err == ""
 
 
 # -- in a process of its own -------------------------------------------------------------------------------------------
