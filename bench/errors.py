@@ -12,26 +12,58 @@ class UserError(Exception):
     """A mistake in what the user gave; the message says where, what was found, and what is allowed."""
 
 
+# Keys of a grid, and what other programs and the paper call them, in small letters without _ and -; initials such as lr
+# need no place here. A key that another key holds is named with it where only that one is allowed.
+USUAL_NAMES = {
+    "optimizer.learning_rate": ("eta",),
+    "optimizer.weight_decay": ("l2",),
+    "optimizer.momentum": ("mom", "mu"),
+    "optimizer.nesterov": (),
+    "optimizer.label_smoothing": ("smoothing",),
+    "recipe.epochs": ("numepochs", "nepochs", "maxepochs", "epoch"),
+    "recipe.update_every": ("dt", "deltat", "updatefrequency", "updateinterval"),
+    "recipe.drop_fraction": ("deathrate", "droprate", "zeta"),
+    "batch_size": ("batch", "minibatch"),
+    "members": ("m", "nmembers", "nummembers", "ensemblesize", "numensemble"),
+    "sparsity": ("s",),
+    "replicates": ("reps", "repeats", "nreplicates", "numseeds", "nseeds"),
+    "seed": ("randomseed", "rng"),
+    "data": ("dataset", "ds"),
+    "model": ("arch", "architecture", "net", "network", "backbone"),
+    "method": ("algo", "algorithm"),
+    "execution.precision": ("dtype", "amp"),
+}
 # Of a long list, such as the classes of ImageNet, a message names so many.
 MOST_OPTIONS = 40
 
 
 def nearest(found: object, options: Sequence[str], most: int = 1) -> list[str]:
-    """Return the options most like a value: those that hold it, in any case, then those that are spelled like it.
+    """Return the options most like a value: what it usually means, those that hold it, those spelled like it.
 
     Of several words, initials count as a spelling: lr is most like learning_rate.
     """
     text = str(found)[:100]
-    initials = [option for option in options if len(text) > 1 and _initials(option) == text.casefold()]
+    usual = [option for option in options if len(text) > 1 and _initials(option) == text.casefold()]
+    usual += _usual(text, options)
     close = difflib.get_close_matches(text, options, n=most, cutoff=0.5)
     holding = [option for option in options if len(text) > 1 and text.casefold() in option.casefold()]
     holding.sort(key=lambda option: not option.casefold().startswith(text.casefold()))
-    return list(dict.fromkeys([*initials, *([*holding, *close] if most > 1 else [*close, *holding])]))[:most]
+    return list(dict.fromkeys([*usual, *([*holding, *close] if most > 1 else [*close, *holding])]))[:most]
 
 
 def _initials(option: str) -> str:
     words = re.split(r"[_\W]+", option.casefold())
     return "".join(word[:1] for word in words) if len(words) > 1 else ""
+
+
+def _usual(text: str, options: Sequence[str]) -> list[str]:
+    """Return the key that a usual name stands for, as "optimizer.learning_rate" where only `optimizer` is allowed."""
+    plain = re.sub("[_-]", "", text.casefold())
+    for path, names in USUAL_NAMES.items():
+        holder, _, key = path.rpartition(".")
+        if plain in (*names, key.replace("_", ""), _initials(key) or key):
+            return [key] if key in options else [path] if holder in options else []
+    return []
 
 
 def did_you_mean(found: object, allowed: Iterable[str]) -> str:

@@ -2,7 +2,10 @@
 
 import pytest
 
-from bench.errors import counted, did_you_mean, nearest, printable
+from bench.errors import USUAL_NAMES, counted, did_you_mean, nearest, printable
+from bench.grid.entry import CellEntry, OptimizerChoice
+from bench.grid.method import parameters_of
+from bench.recipes import METHODS
 
 
 def test_controls_in_names_are_written_out() -> None:
@@ -39,3 +42,33 @@ def test_the_nearest_are_spelled_alike_or_hold_what_was_found() -> None:
 def test_initials_mean_the_words(found: str, meant: str | None) -> None:
     keys = ["batch_size", "epochs", "learning_rate", "momentum", "weight_decay"]
     assert nearest(found, keys) == ([meant] if meant else [])
+
+
+    ("found", "options", "meant"),
+    [
+        ("lr", ["momentum", "learning_rate"], ["learning_rate"]),
+        ("LR", ["momentum", "learning_rate"], ["learning_rate"]),
+        ("lr", ["name", "optimizer"], ["optimizer.learning_rate"]),
+        ("learning-rate", ["name", "optimizer"], ["optimizer.learning_rate"]),
+        ("n_members", ["name", "members"], ["members"]),
+        ("num_epochs", ["name", "recipe"], ["recipe.epochs"]),
+        ("num_epochs", ["exploration_epochs", "growth"], ["exploration_epochs"]),
+        ("lr", ["seed", "status"], []),
+    ],
+)
+def test_a_usual_name_means_the_key_of_a_grid(found: str, options: list[str], meant: list[str]) -> None:
+    assert nearest(found, options) == meant
+
+
+def test_usual_names_stand_for_keys_that_exist_and_each_for_one() -> None:
+    of_cell = set(CellEntry.model_fields)
+    held = {
+        "optimizer": set(OptimizerChoice.model_fields),
+        "recipe": {key for method in METHODS.values() for key in parameters_of(method).model_fields},
+        "execution": set(CellEntry.model_fields["execution"].default.__class__.model_fields),
+    }
+    for path in USUAL_NAMES:
+        holder, _, key = path.rpartition(".")
+        assert key in (held[holder] if holder else of_cell)
+    names = [name for path, names in USUAL_NAMES.items() for name in (*names, path.rpartition(".")[2].replace("_", ""))]
+    assert len(names) == len(set(names))

@@ -39,6 +39,12 @@ def mistake(cell: str, *words: str) -> object:
         mistake("semantics: {tie: all}", "cells[0].semantics.tie: unknown key", "'ties'"),
         mistake("optimizer.momentun: 0.9", "cells[0].optimizer.momentun: unknown key", "'momentum'"),
         mistake("augmentation: {flp: true}", "cells[0].augmentation.flp: unknown key", "'flip'"),
+        # what other programs call a key
+        mistake("lr: 0.1", "cells[0].lr: unknown key; did you mean 'optimizer.learning_rate'? allowed:"),
+        mistake("optimizer: {lr: 0.1}", "cells[0].optimizer.lr: unknown key; did you mean 'learning_rate'? allowed:"),
+        mistake("optimizer: {wd: 0}", "cells[0].optimizer.wd: unknown key; did you mean 'weight_decay'? allowed:"),
+        mistake("bs: 64", "cells[0].bs: unknown key; did you mean 'batch_size'? allowed:"),
+        mistake("recipe: {dT: 4}", "cells[0].recipe.dT: unknown key; did you mean 'update_every'? allowed:"),
         # a wrong type
         mistake("members: '3'", "cells[0].members: found '3'; allowed: a whole number, written without quotes"),
         mistake("members: 3.0", "cells[0].members: found 3.0; allowed: a whole number"),
