@@ -44,6 +44,7 @@ def test_initials_mean_the_words(found: str, meant: str | None) -> None:
     assert nearest(found, keys) == ([meant] if meant else [])
 
 
+@pytest.mark.parametrize(
     ("found", "options", "meant"),
     [
         ("lr", ["momentum", "learning_rate"], ["learning_rate"]),
