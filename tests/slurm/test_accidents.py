@@ -12,7 +12,7 @@ from slurm import __main__ as command_line
 from tests.slurm.cluster import Cluster
 from tests.slurm.work import DENSE, LONG, SLOW, Work, done, recipe, results, uninterrupted
 
-pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("installed", "cluster")]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("installed", "cluster")]
 
 ROOT = Path(command_line.__file__).parent.parent
 # All of a node: whoever is to run beside it has to take its place.
@@ -60,7 +60,6 @@ def test_a_full_queue_takes_what_fits_and_the_next_call_sends_the_rest(work: Wor
     assert results(work.store) == uninterrupted(work)
 
 
-@pytest.mark.slow
 def test_controller_and_accounts_go_and_come_back_while_workers_run(work: Work, cluster: Cluster) -> None:
     work.write({**LONG, **recipe(12), "members": 2})
     work.submit()
@@ -76,7 +75,6 @@ def test_controller_and_accounts_go_and_come_back_while_workers_run(work: Work, 
     same_as_uninterrupted(work, cluster, sessions=[1, 1])
 
 
-@pytest.mark.slow
 def test_a_drained_node_ends_its_worker_s_work_and_takes_no_other(work: Work, cluster: Cluster) -> None:
     work.write({**LONG, **recipe(8), "members": 2}, site={"partition": "both", "max_jobs": 1})
     work.submit()
@@ -93,7 +91,6 @@ def test_a_drained_node_ends_its_worker_s_work_and_takes_no_other(work: Work, cl
     same_as_uninterrupted(work, cluster, sessions=[1, 1])
 
 
-@pytest.mark.slow
 def test_an_array_cancelled_in_part_leaves_its_work_to_the_others(work: Work, cluster: Cluster) -> None:
     work.write({**LONG, **recipe(12), "members": 2})
     work.submit("--checkpoint-seconds", "1")
@@ -109,7 +106,6 @@ def test_an_array_cancelled_in_part_leaves_its_work_to_the_others(work: Work, cl
     same_as_uninterrupted(work, cluster, sessions=[2, 1])
 
 
-@pytest.mark.slow
 def test_a_submission_from_inside_a_job_is_as_any_other(work: Work, cluster: Cluster) -> None:
     work.write({**DENSE, "members": 2}, site={"max_jobs": 2})
     words = [sys.executable, "-m", "slurm", "submit", work.grid, "--site", work.folder / "site.yaml", *work.at_store]
@@ -121,7 +117,6 @@ def test_a_submission_from_inside_a_job_is_as_any_other(work: Work, cluster: Clu
     same_as_uninterrupted(work, cluster, sessions=[1, 1])
 
 
-@pytest.mark.slow
 def test_a_grid_submitted_from_two_shells_at_once_gets_the_workers_of_one(work: Work, cluster: Cluster) -> None:
     work.write({**DENSE, "members": 3, "model": SLOW})
     words = [sys.executable, "-m", "slurm", "submit", work.grid, "--site", work.folder / "site.yaml", *work.at_store]
@@ -139,7 +134,6 @@ def test_a_grid_submitted_from_two_shells_at_once_gets_the_workers_of_one(work: 
     same_as_uninterrupted(work, cluster, sessions=[1, 1, 1])
 
 
-@pytest.mark.slow
 def test_without_scontrol_on_the_node_a_worker_near_its_limit_says_what_goes_on(work: Work, cluster: Cluster) -> None:
     programs = work.folder / "programs"
     programs.mkdir()

@@ -85,6 +85,7 @@ def test_workers_out_of_time_requeued_killed_or_cancelled_cost_no_bit(work: Work
     assert results(work.store) == uninterrupted(work)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_by_itself_after_its_node_crashed(work: Work, cluster: Cluster) -> None:
     work.write({**LONG, **recipe(25)})
     work.submit("--checkpoint-seconds", "1")
@@ -99,6 +100,7 @@ def test_a_run_goes_on_by_itself_after_its_node_crashed(work: Work, cluster: Clu
     assert results(work.store) == uninterrupted(work)
 
 
+@pytest.mark.slow
 def test_a_worker_outlives_the_daemon_of_its_node(work: Work, cluster: Cluster) -> None:
     work.write({**LONG, **recipe(10)})
     work.submit()
@@ -153,6 +155,7 @@ def test_cancel_ends_all_workers_with_checkpoints_and_submit_continues(work: Wor
         assert work.sessions(run["id"])[1]["resumed_from"] is not None
 
 
+@pytest.mark.slow
 def test_a_submission_cut_short_is_found_again(work: Work, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     class CutShort(BaseException):
         pass
@@ -174,6 +177,7 @@ def test_a_submission_cut_short_is_found_again(work: Work, cluster: Cluster, mon
     assert [len(work.sessions(run["id"])) for run in work.status()] == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_run_trained_elsewhere_meanwhile_is_not_trained_twice(work: Work, cluster: Cluster) -> None:
     work.write({**DENSE, "members": 2, "model": SLOW}, site={"max_jobs": 1})
     cluster.run("scontrol", "update", "PartitionName=main", "State=DOWN")
@@ -188,6 +192,7 @@ def test_a_run_trained_elsewhere_meanwhile_is_not_trained_twice(work: Work, clus
     assert [len(work.sessions(run["id"])) for run in work.status()] == [1, 1]
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_run_to_the_same_numbers(work: Work, cluster: Cluster) -> None:
     # Few steps: rounding, which differs as it does with the number of threads, has no time to grow.
     work.write({**LONG, "model": MODEL, "batch_size": 512, **recipe(3, update_every=4)}, site={"processes": 2})

@@ -52,6 +52,7 @@ def test_limits_of_accounts_and_rules_of_a_partition_refuse_jobs(cluster: Cluste
     cluster.wait_for("COMPLETED", cluster.submit("true", "--partition=strict"))
 
 
+@pytest.mark.slow
 def test_an_urgent_job_preempts_with_a_warning_and_the_preempted_one_runs_again(
     cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -126,6 +127,7 @@ def test_nothing_of_a_cluster_is_left() -> None:
     assert os.getpid() not in pids
 
 
+@pytest.mark.slow
 def test_a_cluster_that_does_not_start_shows_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.slurm.cluster.SLURM", SLURM.replace("sched/backfill", "sched/no_such"))
     own = Cluster()
