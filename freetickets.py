@@ -1,5 +1,13 @@
 """All programs under one name: `freetickets bench | analysis | slurm | reproduce`, in any folder once installed."""
 
+import sys
+from pathlib import PurePath
+
+if PurePath(sys.argv[0]).stem == "freetickets":  # first, since what follows takes a moment to import
+    from bench.commands.ctrl_c import end_imports_at_once
+
+    end_imports_at_once()
+
 from collections.abc import Sequence
 
 from analysis import __main__ as analysis

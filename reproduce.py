@@ -7,6 +7,11 @@ an earlier call's work is kept. A scale that is of no use without a GPU stops be
 import bench  # noqa: F401, as it refuses a Python that is too old before anything is imported that is not there
 
 # isort: split
+if __name__ == "__main__":  # first, since what follows takes a moment to import
+    from bench.commands.ctrl_c import end_imports_at_once
+
+    end_imports_at_once()
+
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path

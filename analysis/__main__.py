@@ -4,6 +4,11 @@ Exit codes: 0; 1 if stored results are damaged, after everything that can be mad
 mistake in what was given.
 """
 
+if __name__ == "__main__":  # first, since what follows takes a moment to import
+    from bench.commands.ctrl_c import end_imports_at_once
+
+    end_imports_at_once()
+
 import sys
 from collections.abc import Sequence
 from pathlib import Path

@@ -3,6 +3,11 @@
 Imports wait until a command needs them, so that --help is instant.
 """
 
+if __name__ == "__main__":  # first, since what follows takes a moment to import
+    from bench.commands.ctrl_c import end_imports_at_once
+
+    end_imports_at_once()
+
 from collections.abc import Sequence
 from typing import Annotated
 

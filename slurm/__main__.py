@@ -1,5 +1,10 @@
 """The command line: `python -m slurm check | submit | status | cancel | logs`."""
 
+if __name__ == "__main__":  # first, since what follows takes a moment to import
+    from bench.commands.ctrl_c import end_imports_at_once
+
+    end_imports_at_once()
+
 import sys
 import time
 from collections.abc import Sequence

@@ -20,6 +20,7 @@ from bench.commands.completion import (
     complete_selection,
     words_of_bash,
 )
+from bench.commands.ctrl_c import EXIT_CTRL_C as EXIT_CTRL_C
 from bench.commands.folders import a_folder
 from bench.commands.version import Version
 from bench.errors import UserError, printable, without_controls
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 # Of one argument; no path is longer.
 MOST_CHARACTERS = 4_000
-# Of a command that looks until Ctrl-C.
-EXIT_CTRL_C = 130
 # What takes long to import, the first of them that is under way is named; and after how long.
 SLOW_IMPORTS, IMPORT_SECONDS = ("torch", "torchvision", "sklearn", "pandas", "scipy", "matplotlib", "seaborn"), 1.5
 
@@ -189,6 +188,8 @@ def run_app(app: typer.Typer, arguments: Sequence[str] | None) -> None:
         _end(2, str(error))
     except BrokenPipeError:
         _end(1)
+    except KeyboardInterrupt:  # while typer makes its commands; later it ends the program itself
+        _end(EXIT_CTRL_C, "interrupted")
     except OSError as error:
         reason = error.strerror or str(error)
         _end(1, reason) if error.filename is None else _end(2, f"{error.filename}: {reason}")
@@ -240,7 +241,7 @@ def _end(code: int, message: str | None = None) -> None:
     """Say what is wrong, if that can be said, and exit."""
     with suppress(OSError):
         if message is not None:
-            print(f"error: {printable(message)}", file=sys.stderr)
+            print(f"{'' if code == EXIT_CTRL_C else 'error: '}{printable(message)}", file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
