@@ -81,6 +81,7 @@ def run(
     from bench.grid import load_grid
     from bench.plan import make_plan, variants_of, work_of
     from bench.plan import select as select_runs
+    from bench.plan.total import say_left
     from bench.store.store import Store
     from bench.work.repair import clear_failures
     from bench.work.summary import is_finished, summarise
@@ -102,6 +103,12 @@ def run(
         work = work_of(made, chosen, limit)
         if not force and lacks_gpu(made, work, where, device, retry=False):  # checksums may have found more to train
             stop_without_gpu([grid], scale, store, data)
+    ids = {run.id for run in work.runs}
+
+    def left() -> str:
+        now = make_plan(loaded, scale, where, variants_of(loaded, scale, where, data))
+        return say_left([now], ids, parallel)
+
     options = Options(data, device.value, deterministic, checkpoint_seconds, decoders=decoders)
     sheets = missing_samples(where, ((run.spec.data, run.evaluations) for run in work.runs))
     code = 0
@@ -110,9 +117,9 @@ def run(
         if parallel == 1:
             from bench.work.worker import run_worker
 
-            code = run_worker(work, where, options)
+            code = run_worker(work, where, options, say_left=left)
         else:
             from bench.work.parallel import run_parallel
 
-            code = run_parallel(work, where, options, parallel)
+            code = run_parallel(work, where, options, parallel, left)
     raise typer.Exit(code or summarise(work_of(made, chosen), where))

@@ -80,6 +80,13 @@ def left_of(plans: Sequence[Plan], chosen: Collection[str] | None = None) -> tup
     )
 
 
+def say_left(plans: Sequence[Plan], chosen: Collection[str], workers: int = 1) -> str:
+    """Return how long the rest of some runs takes these workers, "about 3.2 h on a CPU"; "" if nothing is left."""
+    left = left_of(plans, chosen)
+    together = f", {duration(sum(part.hours for part in left) / workers)} with {workers} workers" if workers > 1 else ""
+    return f"about {' and '.join(part.amount for part in left)}{together}" if left else ""
+
+
 def set_hours(run: RunPlan, asked: TicketSet) -> float:
     """Return the estimated hours to make a set of a run: a prediction takes a third of a training step."""
     predictions = asked.count(run.spec.data) * run.spec.tickets * run.spec.model.members

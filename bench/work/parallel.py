@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context, parent_process, resource_tracker
@@ -26,9 +27,11 @@ from bench.work.signals import EXIT_INTERRUPTED, SIGNALS, StopRequest
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
+# How often the time that is left is said.
+LEFT_SECONDS = 60.0
 
 
-def run_parallel(work: Work, store: Store, options: Options, workers: int) -> int:
+def run_parallel(work: Work, store: Store, options: Options, workers: int, say_left: Callable[[], str] = str) -> int:
     """Let `workers` processes do the work; return 75 after a signal, 2 after a user's mistake, else 0.
 
     Each worker gets its share of the threads that torch would use. Rounding follows the number of threads, so another
@@ -43,7 +46,7 @@ def run_parallel(work: Work, store: Store, options: Options, workers: int) -> in
     with StopRequest() as stop:
         children = [_start(number, work, store.root, shared) for number in range(1, workers + 1)]
         try:
-            codes = _watch(children, stop)
+            codes = _watch(children, stop, say_left)
         finally:
             for child in children:  # after a second Ctrl-C, or a bug
                 child.kill()
@@ -64,9 +67,10 @@ def _start(number: int, work: Work, root: Path, options: Options) -> BaseProcess
     return process
 
 
-def _watch(children: list[BaseProcess], stop: StopRequest) -> list[int]:
+def _watch(children: list[BaseProcess], stop: StopRequest, say_left: Callable[[], str]) -> list[int]:
     """Return the exit codes of all children; pass a signal on, and let no child go on after a user's mistake."""
     told = lost = False
+    said_at = time.monotonic()
     codes: dict[str, int] = {}
     while len(codes) < len(children):
         for child in children:
@@ -76,6 +80,10 @@ def _watch(children: list[BaseProcess], stop: StopRequest) -> list[int]:
                 if child.exitcode < 0 and not told:
                     log.error("%s was killed by signal %d; the others go on", child.name, -child.exitcode)
                 lost = lost or child.exitcode == 2
+        if time.monotonic() - said_at >= LEFT_SECONDS and not told:
+            said_at = time.monotonic()
+            if left := say_left():
+                log.info("left: %s", left)
         if (stop.received is not None or lost) and not told:
             told = True
             log.info("stopping: the workers write their checkpoints")

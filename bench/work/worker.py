@@ -11,7 +11,7 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Literal, assert_never
 
@@ -45,13 +45,16 @@ WAIT: Literal["wait"] = "wait"
 Outcome = Literal["done", "failed", "interrupted", "locked", "blocked"]
 
 
-def run_worker(work: Work, store: Store, options: Options, ranks: Ranks = ALONE) -> int:
+def run_worker(
+    work: Work, store: Store, options: Options, ranks: Ranks = ALONE, say_left: Callable[[], str] = str
+) -> int:
     """Do all the work that may be done; return 75 after a signal, else 0, whatever is left.
 
-    ranks   the processes that train each run together; 1 is returned when one of them fails
+    ranks      the processes that train each run together; 1 is returned when one of them fails
+    say_left   what says how long the rest takes, "" for nothing: for the line between two runs
     """
     with StopRequest() as stop:
-        code = Worker(work, Context.make(store, options, stop, ranks)).work()
+        code = Worker(work, Context.make(store, options, stop, ranks), say_left=say_left).work()
         if code == EXIT_INTERRUPTED and ranks.first:
             log.warning(
                 "stopped by %s; the same command continues", stop.received.name if stop.received else "a signal"
@@ -65,9 +68,11 @@ class Worker:
     leaves   whether to end, rather than wait, when all that is left is waiting for other live processes
     """
 
-    def __init__(self, work: Work, context: Context, *, leaves: bool = False) -> None:
+    def __init__(
+        self, work: Work, context: Context, *, leaves: bool = False, say_left: Callable[[], str] = str
+    ) -> None:
         self._items = list(work.items())
-        self._work, self._context, self._leaves = work, context, leaves
+        self._work, self._context, self._leaves, self._say_left = work, context, leaves, say_left
         self._evaluator = Evaluator(context)
         self._peers = Peers(context.store)
         self._tried: set[Item] = set()
@@ -198,7 +203,9 @@ class Worker:
         started = time.monotonic()
         try:
             train_run(run, context, title)
-            log.log(_level(ranks, logging.INFO), "%s: done in %.0f s", title, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            left = f"; left: {said}" if ranks.first and (said := self._say_left()) else ""
+            log.log(_level(ranks, logging.INFO), "%s: done in %.0f s%s", title, seconds, left)
             return "done"
         except InterruptedRunError:
             log.log(_level(ranks), "%s: interrupted, checkpoint written", title)

@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -173,10 +174,11 @@ def test_a_wrong_command_line_is_exit_code_2(capsys: pytest.CaptureFixture[str],
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A worker that notes what it is asked and does nothing, as after a signal."""
-    asked = SimpleNamespace(runs=(), options=None, store=None)
+    asked = SimpleNamespace(runs=(), options=None, store=None, left="")
 
-    def run_worker(work: Work, store: Store, options: Options) -> int:
+    def run_worker(work: Work, store: Store, options: Options, say_left: Callable[[], str]) -> int:
         asked.runs, asked.store, asked.options = work.runs, store, options
+        asked.left = say_left()
         return EXIT_INTERRUPTED
 
     monkeypatch.setitem(sys.modules, "bench.work.worker", SimpleNamespace(run_worker=run_worker))
@@ -194,6 +196,18 @@ def test_run_hands_the_selected_runs_to_a_worker_in_order(
     assert [(run.cell, run.spec.seed) for run in worker.runs] == [("DST M=3 S=0.8", 18), ("DST M=3 S=0.8", 19)]
     assert worker.options == Options(None, "cpu", True, 5.0)
     assert worker.store.root == tmp_path / "results"
+
+
+def test_between_runs_what_is_left_is_what_plan_says(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, worker: SimpleNamespace
+) -> None:
+    call(capsys, "run", DIGITS, "--store", str(tmp_path))
+    whole = worker.left
+    _, out, _ = call(capsys, "plan", DIGITS, "--store", str(tmp_path))
+    assert whole in out
+    assert whole.startswith("about ")
+    call(capsys, "run", DIGITS, "--store", str(tmp_path), "--limit", "1")
+    assert worker.left not in ("", whole)
 
 
 def test_run_without_options_takes_all_runs(

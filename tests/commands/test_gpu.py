@@ -28,7 +28,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The cells of the runs that a worker is asked for, on a machine without a GPU."""
     cells: list[str] = []
 
-    def run_worker(work: Work, *_: object) -> int:
+    def run_worker(work: Work, *_: object, **__: object) -> int:
         cells.extend(run.cell for run in work.runs)
         return 75
 

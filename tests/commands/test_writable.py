@@ -58,8 +58,8 @@ def test_a_place_that_cannot_be_written_stops_before_any_work(
         return make(suffix, prefix, dir)
 
     monkeypatch.setattr(tempfile, "mkdtemp", refusing)
-    monkeypatch.setattr("bench.work.worker.run_worker", lambda *_: pytest.fail("trained"))
-    monkeypatch.setattr(analysis.loading, "load", lambda *_: pytest.fail("read results"))
+    monkeypatch.setattr("bench.work.worker.run_worker", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(analysis.loading, "load", lambda *_, **__: pytest.fail("read results"))
     place = tmp_path / "locked" / "deep" / "place"
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SystemExit) as ended:

@@ -19,7 +19,7 @@ from bench.plan import Plan, make_plan, print_plan, select, to_json
 from bench.plan.cost import EPOCH_SECONDS, RUN_SECONDS, STEP_SECONDS_A_LAYER, Basis
 from bench.plan.remarks import shrunken_maps
 from bench.plan.show import time_bases
-from bench.plan.total import duration, left_of
+from bench.plan.total import duration, left_of, say_left
 from bench.spec.run import RunSpec, identity
 from bench.store.store import DataRecord, Store
 from tests.grid_text import PAPER_CONFIGS, load_text
@@ -432,6 +432,9 @@ def test_what_is_left_of_several_grids_counts_a_run_and_a_set_once(tmp_path: Pat
         assert (found.runs, found.sets, found.hours) == (left.runs, left.sets, pytest.approx(left.hours))
     assert (left.runs, left.sets) == (4, 4 * (2 + 5 + 1))
     (half,) = left_of([fewer, more], {run.id for run in more.runs[:2]})
+    said = f"about {half.amount}, {duration(half.hours / 3)} with 3 workers"
+    assert say_left([fewer, more], {run.id for run in more.runs[:2]}, 3) == said
+    assert say_left([fewer, more], (), 3) == ""
     assert (half.runs, half.sets, half.hours) == (2, 16, pytest.approx(left.hours / 2))
     assert str(half).endswith(f"to train 2 runs, {duration(half.evaluation)} for 16 sets)")
 

@@ -25,7 +25,7 @@ from bench.work import parallel
 from bench.work.items import Work
 from bench.work.options import Options
 from bench.work.progress import RunProgress
-from bench.work.signals import EXIT_INTERRUPTED
+from bench.work.signals import EXIT_INTERRUPTED, StopRequest
 from bench.work.summary import summarise
 from tests.grid_text import PAPER_CONFIGS
 from tests.store.runs import epoch
@@ -210,7 +210,7 @@ def test_workers_whose_parent_is_killed_save_and_end(tmp_path: Path, sequential:
 def test_the_command_line_hands_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    def run_parallel(work: Work, store: Store, options: Options, workers: int) -> int:
+    def run_parallel(work: Work, store: Store, options: Options, workers: int, _: object) -> int:
         asked.extend([len(work.runs), store.root, options.checkpoint_seconds, workers])
         return EXIT_INTERRUPTED
 
@@ -220,6 +220,16 @@ def test_the_command_line_hands_its_options_on(tmp_path: Path, monkeypatch: pyte
         main(["run", str(PAPER_CONFIGS / "digits.yaml"), *arguments])
     assert ended.value.code == EXIT_INTERRUPTED
     assert asked == [2, tmp_path, 7.0, 3]
+
+
+def test_what_is_left_is_said_now_and_then(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    said = iter(["about 20 min on a CPU, 10 min with 2 workers", "", ""])
+    child = get_context("spawn").Process(target=time.sleep, args=(0.5,))
+    child.start()
+    monkeypatch.setattr(parallel, "LEFT_SECONDS", 0.2)
+    with caplog.at_level(logging.INFO):
+        assert parallel._watch([child], StopRequest(), lambda: next(said, "")) == [0]
+    assert caplog.messages == ["left: about 20 min on a CPU, 10 min with 2 workers"]
 
 
 def test_without_validation_images_progress_is_of_the_training_images(caplog: pytest.LogCaptureFixture) -> None:

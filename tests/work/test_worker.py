@@ -25,9 +25,11 @@ from bench.training import trainer as trainer_module
 from bench.work import train, worker
 from bench.work.attempts import begin_attempt
 from bench.work.items import RunWork, Work
+from bench.work.options import Options
 from bench.work.readiness import StoreView
 from bench.work.signals import InterruptedRunError, StopRequest
-from tests.training.runs import child_spec, dense_spec, do, edst_spec, outcome, with_parent
+from bench.work.worker import run_worker
+from tests.training.runs import child_spec, dense_spec, do, edst_spec, outcome, with_parent, work_of
 
 GOOD = dense_spec(epochs=4)
 BAD = dense_spec(epochs=4, learning_rate=1e4)
@@ -69,6 +71,16 @@ def test_a_failure_is_recorded_and_the_others_go_on(tmp_path: Path, caplog: pyte
     assert again is not None
     assert again.attempt == 2
     assert (good.path / "result.json").stat().st_mtime_ns == written
+
+
+def test_the_line_at_the_end_of_a_run_says_what_is_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    said = iter(["about 3.0 h on a CPU", ""])
+    specs = [GOOD, dense_spec(epochs=3)]
+    with caplog.at_level(logging.INFO):
+        run_worker(work_of(specs), Store(tmp_path), Options(device="cpu"), say_left=lambda: next(said))
+    ends = [line.partition("done in ")[2] for line in caplog.messages if "done in" in line]
+    assert ends[0].endswith(" s; left: about 3.0 h on a CPU")
+    assert ends[1].endswith(" s")
 
 
 def test_stored_logits_are_those_of_the_stored_tickets(tmp_path: Path) -> None:
