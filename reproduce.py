@@ -12,6 +12,7 @@ if __name__ == "__main__":  # first, since what follows takes a moment to import
 
     end_imports_at_once()
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -90,6 +91,8 @@ def reproduce(
             )
             if code == EXIT_INTERRUPTED:
                 print("Interrupted; what was trained is kept, and the same command continues from there.")
+                if "TOX_ENV_NAME" in os.environ:  # its last lines are red, and nothing can follow them
+                    print(f"What tox says next, FAIL code {code} and evaluation failed, is that interruption.")
                 raise typer.Exit(code)
             codes += [code, _exit_code(analysis.report, grid, store=store, scale=scale, out=_pages(out, grid, scale))]
             _say_whether_expected(grid, store, scale)

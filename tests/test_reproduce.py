@@ -114,9 +114,15 @@ def test_an_interruption_is_passed_on(
     scale: str, door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(worker, "train_run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.delenv("TOX_ENV_NAME", raising=False)
     assert door(scale, "--device", "cpu", "--force") == 75
-    assert "same command" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "same command" in out
+    assert "tox" not in out
     assert not door.out.exists()
+    monkeypatch.setenv("TOX_ENV_NAME", "reproduce-digits")
+    assert door(scale, "--device", "cpu", "--force") == 75
+    assert "What tox says next, FAIL code 75 and evaluation failed" in capsys.readouterr().out
 
 
 @pytest.mark.slow
