@@ -141,17 +141,33 @@ def _submit(
         {run.id for run in one.work.runs} | {attacked.ensemble.id for attacked in one.work.ensembles} for one in given
     ]
     fits = {name: [place for place, of_site in enumerate(ids) if name in of_site] for name in open_ids - taken}
-    submitted = False
+    queued: list[str] = []
+    of = len(work.runs) if len(given) > 1 else None
     for one, share in zip(given, shares(fits, [one.site.max_jobs for one in given]), strict=True):
         wanted = workers_wanted(share, covered & share, working[one.path], one.site.max_jobs)
-        if wanted:
-            submitted = True
-            _submit_to(store, one, open_ids, wanted, request, console, of=len(work.runs) if len(given) > 1 else None)
-    if not submitted:
+        if not wanted:
+            continue
+        try:
+            sent = _submit_to(store, one, open_ids, wanted, request, console, of=of)
+        except UserError as refused:
+            raise UserError(f"{refused}{_despite(queued, store)}") from None
+        queued.append(f"{counted(sent, 'worker')} of {one.name}")
+    if not queued:
         console.print("Nothing to submit.")
     elif not request.dry_run:
         command = f"python -m slurm status --store {shlex.quote(str(store.root))}"
         console.print(f"{command} says how they stand; logs and work are in {store.root / 'slurm'}", soft_wrap=True)
+
+
+def _despite(queued: Sequence[str], store: Store) -> str:
+    """Return what is said of the workers of other sites that are in the queue when a site is refused."""
+    if not queued:
+        return ""
+    cancels = f"python -m slurm cancel --store {shlex.quote(str(store.root))}"
+    return (
+        f"\n  in the queue all the same: {', '.join(queued)}. They may stay: correct the site and submit again, which "
+        f"submits nothing twice. Or cancel them: {cancels}"
+    )
 
 
 def _submit_to(
@@ -163,8 +179,8 @@ def _submit_to(
     console: "Console",
     *,
     of: int | None,
-) -> None:
-    """Submit so many workers of one site, or show them.
+) -> int:
+    """Submit so many workers of one site, or show them; return how many.
 
     of   the runs of all sites, None where this is the only one
     """
@@ -193,7 +209,7 @@ def _submit_to(
         )
         if site.scheduler == "slurm":
             console.print(sbatch_text(sized.model_copy(update={"name": "NAME"}), site, store), soft_wrap=True)
-        return
+        return wanted
     sent = submit_what_fits(store, sized, work, site).submission.workers
     console.print(
         f"{name}submitted {counted(sent, 'worker')} as {sized.name}, each of {asks(sized, site)}{take}", soft_wrap=True
@@ -203,6 +219,7 @@ def _submit_to(
             f"{sent} of {wanted} workers were accepted, as the cluster limits your jobs in the queue; these do all work"
         )
         console.print(f"{name}{full}, and the same command later sends the rest", soft_wrap=True)
+    return sent
 
 
 def sbatch_text(submission: object, site: Site, store: Store) -> str:

@@ -43,6 +43,8 @@ elif name == "sinfo":
 elif name == "sbatch":
     script = Path(arguments[-1]).read_text()
     option = dict(re.findall("^#SBATCH --([a-z-]+)=(.*)$", script, re.MULTILINE))
+    if option.get("partition") in state["refused"]:
+        sys.exit("sbatch: error: invalid partition specified: " + option["partition"])
     on = option.get("clusters", os.environ.get("SBATCH_CLUSTERS", os.environ.get("SLURM_CLUSTERS")))
     job = state["next"]
     state["next"] += 1
@@ -72,7 +74,7 @@ class FakeSlurm:
         self._programs = folder / "bin"
         self._programs.mkdir(parents=True)
         (folder / "calls.jsonl").touch()
-        self._write({"queue": [], "answers": {}, "max_array_size": 1001, "next": 100, "banner": ""})
+        self._write({"queue": [], "answers": {}, "max_array_size": 1001, "next": 100, "banner": "", "refused": []})
         for name in PROGRAMS:
             program = self._programs / name
             program.write_text(PROGRAM.format(python=sys.executable, folder=str(folder)))
@@ -129,6 +131,10 @@ class FakeSlurm:
     def banner(self, text: str) -> None:
         """Let a wrapper print this before sbatch does."""
         self._write({**self._read(), "banner": text})
+
+    def refuse(self, *partitions: str) -> None:
+        """Let sbatch refuse these partitions, and no other."""
+        self._write({**self._read(), "refused": partitions})
 
     def max_array_size(self, size: int) -> None:
         """Set what scontrol says."""

@@ -102,6 +102,36 @@ def test_a_site_that_ended_is_replaced_by_its_own_workers(
     assert "small: submitted" not in out
 
 
+def test_a_site_that_is_refused_after_another_says_what_is_in_the_queue(
+    place: Place, slurm: FakeSlurm, sites: tuple[str, str]
+) -> None:
+    slurm.refuse("short")
+    code, out = submit(place, sites)
+    assert code == 2
+    assert "large: submitted 2 workers" in out
+    assert "sbatch refused the job: invalid partition specified: short" in out
+    assert "in the queue all the same: 2 workers of large. They may stay" in out
+    assert f"python -m slurm cancel --store {place.store.root}" in out
+    assert "Traceback" not in out
+    assert set(work_by_site(place)) == {"large.yaml"}
+    slurm.refuse()
+    code, out = submit(place, sites)
+    assert code == 0
+    assert "small: submitted 2 workers" in out
+    assert "large: submitted" not in out  # nothing twice
+    assert len(slurm.queue()) == 4
+
+
+def test_the_first_site_that_is_refused_leaves_nothing_in_the_queue(
+    place: Place, slurm: FakeSlurm, sites: tuple[str, str]
+) -> None:
+    slurm.answer("sbatch", stderr="sbatch: error: invalid partition specified: main\n", code=1)
+    code, out = submit(place, sites)
+    assert code == 2
+    assert "in the queue all the same" not in out
+    assert submissions(place.store) == []
+
+
 def test_workers_of_another_site_take_their_share(place: Place, slurm: FakeSlurm, sites: tuple[str, str]) -> None:
     submit(place, sites[:1])
     assert len(slurm.queue()) == 3
