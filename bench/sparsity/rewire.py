@@ -11,7 +11,7 @@ from typing import Literal, assert_never
 import torch
 from torch import Tensor
 
-from bench.sparsity.select import count_true, kth_largest_magnitude, largest
+from bench.sparsity.select import count_true, exceeding, largest
 from bench.spec.phases import RewireRule
 
 
@@ -59,8 +59,7 @@ def keep_largest(weight: Tensor, mask: Tensor, survivors: int, ties: Literal["lo
     active = count_true(mask)
     if ties == "lowest_index" or survivors == active:
         return largest(weight, mask, survivors, ties="last")
-    threshold = kth_largest_magnitude(weight, mask, survivors + 1)
-    return (weight > threshold).logical_or_(weight < -threshold).logical_and_(mask)
+    return exceeding(weight, mask, survivors + 1)
 
 
 def _grow(

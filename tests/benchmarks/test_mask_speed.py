@@ -15,8 +15,10 @@ from bench.sparsity.maskable import maskable_weights
 from bench.sparsity.network import SparseWeights, random_masks
 from bench.spec.phases import RewireRule
 from bench.spec.run import Topology
+from tests.benchmarks.promises import promised
 
-LIMIT_SECONDS = 0.3  # the promise for two cores, where the released code takes 4 s
+# On two idle cores, by the kind of processor; the released code takes 4 s there.
+LIMIT_SECONDS = {"AVX512": 0.2, "AVX2": 0.3}
 ROUNDS = 15
 FRACTION = 0.5
 
@@ -81,4 +83,5 @@ def test_a_mask_update_of_wide_resnet_28_10(benchmark: BenchmarkFixture, semanti
         "two_sorts_seconds": round(naive, 3),
         "two_sorts_over_ours": round(naive / benchmark.stats["min"], 1),
     }
-    assert benchmark.stats["min"] <= LIMIT_SECONDS
+    limit = promised(LIMIT_SECONDS)
+    assert limit is None or benchmark.stats["min"] <= limit
