@@ -20,6 +20,8 @@ MARGIN = 1.5
 # Python and torch, by kind of device. Measured on a CPU (torch 2.15, Linux): 0.85e9 bytes after importing it, 1.1e9 at
 # the peak of a run of WRN-10-1. What CUDA, cuDNN and pinned memory take of a GPU's host is assumed.
 BASE_BYTES = {"cpu": 1.0e9, "cuda": 4.0e9}
+# What CUDA takes of a GPU beside the tensors of torch, and what gaps between these lose, is assumed.
+GPU_BASE_BYTES = 1.0e9
 # A weight is held as itself, gradient, momentum, best epoch, dense gradient or inherited value, and in a file being
 # written; masks and their complements are a byte each.
 WEIGHT_COPIES = 7

@@ -1,5 +1,7 @@
 """How open work and its workers are divided: which site has memory enough for a run, and how many workers it gets.
 
+Of a GPU's memory only what `bench check` measured counts: it is not estimated.
+
 The division is of numbers alone. Every worker of a site may take every run that fits there.
 """
 
@@ -13,7 +15,7 @@ from bench.store.store import Store
 from bench.work.items import AttackEnsemble, Work
 from bench.work.readiness import StoreView
 from slurm.options import memory_limit_gb
-from slurm.resources import memory_bytes
+from slurm.resources import GPU_BASE_BYTES, memory_bytes
 from slurm.site import Site
 
 # Of runs that fit nowhere, so many are named.
@@ -56,6 +58,24 @@ class SiteWork:
             needed[attacked.ensemble.id] = max(of_runs)
         return {name: size / 2**30 for name, size in needed.items()}
 
+    def needed_of_gpu_gb(self) -> dict[str, float]:
+        """Return by run what its training needs of the GPU, of those that a check measured, in one process."""
+        runs = [run for plan in self.plans for run in plan.runs if run.hours_device == "GPU"]
+        if self.site.device != "cuda" or self.site.processes > 1:
+            return {}
+        return {run.id: (run.device_bytes + GPU_BASE_BYTES) / 2**30 for run in runs if run.device_bytes is not None}
+
+    def loads(self) -> dict[str, float]:
+        """Return by run and ensemble the share of memory, of the host or of the GPU, that it takes; above 1: too much.
+
+        An attack on an ensemble is not measured on a GPU. It is done where its runs are.
+        """
+        of_host = {name: size / self.limit_gb for name, size in self.needed_gb().items()}
+        if self.site.gpu_memory_gb is None:
+            return of_host
+        of_gpu = self.needed_of_gpu_gb()
+        return {name: max(of_host[name], of_gpu.get(name, 0) / self.site.gpu_memory_gb) for name in of_host}
+
     def only(self, ids: set[str]) -> "SiteWork":
         """Return the site with the runs and ensembles of these ids; an ensemble needs all of its runs."""
         runs = tuple(run for run in self.work.runs if run.id in ids)
@@ -65,30 +85,36 @@ class SiteWork:
 
 
 def divided(sites: Sequence[SiteWork], open_ids: set[str]) -> tuple[list[SiteWork], str | None]:
-    """Return each site with the work that fits its memory, and which open work fits none, in words.
+    """Return each site with the work that fits its memory and its GPU's, and which open work fits none, in words.
 
-    What fits no site is given to the sites that have the most memory.
+    What fits no site is given to the sites whose memory it exceeds least.
     """
-    needed = [site.needed_gb() for site in sites]
-    fitting = [
-        {name for name, size in sizes.items() if size <= site.limit_gb}
-        for site, sizes in zip(sites, needed, strict=True)
-    ]
-    nowhere = {name: size for name, size in needed[0].items() if not any(name in ids for ids in fitting)}
-    most = max(site.limit_gb for site in sites)
-    for site, ids in zip(sites, fitting, strict=True):
-        if site.limit_gb == most:
-            ids.update(nowhere)
-    lacking = {name: size for name, size in nowhere.items() if name in open_ids}
+    loads = [site.loads() for site in sites]
+    least = {name: min(of_site[name] for of_site in loads) for name in loads[0]}
+    fitting = [{name for name, load in of_site.items() if load <= max(1, least[name])} for of_site in loads]
+    lacking = [name for name, load in least.items() if load > 1 and name in open_ids]
     cells = {run.id: run.cell for run in sites[0].work.runs} | {e.ensemble.id: e.cell for e in sites[0].work.ensembles}
     given = [site.only(ids) for site, ids in zip(sites, fitting, strict=True)]
     if not lacking:
         return given, None
-    named = [f"{cells[name]} {name[:8]} needs about {size:.1f} GB" for name, size in lacking.items()]
+    of_host, of_gpu = sites[0].needed_gb(), {name: gb for site in sites for name, gb in site.needed_of_gpu_gb().items()}
+    by_gpu = any(site.site.gpu_memory_gb is not None for site in sites)
+    named = [
+        f"{cells[name]} {name[:8]} needs about {of_host[name]:.1f} GB"
+        + (f", and {of_gpu[name]:.1f} GB of the GPU" if by_gpu and name in of_gpu else "")
+        for name in lacking
+    ]
     more = f", and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
-    have = ", ".join(f"{site.name} has {site.limit_gb:g} GB" for site in sites)
+    have = ", ".join(f"{site.name} has {_memory_of(site)}" for site in sites)
     what = f"{counted(len(named), 'item')} of work {'fits' if len(named) == 1 else 'fit'} no site"
     return given, f"{what}: {', '.join(named[:MOST_NAMED])}{more}; a process of {have}"
+
+
+def _memory_of(given: SiteWork) -> str:
+    """Return the memory of a process of a site, in words."""
+    host = "memory as the cluster decides" if given.limit_gb == float("inf") else f"{given.limit_gb:g} GB"
+    gpu = given.site.gpu_memory_gb
+    return host if gpu is None else f"{host}, and {gpu:g} GB of its GPU"
 
 
 def open_folders(work: Work, store: Store) -> set[str]:

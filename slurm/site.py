@@ -58,6 +58,10 @@ def _memory(value: object) -> str:
     return value if value == AUTO else _with_unit(value, _MEGABYTES, f"16GB; or {AUTO}, or null")
 
 
+def _size_text(value: object) -> str:
+    return _with_unit(value, _MEGABYTES, "80GB")
+
+
 def expanded(text: str) -> Path:
     """Return a path with ~ and $VARIABLES replaced; ValueError that says which is not to be had here."""
 
@@ -92,6 +96,7 @@ Line = Annotated[str, AfterValidator(line), Field(max_length=4_000, json_schema_
 Word = Annotated[str, AfterValidator(_word), Field(max_length=250, json_schema_extra={"pattern": r"^[^\s-]\S*$"})]
 Duration = Annotated[str, BeforeValidator(_duration), _pattern(_SECONDS)]
 Memory = Annotated[str, BeforeValidator(_memory), _pattern(_MEGABYTES, AUTO)]
+Size = Annotated[str, BeforeValidator(_size_text), _pattern(_MEGABYTES)]
 PathText = Annotated[Path, BeforeValidator(_path)]
 
 
@@ -110,6 +115,8 @@ class Site(Record):
     gpus            GPUs of a process, 0 for none; 1 unless given, 0 of a local site. null asks for none where nodes
                     have one all the same
     gpu_type        which GPUs, by the cluster's name for them; null takes any
+    gpu_memory      of a GPU, in MB, GB or TB: runs whose steps `bench check` measured to need more are left to other
+                    sites; null leaves none
     device          where to train: cuda, unless a process has no GPUs
     cpus            CPU cores of a process; null leaves them to the cluster
     memory          of a process: auto, what the largest run needs by estimate; or the most of that, in MB, GB or TB (1
@@ -141,6 +148,7 @@ class Site(Record):
     constraint: Word | None = None
     gpus: int | None = Field(default=1, ge=0, le=1_000)
     gpu_type: Word | None = None
+    gpu_memory: Size | None = None
     device: Literal["cpu", "cuda"] = "cuda"
     cpus: int | None = Field(default=4, ge=1, le=100_000)
     memory: Memory | None = AUTO
@@ -199,7 +207,7 @@ class Site(Record):
             raise ValueError(f"allowed: at least {LEAST_GB}GB, since Python and torch alone take about 1GB")
         return value
 
-    @field_validator("walltime", "memory")
+    @field_validator("walltime", "memory", "gpu_memory")
     @classmethod
     def _not_too_large(cls, value: str | None) -> str | None:
         if value is not None and (_parts(value, _SECONDS) or 0) > MOST_DAYS * 86400:
@@ -238,6 +246,11 @@ class Site(Record):
     def memory_cap_gb(self) -> int | None:
         """The most memory to ask for a process, in whole GB of 1024 MB; None: no cap."""
         return None if self.memory in (None, AUTO) else _size(str(self.memory), _MEGABYTES) // 1024
+
+    @property
+    def gpu_memory_gb(self) -> float | None:
+        """The memory of a GPU, in GB of 1024 MB; None where the site does not tell."""
+        return None if self.gpu_memory is None else _size(self.gpu_memory, _MEGABYTES) / 1024
 
     @property
     def signal_seconds(self) -> int:

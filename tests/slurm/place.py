@@ -6,6 +6,7 @@ import pytest
 
 from bench.grid import load_grid
 from bench.plan import make_plan
+from bench.plan.records import RunPlan
 from bench.store.store import Store
 from slurm import __main__ as command_line
 
@@ -46,5 +47,8 @@ class Place:
     def on_store(self, command: str, *options: str) -> tuple[int, str]:
         return self.call(command, *options, "--store", str(self.store.root))
 
+    def runs(self) -> tuple[RunPlan, ...]:
+        return make_plan(load_grid(self.grid), "paper", self.store).runs
+
     def ids(self) -> list[str]:
-        return [run.id for run in make_plan(load_grid(self.grid), "paper", self.store).runs]
+        return [run.id for run in self.runs()]

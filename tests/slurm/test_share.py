@@ -1,11 +1,14 @@
 """Several sites at once: who may take what, how many workers each gets, and what is said of work that fits nowhere."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.spec.run import RunSpec
+from bench.store.measured import Measured, MeasuredStep, write_measured
 from bench.work.items import Work
 from slurm.records import submissions
 from slurm.resources import memory_bytes
@@ -88,6 +91,48 @@ def test_a_run_that_fits_no_site_is_said_before_anything_is_submitted(
     assert code == 0
     assert "warning: 2 items of work fit no site" in out
     assert {run.cell for run in work_by_site(place)["small.yaml"].runs} == {"dense", "PF", "wide"}
+
+
+GPU = "{{partition: main, cpus: 2, memory: {memory}, gpu_memory: {gpu}, max_jobs: 3}}"
+
+
+def test_what_a_check_measured_goes_only_to_gpus_that_hold_it(
+    place: Place, slurm: FakeSlurm, sites: tuple[str, str]
+) -> None:
+    place.grid.write_text(TWO_SIZES)
+    Path(sites[0]).write_text(GPU.format(memory="auto", gpu="80GB"))
+    Path(sites[1]).write_text(GPU.format(memory="auto", gpu="16GB"))
+    wide = next(run.spec for run in place.runs() if run.cells[0] == "wide")
+    assert submit(place, sites, "--dry-run")[1].count("for 6 of 6 runs") == 2  # nothing is measured
+    write_measured(place.store.root, measured_on_gpu(wide, 24 * 2**30))
+    code, out = submit(place, sites[1:])
+    assert (code, slurm.calls("sbatch")) == (2, [])
+    assert "GB, and 24.9 GB of the GPU" in out
+    assert "a process of small has memory as the cluster decides, and 16 GB of its GPU; --force" in out
+    code, out = submit(place, sites)
+    assert code == 0, out
+    given = work_by_site(place)
+    assert {run.cell for run in given["large.yaml"].runs} == {"dense", "PF", "wide"}
+    assert {run.cell for run in given["small.yaml"].runs} == {"dense", "PF"}
+
+
+def measured_on_gpu(spec: RunSpec, device_bytes: int) -> Measured:
+    """Return what `bench check` says of the dense step of a run on a GPU."""
+    step = MeasuredStep(
+        data=spec.data.name,
+        image_size=32,
+        method="dense",
+        model=spec.model,
+        execution=spec.execution,
+        batch_size=spec.batch_size,
+        images_per_second=1000.0,
+        seconds=0.5,
+        steps=10,
+        tflops=1.0,
+        host_bytes=3 * 10**9,
+        device_bytes=device_bytes,
+    )
+    return Measured(taken="now", host="node", device="cuda", device_name="a GPU", facts={}, steps=(step,))
 
 
 def test_a_site_that_ended_is_replaced_by_its_own_workers(
