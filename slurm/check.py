@@ -159,8 +159,10 @@ def _follow(folder: SubmissionFolder, console: "Console") -> tuple[Answer | None
                     return answer, clock
             for worker in workers:
                 where = f" on {worker.node}" if worker.node else ""
-                state = f"queued ({worker.reason})" if worker.waits else f"{worker.state.lower()}{where}"
-        line = f"{state}: {answer.progress}" if answer is not None else state
+                why = f" ({worker.reason})" if worker.reason not in ("", "None") else ""
+                state = f"queued{why}" if worker.waits else f"{worker.state.lower()}{where}"
+        # The queue is asked less often than the answer is looked for, and may still have it waiting.
+        line = f"running on {answer.host}: {answer.progress}" if answer is not None else state
         if line != said and gone is None:
             said = line
             console.print(f"{time.strftime('%H:%M:%S')} {line}", soft_wrap=True)
@@ -203,5 +205,9 @@ def _print_end_of_log(folder: SubmissionFolder, answer: Answer | None, console: 
         lines = regular_bytes(path).decode(errors="replace").splitlines()[-LOG_LINES:]
         console.print(f"{path}:", *lines, sep="\n", soft_wrap=True)
     if not logs:
-        look = f"sacct --name {shlex.quote(folder.submission.name)}"
-        console.print(f"it left no log in {folder.path}; does the node see that folder? `{look}` may say more")
+        look = f"sacct -X --name {shlex.quote(folder.submission.name)} --format=State,ExitCode,NodeList"
+        console.print(
+            f"it left no log in {folder.path}: the node does not see that folder, or may not write there; `{look}` "
+            "says which node",
+            soft_wrap=True,
+        )

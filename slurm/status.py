@@ -50,13 +50,15 @@ class RunStatus:
 class Overview:
     """All submitted runs, and the workers that are queued or running; `complaint` says why SLURM did not answer.
 
-    attacks   the states of attacks on ensembles that are not made yet
+    attacks     the states of attacks on ensembles that are not made yet
+    without_log folders of submissions without a worker, and without a log of one that was
     """
 
     runs: tuple[RunStatus, ...]
     workers: tuple[QueuedWorker, ...]
     complaint: str | None
     attacks: tuple[State, ...] = ()
+    without_log: tuple[str, ...] = ()
 
     @property
     def needs_attention(self) -> bool:
@@ -88,7 +90,10 @@ def overview(folders: Sequence[SubmissionFolder], store: Store) -> Overview:
             elif isinstance(item, AttackEnsemble):
                 attacks[item] = view.may_start(item).state
     unmade = tuple(state for state in attacks.values() if state != "done")
-    return Overview(tuple(runs.values()), tuple(workers), complaint, unmade)
+    names = {worker.submission for worker in workers}
+    ended = [f for f in folders if f.submission.scheduler == "slurm" and f.submission.name not in names]
+    without_log = tuple(str(f.path) for f in ended if complaint is None and not f.logs())
+    return Overview(tuple(runs.values()), tuple(workers), complaint, unmade, without_log)
 
 
 def _run_status(run: RunWork, view: StoreView) -> RunStatus:
@@ -158,6 +163,12 @@ def print_overview(found: Overview, console: "Console", *, everything: bool) -> 
             console.print(f"... and {len(shown) - MOST_RUNS:,} more; --all shows them", style="dim")
     for run in [run for run in found.runs if run.warnings][: None if everything else MOST_RUNS]:
         console.print(f"{run.cell} {run.id[:8]}: {'; '.join(run.warnings)}")
+    if found.left and not found.workers and found.without_log:
+        console.print(
+            f"workers left no log in {found.without_log[-1]}: they were cancelled before they began, or their node "
+            "does not see that folder or may not write there (`python -m slurm check` finds out)",
+            soft_wrap=True,
+        )
     console.print(outlook(found), soft_wrap=True)
 
 

@@ -33,6 +33,7 @@ def findings_table(findings: tuple[Finding, ...]) -> "Table":
 
     table = make_table("state", "cell checked", "cell found")
     table.columns[1].header, table.columns[2].header = "checked", "found"
+    table.columns[2].overflow = "fold"  # a path is longer than the column, and its end says the most
     for finding in in_order(findings):
         table.add_row(Text(finding.state, STYLES[finding.state]), finding.name, finding.detail)
     return table

@@ -17,6 +17,9 @@ import yaml
 from bench.errors import UserError
 
 TEMPORARY = ".tmp-"
+# A file server that is away for a moment answers with these.
+PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
+TRIES = 3
 FULL = 2**20  # bytes free on what counts as a full disk
 MOST_DEPTH = 64  # of a stored YAML document
 # Safe, and where PyYAML was built with libyaml ten times faster.
@@ -65,7 +68,20 @@ def write_json(path: Path, value: object) -> None:
 
 
 def regular_bytes(path: str | Path) -> bytes:
-    """Return what is in a regular file; OSError for whatever else lies there, without waiting for a pipe."""
+    """Return what is in a regular file; OSError for whatever else lies there, without waiting for a pipe.
+
+    A stale handle is opened anew: another machine has replaced the file.
+    """
+    for _ in range(TRIES - 1):
+        try:
+            return _bytes(path)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return _bytes(path)
+
+
+def _bytes(path: str | Path) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

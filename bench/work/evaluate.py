@@ -5,6 +5,7 @@ A set whose images cannot be had is named once and left; the other sets are made
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from bench.evaluation.predict import Predictions, predict_together
 from bench.evaluation.samples import missing_samples, write_samples
 from bench.evaluation.sets import AttackSet, OwnSet, RelabelledSet, TicketSet
 from bench.spec.run import McDropout, RunSpec
+from bench.store.files import TRIES
 from bench.store.logits import StoredLogits, describe_ensemble, ensemble_folder, ensemble_logits
 from bench.store.run_folder import Array
 from bench.work.context import Context
@@ -51,6 +53,7 @@ class Evaluator:
         self._context = context
         self._images = EvaluationSets(default_root(), context.images.load)
         self._refused: set[str] = set()
+        self._repeated: Counter[EvaluateRun] = Counter()
 
     def evaluate(
         self, items: Sequence[EvaluateRun], enough: Callable[[], bool] = lambda: False
@@ -58,8 +61,8 @@ class Evaluator:
         """Make sets of finished runs that see the same images, each of which is read once for all of them.
 
         Runs are taken in their order, no more than fit in MOST_BYTES. Items that were not begun are returned: those of
-        further runs, of runs that another process has, and of the sets that were left when `enough` said so between
-        two. InterruptedRunError after a signal.
+        further runs, of runs that another process has, of runs from which the file system kept it for a moment (twice
+        at most), and of the sets that were left when `enough` said so between two. InterruptedRunError after a signal.
         """
         by_run: dict[str, list[EvaluateRun]] = {}
         for item in items:
@@ -79,6 +82,7 @@ class Evaluator:
                     room -= size
             lacking = {name for run in runs.values() for name in run.holding.missing}
             sets = [asked for asked in dict.fromkeys(item.asked for item in items) if asked.name in lacking]
+            begun = list(runs.values())
             progress = _Progress(_title(list(runs.values())), len(sets))
             for number, to_make in enumerate(sets):
                 runs = {id: run for id, run in runs.items() if run.holding.open}
@@ -88,7 +92,10 @@ class Evaluator:
                 progress.count(
                     self._evaluate_on(to_make, [run for run in runs.values() if to_make.name in run.holding.missing])
                 )
-            return tuple(left)
+            passing = {run.spec.run_id for run in begun if run.holding.passing}
+            again = [item for item in items if item.run.id in passing and self._repeated[item] < TRIES - 1]
+            self._repeated.update(again)
+            return (*left, *again)
 
     def _hold(self, asked: Sequence[EvaluateRun], locks: ExitStack) -> _HeldRun | None:
         """Return a run with its networks, open if it lacks sets and can make them; None if another process has it."""

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.store.files import remove_temporaries
+from bench.store.files import PASSING, remove_temporaries
 from bench.store.lock import LockLostError, RunLock, RunLockedError
 from bench.store.logits import StoredLogits
 from bench.work.attempts import begin_attempt, forget_attempts
@@ -21,10 +21,11 @@ class Holding:
 
     open      whether the work on it goes on
     missing   the sets that it lacks
+    passing   whether the file system, which was away for a moment, ended the work
     """
 
     def __init__(self, folder: Path, title: str, read: Callable[[], StoredLogits]) -> None:
-        self.title, self.open = title, False
+        self.title, self.open, self.passing = title, False, False
         self.missing: list[str] = []
         self.read = read
         self._folder, self._lock = folder, RunLock(folder / "lock")
@@ -89,6 +90,7 @@ class Holding:
                 raise UserError(
                     f"{self._folder}: the disk is full; free some space, then run the same command"
                 ) from None
+            self.passing = isinstance(error, OSError) and error.errno in PASSING
             kind, trace = type(error).__name__, not isinstance(error, OSError)
             log.error("%s: evaluation failed: %s: %s", self.title, kind, error, exc_info=trace)
         self.open = False

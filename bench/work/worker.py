@@ -16,6 +16,7 @@ from itertools import takewhile
 from typing import Literal, assert_never
 
 from bench.errors import UserError
+from bench.store.files import PASSING
 from bench.store.lock import LockLostError, RunLockedError, has_moved
 from bench.store.records import Failure
 from bench.store.run_folder import RunFolder
@@ -228,6 +229,11 @@ class Worker:
                         f"{folder.path}: the disk is full; free some space, then run the same command"
                     ) from None
                 on = f" on rank {ranks.rank}" if ranks.size > 1 else ""
+                if isinstance(error, OSError) and error.errno in PASSING:
+                    # Not the run's fault. Its attempts are counted, so that one which never gets further is given up.
+                    log.warning("%s: %s%s; it goes on from its checkpoint", title, error, on)
+                    self._tried.discard(item)
+                    return "failed"
                 log.error("%s: failed%s: %s: %s", title, on, type(error).__name__, error)
                 if first:
                     _record_failure(folder, error, ranks.rank if ranks.size > 1 else None)

@@ -1,5 +1,6 @@
 """`slurm check`: what is submitted, what a node finds, how the answer is told, and its exit codes."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,7 +61,19 @@ def test_a_job_that_ends_without_an_answer_shows_why(place: Place, slurm: FakeSl
     code, out = checked(place)
     assert code == 1
     assert "the job has ended before it wrote anything to the store" in out
-    assert "does the node see that folder?" in out
+    assert "the node does not see that folder, or may not write there" in out
+
+
+def test_where_a_check_runs_is_known_from_its_answer_before_the_queue_tells(
+    place: Place, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = Answer(host="node7", started=0.0, progress="store")
+    answers = iter([None, begun, begun.model_copy(update={"progress": None})])
+    monkeypatch.setattr(check, "_read", lambda _: next(answers))
+    _, out = checked(place)
+    assert slurm.queue()
+    said = [line.partition(" ")[2] for line in out.splitlines() if re.match(r"\d\d:\d\d:\d\d ", line)]
+    assert said == ["queued (Priority)", "running on node7: store"]
 
 
 def test_what_sbatch_refuses_is_a_mistake(place: Place, slurm: FakeSlurm) -> None:

@@ -306,6 +306,7 @@ def test_work_without_workers_is_said(place: Place, slurm: FakeSlurm) -> None:
     slurm.forget()
     code, out = place.on_store("status")
     assert code == 1
+    assert "workers left no log in" in out
     assert "Work is left and no worker is queued or running" in out
 
 

@@ -3,7 +3,6 @@
 An index holds names, not sizes: on the file systems of clusters a name costs a share of readdir, a size a request.
 """
 
-import errno
 import os
 import zlib
 from collections.abc import Mapping, Sequence
@@ -13,11 +12,8 @@ from typing import Any, cast
 import numpy as np
 
 from bench.data.dataset import Array
-from bench.store.files import regular_bytes
+from bench.store.files import PASSING, TRIES, regular_bytes
 
-# A file server that is away for a moment answers with these.
-PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
-TRIES = 3
 # A process may open 1,024 files on most systems, and a set may be more tars than that. Opening one again costs 1% of
 # decoding an image.
 MOST_OPEN = 200

@@ -1,0 +1,106 @@
+"""A file server that is away for a moment (ESTALE, EIO, ETIMEDOUT) costs no run, no set and no bit."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.plan import work_of
+from bench.store.files import regular_bytes
+from bench.store.logits import StoredLogits
+from bench.store.store import Store
+from bench.work import train, worker
+from bench.work.readiness import StoreView
+from tests.training.runs import dense_spec, do, outcome
+from tests.work.test_evaluate import finished, plan_of
+
+RUN = dense_spec(epochs=4)
+ASKED = "evaluations: {ood: {sets: [uniform], images: 20}}"
+
+
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.01)
+
+
+class Away:
+    """A function that fails the first times it is called, and then does what it did before."""
+
+    def __init__(self, before: Any, times: int, number: int = errno.ESTALE) -> None:
+        self.before, self.left, self.number = before, times, number
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        if self.left > 0:
+            self.left -= 1
+            raise OSError(self.number, os.strerror(self.number))
+        return self.before(*arguments, **options)
+
+
+def test_a_stale_handle_is_opened_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("text")
+    away = Away(os.open, 2)
+    monkeypatch.setattr(os, "open", away)
+    assert regular_bytes(tmp_path / "file") == b"text"
+    away.left = 3
+    with pytest.raises(OSError, match="Stale"):
+        regular_bytes(tmp_path / "file")
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.ETIMEDOUT])
+def test_a_checkpoint_that_could_not_be_written_once_costs_no_run_and_no_bit(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, store = Store(tmp_path / "whole"), Store(tmp_path / "store")
+    assert do([RUN], whole) == 0
+    save = train.save_checkpoint
+    calls = []
+
+    def away_at_the_third(*arguments: Any) -> None:
+        calls.append(None)
+        if len(calls) == 3:
+            raise OSError(number, os.strerror(number))
+        save(*arguments)
+
+    monkeypatch.setattr(train, "save_checkpoint", away_at_the_third)
+    assert do([RUN], store, checkpoint_seconds=0.0) == 0
+    assert outcome(store.root, RUN) == outcome(whole.root, RUN)
+    first, second = store.run(RUN.run_id).sessions()
+    assert first.ended is not None
+    assert second.resumed_from is not None
+
+
+def test_a_file_system_that_never_takes_a_checkpoint_ends_after_three_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    monkeypatch.setattr(train, "save_checkpoint", Away(None, 1000))
+    do([RUN], store, checkpoint_seconds=0.0)
+    assert len(store.run(RUN.run_id).sessions()) == 3
+    state = StoreView(store).run(RUN)
+    assert state.state == "failed"
+    assert "gave up" in state.reason
+
+
+def test_a_set_that_could_not_be_written_once_is_made_by_the_same_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "store")
+    plan = finished(tmp_path, store, ASKED)
+    away = Away(StoredLogits.write, 1)
+    monkeypatch.setattr(StoredLogits, "write", lambda *arguments, **options: away(*arguments, **options))
+    do(work_of(plan, plan.runs), store)
+    after = plan_of(tmp_path, store, ASKED)
+    assert [run.lacking for run in after.runs] == [()] * len(after.runs)
+
+
+def test_sets_that_can_never_be_written_end_after_three_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "store")
+    plan = finished(tmp_path, store, ASKED)
+    away = Away(None, 1000)
+    monkeypatch.setattr(StoredLogits, "write", away)
+    do(work_of(plan, plan.runs), store)
+    assert 1000 - away.left <= 3 * sum(len(run.evaluations) for run in work_of(plan, plan.runs).runs)
