@@ -17,7 +17,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -59,6 +59,7 @@ class Cluster:
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
         self.env = {"SLURM_CONF": str(self.folder / "slurm.conf")}
+        self.small_disk: Path | None = None  # of 16 MB, that all nodes see; for root
         self._devices = DEVICES[:gpus]
         self._holders: dict[str, int] = {}  # of a node's namespaces, by pid
         self._starts: dict[str, int] = {}  # of a node's daemon, so far
@@ -160,9 +161,11 @@ class Cluster:
         self.stop_slurmd(node)
         kill_all(lambda: self._jobs_on(node))
 
-    def start_slurmd(self, node: str = "n1") -> None:
-        """Start a node's daemon; returns once it answers and the node takes jobs."""
+    def start_slurmd(self, node: str = "n1", *, resume: bool = False) -> None:
+        """Start a node's daemon, and resume a node that was set down; returns once it answers and takes jobs."""
         self._launch_slurmd(node)
+        if resume:
+            self.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
         self._daemons.until_up(lambda: self._is_up(node), node)
 
     def stop_slurmctld(self) -> None:
@@ -182,6 +185,16 @@ class Cluster:
         """Start the daemon of accounts; returns once it answers."""
         self._daemons.start("slurmdbd", "slurmdbd", "-D")
         self._daemons.until_up(lambda: self.attempt("sacctmgr", "show", "cluster").returncode == 0, "slurmdbd")
+
+    @contextlib.contextmanager
+    def covered(self, node: str, place: Path, *options: str) -> Iterator[None]:
+        """Mount something over a folder that this node alone then sees; options are those of mount."""
+        inside = ("nsenter", f"--target={self._holders[node]}", "--mount", "--wd")
+        subprocess.run([*inside, "mount", *options, place], check=True, capture_output=True)
+        try:
+            yield
+        finally:
+            subprocess.run([*inside, "umount", "--lazy", place], check=True, capture_output=True)
 
     def limit(self, **limits: int) -> None:
         """Set limits of the account, such as MaxSubmitJobs=3, -1 for none; returns once the controller has them."""
@@ -204,6 +217,8 @@ class Cluster:
             self._cancel_jobs()
         self._daemons.end(*reversed(self._daemons.running))
         kill_all(self.processes)
+        if self.small_disk is not None:
+            subprocess.run(["umount", "--lazy", self.small_disk], check=False, capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _configure(self) -> None:
@@ -211,6 +226,11 @@ class Cluster:
         (self.folder / "state").mkdir()
         (self.folder / "database").mkdir()
         (self.folder / "scratch").mkdir()  # on each node another one, where nodes are separate
+        small = self.folder / "small"  # before nodes have mounts of their own, which then have it too
+        small.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=16M", "none", small]
+        if subprocess.run(mount, check=False, capture_output=True).returncode == 0:
+            self.small_disk = small
         (self.folder / "hosts").write_text("127.0.0.1 localhost n1 n2\n")
         key = self.folder / "munge.key"
         key.touch(mode=0o600)

@@ -49,6 +49,14 @@ def two_nodes(cluster: Cluster) -> Cluster:
 
 
 @pytest.fixture
+def small_disk(cluster: Cluster) -> Path:
+    """A disk of 16 MB that nodes and this process see; skips where it cannot be mounted."""
+    if cluster.small_disk is None:
+        pytest.skip("a small disk needs root, who may mount one")
+    return cluster.small_disk
+
+
+@pytest.fixture
 def place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Place:
     return Place(tmp_path, capsys)
 

@@ -67,6 +67,10 @@ def recipe(epochs: int, update_every: int = 20) -> dict[str, Any]:
     return {"recipe": {"epochs": epochs, "update_every": update_every, "growth": "gradient"}}
 
 
+# What `bench run` made of a grid, by the grid's text and the options.
+_uninterrupted: dict[tuple[str, tuple[str, ...]], dict[str, dict[str, str]]] = {}
+
+
 class Work:
     """A folder with a grid, a site and a store, and the commands on them."""
 
@@ -155,10 +159,14 @@ def results(store: Path) -> dict[str, dict[str, str]]:
 
 
 def uninterrupted(work: Work, *options: str) -> dict[str, dict[str, str]]:
-    """Return what `bench run` makes of the grid with one thread."""
+    """Return what `bench run` makes of the grid with one thread; tests that share a grid train it once."""
+    grid = work.grid.read_text(), options
+    if grid in _uninterrupted:
+        return _uninterrupted[grid]
     store = work.folder / "uninterrupted"
     command = [sys.executable, "-m", "bench", "run", str(work.grid), "--store", str(store), "--device", "cpu", *options]
     root = Path(command_line.__file__).parent.parent
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
-    return results(store)
+    _uninterrupted[grid] = results(store)
+    return _uninterrupted[grid]

@@ -1,0 +1,84 @@
+"""Accidents of file systems on the private cluster: nothing is trained twice, nothing is lost, and no bit changes."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.cluster import Cluster
+from tests.slurm.faults import STALE, plant
+from tests.slurm.test_accidents import same_as_uninterrupted
+from tests.slurm.work import LONG, Work, done, recipe
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("installed", "cluster")]
+
+
+def test_a_store_with_stale_handles_costs_an_attempt_and_no_work(work: Work, cluster: Cluster) -> None:
+    plant(work.folder, STALE)
+    work.write({**LONG, **recipe(8)})
+    work.submit("--checkpoint-seconds", "1")
+    cluster.wait(done(work), 180, "done")
+    assert {name for name in ("read", "checkpoint", "set") if (work.folder / name).exists()} == {
+        "read",
+        "checkpoint",
+        "set",
+    }
+    assert "it goes on from its checkpoint" in work.log()
+    assert len(work.tasks(cluster)) == 1  # the same worker goes on
+    same_as_uninterrupted(work, cluster, sessions=[2])
+
+
+def test_a_full_disk_ends_workers_and_the_same_command_goes_on_when_there_is_room(
+    work: Work, cluster: Cluster, small_disk: Path
+) -> None:
+    work.store = small_disk / "results"
+    work.write({**LONG, **recipe(8)})
+    work.submit("--checkpoint-seconds", "1")
+    cluster.wait(lambda: bool(work.checkpoints()), 90, "a checkpoint")
+    (task,) = work.tasks(cluster)
+    with filled(small_disk):
+        cluster.wait(lambda: work.tasks(cluster)[task] == "FAILED", 90, "it ends")
+        assert "the disk is full; free some space, then run the same command" in work.log()
+        code, out = work.call("status", *work.at_store)
+        assert code == 1
+        assert out.splitlines()[-1].startswith("Work is left and no worker is queued or running")
+        cluster.wait(lambda: cluster.accounted(task) == {task: ("FAILED", "2:0")}, 60, "sacct says the same")
+    work.submit()
+    cluster.wait(done(work), 180, "done")
+    second = work.sessions(work.status()[0]["id"])[-1]
+    assert second["resumed_from"] is not None
+    same_as_uninterrupted(work, cluster, sessions=[2])
+
+
+def test_a_log_folder_that_the_node_cannot_write_fails_workers_and_says_so(work: Work, two_nodes: Cluster) -> None:
+    work.write({**LONG, **recipe(8)})
+    work.store.mkdir()
+    with two_nodes.covered("n1", work.store, "--bind", "-o", "ro", str(work.store)):
+        work.submit()
+        (task,) = work.tasks(two_nodes)
+        two_nodes.wait(lambda: work.tasks(two_nodes)[task] == "FAILED", 60, "it ends")
+        code, out = work.call("status", *work.at_store)
+        assert code == 1
+        assert "left no log" in out
+        assert out.splitlines()[-1].startswith("Work is left and no worker is queued or running")
+    work.submit()
+    two_nodes.wait(done(work), 120, "done")
+    same_as_uninterrupted(work, two_nodes, sessions=[1])
+
+
+@contextlib.contextmanager
+def filled(disk: Path) -> Iterator[None]:
+    """Fill a disk to its last block, for as long as this is entered."""
+    ballast = disk / "ballast"
+    try:
+        with ballast.open("wb", buffering=0) as stream:
+            for size in (2**16, 2**12, 1):
+                with contextlib.suppress(OSError):
+                    while True:
+                        stream.write(b"\0" * size)
+        assert shutil.disk_usage(disk).free == 0
+        yield
+    finally:
+        ballast.unlink()

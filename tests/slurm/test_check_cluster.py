@@ -1,0 +1,36 @@
+"""`slurm check` and `submit --check` on the private cluster: what a wrong site says."""
+
+import pytest
+
+from tests.slurm.cluster import Cluster
+from tests.slurm.work import DENSE, Work
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("installed", "cluster")]
+
+
+def checked(work: Work, *options: str) -> tuple[int, str]:
+    return work.call("check", "--site", str(work.folder / "site.yaml"), *work.at_store, *options)
+
+
+def test_a_store_that_the_node_cannot_write_is_said_and_nothing_is_submitted(work: Work, two_nodes: Cluster) -> None:
+    work.write(DENSE)
+    work.store.mkdir()
+    with two_nodes.covered("n1", work.store, "--bind", "-o", "ro", str(work.store)):
+        code, out = work.call(
+            "submit", str(work.grid), "--site", str(work.folder / "site.yaml"), *work.at_store, "--check"
+        )
+    assert code == 1
+    assert "the job has ended before it wrote anything to the store" in out
+    assert "the node does not see that folder, or may not write there" in out
+    assert "something is wrong (above); nothing was submitted" in out
+    assert "Traceback" not in out
+    assert work.submissions() == []
+
+
+def test_a_partition_that_does_not_exist_is_a_mistake_before_anything_is_written(work: Work) -> None:
+    work.write(DENSE, site={"partition": "mian"})
+    code, out = checked(work)
+    assert code == 2
+    assert "did you mean 'main'?" in out
+    assert "Traceback" not in out
+    assert list(work.store.glob("slurm/checks/*")) == []
