@@ -9,14 +9,13 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from nbclient import NotebookClient
 
 from tests.grid_text import REPOSITORY
 
 NOTEBOOKS = sorted((REPOSITORY / "docs" / "notebooks").glob("*.ipynb"))
-# Half of it or less where it was measured; processors with AVX2 alone need three times as long.
-CPU_SECONDS = 60 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 360
+# Of the processor: 30 where AVX512 is, three times as many with AVX2 alone, and more beside other work.
+CPU_SECONDS = 600
 
 
 def children() -> float:
@@ -41,7 +40,7 @@ def test_the_notebook_trains_calibrates_and_draws_within_minutes_of_one_core(tmp
         patch.setenv("TMPDIR", str(tmp_path))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.delenv("MPLBACKEND", raising=False)  # a notebook shows figures below its cells
-        NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+        NotebookClient(notebook, timeout=3600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert 0 < children() - before < CPU_SECONDS
 
     table = pd.read_json(StringIO(notebook.cells[-1].outputs[0]["text"]), orient="split")

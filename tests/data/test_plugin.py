@@ -158,7 +158,7 @@ def run(folder: Path, text: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(folder / "packages"), "FREETICKETS_DATA": str(folder / "data")}
     command = [sys.executable, "-m", "bench", "run", str(write_grid(folder, f"replicates: 1\n{text}"))]
     command += ["--store", str(folder / "store"), "--device", "cpu"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
 
 

@@ -1,7 +1,8 @@
 """What a prediction costs: ways that predict the same, times that are compared fairly, bytes counted by hand."""
 
-import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -69,32 +70,43 @@ def test_a_network_that_torch_cannot_stack_says_why(tmp_path: Path) -> None:
         stacked(networks, IMAGES, "fp32")
 
 
-def test_every_round_times_all_calls_in_turn() -> None:
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A clock that goes on when told: what another process does in between takes no time."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("bench.evaluation.clock.time", SimpleNamespace(perf_counter=lambda: clock.now))
+
+    def go_on(seconds: float) -> None:
+        clock.now += seconds
+
+    return go_on
+
+
+def test_every_round_times_all_calls_in_turn(passes: Callable[[float], None]) -> None:
     order: list[str] = []
 
     def call(name: str, seconds: float) -> Tensor:
         order.append(name)
-        time.sleep(seconds)
+        passes(seconds)
         return IMAGES
 
     calls = {name: (lambda _, n=name, s=seconds: call(n, s)) for name, seconds in (("a", 0.004), ("b", 0.008))}
     found = compare_times(calls, lambda _: call("reference", 0.002), IMAGES, 0.0)
     assert order[-3 * ROUNDS :] == ["reference", "a", "b"] * ROUNDS  # after two calls each that warm up
-    assert found["a"].seconds >= 0.004
-    assert found["b"].seconds >= 0.008
-    assert found["b"].over_reference > found["a"].over_reference > 1
+    assert (found["a"].seconds, found["b"].seconds) == pytest.approx((0.004, 0.008))
+    assert (found["a"].over_reference, found["b"].over_reference) == pytest.approx((2, 4))
 
 
-def test_calls_repeat_until_they_fill_their_time() -> None:
+def test_calls_repeat_until_they_fill_their_time(passes: Callable[[float], None]) -> None:
     counts = {"quick": 0, "reference": 0}
 
     def call(name: str) -> Tensor:
         counts[name] += 1
-        time.sleep(0.001)
+        passes(0.001)
         return IMAGES
 
-    compare_times({"quick": lambda _: call("quick")}, lambda _: call("reference"), IMAGES, 0.05 * ROUNDS)
-    assert counts["quick"] > 5 * ROUNDS
+    compare_times({"quick": lambda _: call("quick")}, lambda _: call("reference"), IMAGES, 0.0505 * ROUNDS)
+    assert counts == dict.fromkeys(counts, 2 + 50 * ROUNDS)  # after two that warm up
 
 
 def test_bytes_of_weights_are_those_counted_by_hand() -> None:

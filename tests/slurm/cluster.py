@@ -30,6 +30,8 @@ CLIENTS = ("sacct", "sacctmgr", "sbatch", "scancel", "scontrol", "sinfo", "squeu
 # What stands for GPUs: character devices that every machine has and every user may name.
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")
 NODES = ("n1", "n2")
+# So many times as long as on an idle machine may everything take: others work on it too.
+PATIENCE = 4
 # What mariadb-install-db runs, which wants a package more; slurmdbd needs its tables for stored procedures.
 SYSTEM_TABLES = Path("/usr/share/mysql/mysql_system_tables.sql")
 
@@ -95,13 +97,13 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self._end()
 
-    def attempt(self, *command: str | Path, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
+    def attempt(self, *command: str | Path, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Return how a command ended on the cluster, well or not."""
         words = [str(word) for word in command]
         environment = os.environ | self.env
         return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
 
-    def run(self, *command: str | Path, timeout: float = 30.0) -> str:
+    def run(self, *command: str | Path, timeout: float = 120.0) -> str:
         """Return what a command prints on the cluster; RuntimeError with its messages and the logs if it fails."""
         done = self.attempt(*command, timeout=timeout)
         if done.returncode:
@@ -129,7 +131,11 @@ class Cluster:
         return dict(line.split() for line in lines)
 
     def wait(self, predicate: Callable[[], object], timeout: float, what: str) -> None:
-        """Return once the predicate holds; AssertionError with what did not happen, the queue and the logs."""
+        """Return once the predicate holds; AssertionError with what did not happen, the queue and the logs.
+
+        `timeout` is generous on an idle machine; PATIENCE times as long is waited.
+        """
+        timeout *= PATIENCE
         deadline = time.monotonic() + timeout
         while not predicate():
             if time.monotonic() > deadline:

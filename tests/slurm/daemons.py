@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 LAST_LINES = 40
 
 

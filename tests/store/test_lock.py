@@ -19,7 +19,7 @@ from bench.store.lock import LockLostError, RunLock, RunLockedError, is_live
 from bench.store.run_folder import RunFolder
 from tests.store.processes import CONTENDER, HOLDER, Process
 
-PATIENCE = 20.0
+PATIENCE = 120.0
 
 
 @pytest.fixture
@@ -91,12 +91,13 @@ def assert_taken_over(path: Path, caplog: pytest.LogCaptureFixture, *words: obje
 class TestHolding:
     def test_a_lock_says_who_holds_it_since_when_and_leaves_nothing(self, path: Path) -> None:
         assert not is_live(path)
+        before = time.time()
         with RunLock(path) as lock:
             lock.check()
             assert is_live(path)
             assert content(path)["pid"] == os.getpid()
             assert content(path)["host"]
-            assert abs(content(path)["heartbeat"] - time.time()) < 10
+            assert before <= content(path)["heartbeat"] <= time.time()
             assert RunFolder(path.parent).status() == "running"
         assert list(path.parent.iterdir()) == []
         assert RunFolder(path.parent).status() == "missing"

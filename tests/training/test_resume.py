@@ -69,7 +69,7 @@ def finish(store: Path, name: str) -> dict[str, Any]:
 )
 def test_sigkill_costs_no_bit(name: str, where: str, tmp_path: Path, uninterrupted: dict[str, dict[str, Any]]) -> None:
     victim = start(tmp_path, name, where)
-    assert victim.wait(120) == -signal.SIGKILL
+    assert victim.wait(600) == -signal.SIGKILL
     assert Store(tmp_path).run(SPECS[name]().run_id).status() == "missing"
     assert finish(tmp_path, name) == uninterrupted[name]
 
@@ -86,7 +86,7 @@ def test_kills_at_random_moments_cost_no_bit(tmp_path: Path, uninterrupted: dict
             time.sleep(0.005)
         time.sleep(chance.uniform(0, 0.5))
         victim.kill()
-        kills += victim.wait(60) == -signal.SIGKILL
+        kills += victim.wait(300) == -signal.SIGKILL
     assert kills, "every victim finished before it was killed: the run is too short for this test"
     assert finish(tmp_path, name) == uninterrupted[name]
 
@@ -97,7 +97,7 @@ def test_a_polite_signal_saves_the_step_and_exits_with_75(
 ) -> None:
     name = "edst standard"
     victim = start(tmp_path, name, f"signal:{number}:14")
-    assert victim.wait(120) == EXIT_INTERRUPTED
+    assert victim.wait(600) == EXIT_INTERRUPTED
     folder = Store(tmp_path).run(SPECS[name]().run_id)
     state = torch.load(folder.path / "checkpoint.pt", weights_only=True)
     assert state["at"]["steps"] == 14
@@ -114,7 +114,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_starts_over(
 ) -> None:
     name = "edst standard"
     kill_self = start(tmp_path, name, "step:14")
-    assert kill_self.wait(120) == -signal.SIGKILL
+    assert kill_self.wait(600) == -signal.SIGKILL
     checkpoint = Store(tmp_path).run(SPECS[name]().run_id).path / "checkpoint.pt"
     content = bytearray(checkpoint.read_bytes())
     middle = len(content) // 2

@@ -95,7 +95,7 @@ def test_kills_and_signals_within_epochs_cost_no_bit(
             process.kill()
         else:
             os.killpg(process.pid, number)  # as SLURM does: to the decoders too
-        ends.append(process.wait(60))
+        ends.append(process.wait(300))
     assert ends == [-signal.SIGKILL, 75, -signal.SIGKILL]
     assert run(grid, store, photographs) == 0
     assert tensors(store) == expected

@@ -369,7 +369,7 @@ def die() -> None:
 
 
 def join() -> AbstractContextManager[Ranks]:
-    return Ranks.join("cpu", timeout=timedelta(seconds=100))
+    return Ranks.join("cpu", timeout=timedelta(seconds=600))
 
 
 def work_and_fail(folder: Path) -> int:

@@ -88,7 +88,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_until(ready: Callable[[], bool], seconds: float = 120.0) -> None:
+def wait_until(ready: Callable[[], bool], seconds: float = 600.0) -> None:
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, "this never happened"
