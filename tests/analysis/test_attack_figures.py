@@ -150,7 +150,7 @@ def test_an_attack_without_results_is_refused():
         transfer_maps(cells, attacked, "fgsm", 3)
 
 
-@pytest.mark.parametrize(("count", "members"), [(1, 1), (1, 3), (13, 4), (20, 7)])
+@pytest.mark.parametrize(("count", "members"), [(1, 1), (1, 3), (13, 4), pytest.param(20, 7, marks=pytest.mark.long)])
 def test_nothing_overlaps(count, members):
     cells = cells_of(count)
     clean, attacked = frames(cells, replicates=2, members=members)

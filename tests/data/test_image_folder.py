@@ -222,7 +222,7 @@ def test_a_worker_finds_the_folder_by_what_the_store_recorded(tmp_path: Path, mo
     assert len(ImageLoader(store).load(spec.data).train.labels) == 27
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_in_other_processes_train_on_it(tmp_path: Path, root: Path) -> None:
     folder, store = write_birds(tmp_path / "birds", train=10, test=4), tmp_path / "store"
     cell = "name: a, method: dense, model: {depth: 10, width: 1}, recipe: {epochs: 4}"

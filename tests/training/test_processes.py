@@ -82,7 +82,7 @@ def test_a_third_run_in_a_process_has_no_more_descriptors_and_processes_than_the
     assert first.split()[1:] == ["forkserver", "resource_tracker"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_parallel_workers_have_a_forkserver_each_and_all_processes_end(photographs: Path, tmp_path: Path) -> None:
     """While two train two runs of one grid, and evaluate them."""
     two = tmp_path / "grid.yaml"

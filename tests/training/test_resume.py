@@ -29,12 +29,23 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+class Uninterrupted:
+    """What each run comes to without any interruption: trained once, when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._store, self._outcomes = folder, dict[str, dict[str, Any]]()
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        if name not in self._outcomes:
+            spec = SPECS[name]()
+            assert do(with_parent(spec), Store(self._store)) == 0
+            self._outcomes[name] = outcome(self._store, spec)
+        return self._outcomes[name]
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Return what each run comes to without any interruption."""
-    store = tmp_path_factory.mktemp("uninterrupted")
-    assert do([run for make in SPECS.values() for run in with_parent(make())], Store(store)) == 0
-    return {name: outcome(store, make()) for name, make in SPECS.items()}
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
+    return Uninterrupted(tmp_path_factory.mktemp("uninterrupted"))
 
 
 def start(store: Path, name: str, where: str) -> subprocess.Popen[bytes]:
@@ -52,29 +63,32 @@ def finish(store: Path, name: str) -> dict[str, Any]:
     ("name", "where"),
     [
         pytest.param("edst released", "step:5", id="exploration"),
-        pytest.param("edst released", "step:12", id="rewiring step that ends an epoch and a phase"),
+        pytest.param(
+            "edst released", "step:12", id="rewiring step that ends an epoch and a phase", marks=pytest.mark.long
+        ),
         pytest.param("edst standard", "step:20", id="step before a global exploration"),
-        pytest.param("edst random", "step:24", id="rewiring step in a refinement"),
+        pytest.param("edst random", "step:24", id="rewiring step in a refinement", marks=pytest.mark.long),
         pytest.param("gradual pruning", "step:9", id="pruning step"),
-        pytest.param("acdc", "step:8", id="step before all weights become active again"),
+        pytest.param("acdc", "step:8", id="step before all weights become active again", marks=pytest.mark.long),
         pytest.param("acdc", "step:10", id="dense phase after a sparse one"),
-        pytest.param("mc dropout", "step:6", id="dropout"),
-        pytest.param("mimo snapshots", "step:6", id="second cycle of several inputs an image"),
-        pytest.param("batch ensemble", "step:5", id="weights of two learning rates"),
+        pytest.param("mc dropout", "step:6", id="dropout", marks=pytest.mark.long),
+        pytest.param("mimo snapshots", "step:6", id="second cycle of several inputs an image", marks=pytest.mark.long),
+        pytest.param("batch ensemble", "step:5", id="weights of two learning rates", marks=pytest.mark.long),
         pytest.param("own network that draws", "step:6", id="draws from every global generator"),
         pytest.param("rewinding", "step:3", id="early step of the parent, and then of the child"),
         pytest.param("edst standard", "write:11", id="half a checkpoint"),
-        pytest.param("edst released", "rename:25", id="between two files"),
+        pytest.param("edst released", "rename:25", id="between two files", marks=pytest.mark.long),
     ],
 )
-def test_sigkill_costs_no_bit(name: str, where: str, tmp_path: Path, uninterrupted: dict[str, dict[str, Any]]) -> None:
+def test_sigkill_costs_no_bit(name: str, where: str, tmp_path: Path, uninterrupted: Uninterrupted) -> None:
     victim = start(tmp_path, name, where)
     assert victim.wait(600) == -signal.SIGKILL
     assert Store(tmp_path).run(SPECS[name]().run_id).status() == "missing"
     assert finish(tmp_path, name) == uninterrupted[name]
 
 
-def test_kills_at_random_moments_cost_no_bit(tmp_path: Path, uninterrupted: dict[str, dict[str, Any]]) -> None:
+@pytest.mark.long
+def test_kills_at_random_moments_cost_no_bit(tmp_path: Path, uninterrupted: Uninterrupted) -> None:
     name, chance = "edst released", random.Random(0)
     spec = SPECS[name]()
     checkpoint = Store(tmp_path).run(spec.run_id).path / "checkpoint.pt"
@@ -91,9 +105,11 @@ def test_kills_at_random_moments_cost_no_bit(tmp_path: Path, uninterrupted: dict
     assert finish(tmp_path, name) == uninterrupted[name]
 
 
-@pytest.mark.parametrize("number", ["SIGTERM", "SIGUSR1", "SIGHUP"])
+@pytest.mark.parametrize(
+    "number", ["SIGTERM", *(pytest.param(name, marks=pytest.mark.long) for name in ("SIGUSR1", "SIGHUP"))]
+)
 def test_a_polite_signal_saves_the_step_and_exits_with_75(
-    number: str, tmp_path: Path, uninterrupted: dict[str, dict[str, Any]]
+    number: str, tmp_path: Path, uninterrupted: Uninterrupted
 ) -> None:
     name = "edst standard"
     victim = start(tmp_path, name, f"signal:{number}:14")
@@ -108,9 +124,9 @@ def test_a_polite_signal_saves_the_step_and_exits_with_75(
     assert all(session["ended"] for session in sessions)
 
 
-@pytest.mark.parametrize("damage", ["truncate", "alter"])
+@pytest.mark.parametrize("damage", ["truncate", pytest.param("alter", marks=pytest.mark.long)])
 def test_a_damaged_checkpoint_is_named_and_the_run_starts_over(
-    damage: str, tmp_path: Path, uninterrupted: dict[str, dict[str, Any]], caplog: pytest.LogCaptureFixture
+    damage: str, tmp_path: Path, uninterrupted: Uninterrupted, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = "edst standard"
     kill_self = start(tmp_path, name, "step:14")

@@ -143,7 +143,7 @@ def test_a_worker_is_killed_and_another_goes_on_from_its_checkpoint_to_the_same_
         assert outcome(tmp_path, spec) == outcome(sequential, spec)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_mistake_ends_everything_and_the_others_save_what_they_have(tmp_path: Path) -> None:
     long = dense_spec(epochs=400, data=DATA)
     # Each but the first looks again at which images the store was made from.
