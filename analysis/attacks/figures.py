@@ -77,7 +77,8 @@ def figures(attacks: Attacks, results: Results) -> Iterator[FigureEntry]:
             f"transfer_{attack}",
             f"Transfer of attacks between members: {attack}",
             f"Accuracy of each member and of the ensemble on images crafted by {attack} at {budget:g}/255 on each of "
-            f"them, mean over replicates; one colour scale. E is the ensemble, numbers are its members. {n}",
+            f"them, mean over replicates; one colour scale. E is the ensemble, numbers are its members. Of more than "
+            f"{MOST_ANNOTATED - 1} members that are attacked only as a whole, min, mean and max are over these. {n}",
             partial(transfer_maps, cells, attacks.accuracy, str(attack), budget),
             partial(_of_attack, attacks.accuracy, str(attack), budget),
         )
@@ -142,6 +143,19 @@ def transfer_matrix(attacks: pd.DataFrame) -> pd.DataFrame:
     return matrix.reindex(sorted(matrix.index, key=_order), columns=sorted(matrix.columns, key=_order))
 
 
+def shown_matrix(matrix: pd.DataFrame) -> pd.DataFrame:
+    """Return a matrix as it is drawn: of many members that were attacked only as a whole, what they range over.
+
+    Such are samples of MC dropout, a row of squares too narrow for numbers. No sample is more than any other.
+    """
+    members = matrix.drop(columns=ENSEMBLE, errors="ignore")
+    if len(matrix) > 1 or len(matrix.columns) <= MOST_ANNOTATED:
+        return matrix
+    return matrix.reindex(columns=[ENSEMBLE]).assign(
+        **{name: members.agg(name, axis=1) for name in ("min", "mean", "max")}
+    )
+
+
 @styled
 def transfer_maps(cells: pd.DataFrame, attacks: pd.DataFrame, attack: str, budget: float) -> Figure:
     """Return how attacks carry over between members and ensemble, a panel a cell, all on one scale from 0.
@@ -152,7 +166,8 @@ def transfer_maps(cells: pd.DataFrame, attacks: pd.DataFrame, attack: str, budge
     if chosen.empty:
         raise ValueError(f"no results of attack {attack} with budget {budget:g}/255")
     names = [cell for cell in cells["cell"] if cell in set(chosen["cell"])]
-    matrices = {cell: transfer_matrix(chosen[chosen["cell"] == cell]) * ACCURACY.factor for cell in names}
+    whole = {cell: transfer_matrix(chosen[chosen["cell"] == cell]) * ACCURACY.factor for cell in names}
+    matrices = {cell: shown_matrix(matrix) for cell, matrix in whole.items()}
     # Where nothing withstands the attack, a scale from 0 to 0 would have no colours.
     highest = max(float(np.nanmax(matrix)) for matrix in matrices.values()) or 1.0
     columns = min(COLUMNS, len(names))

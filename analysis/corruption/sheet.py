@@ -21,6 +21,8 @@ Images = npt.NDArray[np.uint8]
 MOST_IN_A_BLOCK = 8
 # White lines between images, as a share of an image.
 GAP = 0.06
+# How the row of the image without corruption is called.
+CLEAN = "clean"
 # Inches that the names of types take, and that an image takes at most.
 NAMES, LARGEST = 1.0, 1.0
 
@@ -64,32 +66,35 @@ def mosaic(rows: Sequence[Images]) -> Images:
 
 @styled
 def contact_sheet(sheet: Mapping[str, Images], severities: Sequence[int], title: str) -> Figure:
-    """Return a row a type of corruption: the clean image, and the same at each severity, every pixel as it is.
+    """Return the clean image in a row of its own, then a row a type of corruption, the same image at each severity.
 
-    sheet: a uint8 array [1 + severities, height, width, 3] a type, the clean image first. ValueError if one has another
-    number of images.
+    sheet: a uint8 array [1 + severities, height, width, 3] a type, the one clean image first, drawn as they are.
+    ValueError if one has another number of images.
     """
     for name, images in sheet.items():
         if len(images) != 1 + len(severities):
             raise ValueError(f"{name}: {len(images)} images, not the clean one and {len(severities)} severities")
-    names = list(sheet)
+    clean = next(iter(sheet.values()))[:1]
+    nothing = np.full_like(clean, 255).repeat(len(severities) - 1, axis=0)
+    rows = {CLEAN: np.concatenate([clean, nothing]), **{name: images[1:] for name, images in sheet.items()}}
+    names = list(rows)
     # As many beside each other as the width has room for.
-    widest = NAMES + LARGEST * (1 + len(severities))
+    widest = NAMES + LARGEST * len(severities)
     blocks = max(1 if len(names) <= MOST_IN_A_BLOCK else 2, min(int(WIDTH // widest), rows_of(names, 2)))
     in_block = rows_of(names, blocks)
     starts = range(0, len(names), in_block)
-    drawn = [mosaic([sheet[name] for name in names[start : start + in_block]]) for start in starts]
-    height, width = next(iter(sheet.values())).shape[1:3]
+    drawn = [mosaic([rows[name] for name in names[start : start + in_block]]) for start in starts]
+    height, width = clean.shape[1:3]
     gap = gap_of(height, width)
     # The names of the types stand beside the images of a block.
-    side = min(LARGEST, (WIDTH / len(drawn) - NAMES) / (1 + len(severities)))
+    side = min(LARGEST, (WIDTH / len(drawn) - NAMES) / len(severities))
     figure = Figure(figsize=(WIDTH, 0.75 + side * in_block * height / width))
     panels = figure.subplots(1, len(drawn), squeeze=False)[0]
     for axes, start, block in zip(panels, starts, drawn, strict=True):
         axes.imshow(block, interpolation="nearest")
         types = [name.replace("_", " ") for name in names[start : start + in_block]]
         axes.set_yticks(np.arange(len(types)) * (height + gap) + (height - 1) / 2, types, fontsize=7)
-        axes.set_xticks(np.arange(1 + len(severities)) * (width + gap) + (width - 1) / 2, ["clean", *severities])
+        axes.set_xticks(np.arange(len(severities)) * (width + gap) + (width - 1) / 2, [*map(str, severities)])
         # A last block of fewer rows has the scale of the others.
         axes.set_ylim(drawn[0].shape[0] - 0.5, -0.5)
         axes.set_xlabel("Severity")

@@ -128,6 +128,19 @@ def test_transfer_maps_are_of_one_attack_on_one_scale_from_zero():
     assert "PGD-20, budget 2/255 (%), higher is better" in figure.axes[-1].get_xlabel()
 
 
+def test_many_members_that_are_attacked_only_as_a_whole_are_the_range_of_their_numbers():
+    cells = cells_of(1)
+    attacked = of(frames(cells, members=10)[1], crafted_on="ensemble")
+    axes = transfer_maps(cells, attacked, "fgsm", 1).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["E", "min", "mean", "max"]
+    chosen = of(attacked, attack="fgsm", budget=1)
+    means = 100 * chosen.groupby("evaluated_on")["accuracy"].mean()
+    members = means.drop("ensemble")
+    expected = [means["ensemble"], members.min(), members.mean(), members.max()]
+    assert axes.collections[0].get_array().ravel().tolist() == pytest.approx(expected)
+    assert [text.get_text() for text in axes.texts] == [f"{value:.0f}" for value in expected]
+
+
 def test_a_network_that_was_not_attacked_is_left_grey():
     _, attacked = frames(cells_of(1), members=2)
     attacked = attacked[(attacked["crafted_on"] != "ensemble") | (attacked["evaluated_on"] != "member 1")]

@@ -270,18 +270,22 @@ def test_reliability_of_a_cell_without_corrupted_images_is_clean_alone():
 def test_a_sheet_holds_every_pixel_as_it_is():
     rng = np.random.default_rng(1)
     sheet = {name: rng.integers(0, 256, (4, 6, 8, 3), dtype=np.uint8) for name in TYPES}
+    clean = sheet[TYPES[0]][:1]
+    sheet = {name: np.concatenate([clean, images[1:]]) for name, images in sheet.items()}
     figure = contact_sheet(sheet, (1, 3, 5), "local-c")
     drawn = [axes.images[0] for axes in figure.axes]
     assert {image.get_interpolation() for image in drawn} == {"nearest"}
     seen = {}
     for axes, image in zip(figure.axes, drawn, strict=True):
-        assert [label.get_text() for label in axes.get_xticklabels()] == ["clean", "1", "3", "5"]
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "3", "5"]
         for label, y in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True):
             corners = [(round(y - 2.5), round(x - 3.5)) for x in axes.get_xticks()]
             array = np.asarray(image.get_array())
             seen[label.get_text()] = np.stack([array[row : row + 6, left : left + 8] for row, left in corners])
-    assert list(seen) == [name.replace("_", " ") for name in TYPES]
-    assert all(np.array_equal(seen[name.replace("_", " ")], images) for name, images in sheet.items())
+    assert list(seen) == ["clean", *(name.replace("_", " ") for name in TYPES)]
+    assert all(np.array_equal(seen[name.replace("_", " ")], images[1:]) for name, images in sheet.items())
+    assert np.array_equal(seen["clean"][:1], clean)  # once, and not beside every type
+    assert (seen["clean"][1:] == 255).all()
 
 
 def test_images_of_a_sheet_are_parted_by_white_lines():
@@ -312,8 +316,9 @@ def test_nothing_overlaps(count):
 
 def test_few_narrow_rows_stand_beside_each_other():
     images = np.zeros((2, 32, 32, 3), dtype=np.uint8)
-    assert len(contact_sheet(dict.fromkeys(TYPES[:4], images), (3,), "local-c").axes) == 2
+    assert len(contact_sheet(dict.fromkeys(TYPES[:4], images), (3,), "local-c").axes) == 3
     assert len(contact_sheet(dict.fromkeys(TYPES[:1], images), (3,), "local-c").axes) == 1
+    assert len(contact_sheet(dict.fromkeys(TYPES[:4], np.zeros((4, 32, 32, 3), np.uint8)), (1, 3, 5), "x").axes) == 1
 
 
 def test_a_box_needs_more_than_a_few_types():
