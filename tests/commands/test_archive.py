@@ -100,7 +100,7 @@ def test_the_same_store_gives_the_same_bytes_and_the_manifest_says_what_they_are
     said = manifest(Path("a.tar.gz"))
     assert said["licence"] == "not stated"
     assert said["grid"] == {"name": "grid", "scale": "paper", "files": {"grid.yaml": GRID}}
-    assert said["suite"]["version"] == "0.1.0"
+    assert said["suite"]["version"] == "0.2.0"
     assert said["rebuild"][-1] == "python -m analysis report grid.yaml --scale paper --store imported"
     assert [entry["what"] for entry in said["left_out"]] == ["the weights of all runs", "the evaluation sets local-c"]
     assert str(Path.cwd()) not in json.dumps({**said, "files": {}})
