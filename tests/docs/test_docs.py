@@ -1,8 +1,9 @@
 """What README, CONTRIBUTING, slurm/README and docs/ say is so: code runs, commands parse, files and modules exist.
 
 How a block is marked: `python FILE` quotes a file of the repository, or is a module of the reader's (my_*); `python` is
-executed beside a small store, in which RUN is a run id; `yaml` is a grid, or a part of one; `shell` holds commands;
-`text` after `shell` is what its last command prints, `...` for lines left out.
+executed beside a small store, in which RUN is a run id; `yaml` is a grid, or a part of one; `yaml my_cluster.yaml` is a
+site file, of whose resources sbatch gets what the table before it says; `shell` holds commands; `text` after `shell` is
+what its last command prints, `...` for lines left out.
 """
 
 import importlib
@@ -30,12 +31,18 @@ from analysis.paper.claims import read_claims
 from analysis.topics import TOPICS
 from bench.grid import grid_files, load_grid
 from bench.plan import Together, make_plan
+from bench.work.items import Work
+from slurm.dispatch import make_submission, slurm_parameters
+from slurm.site import load_site
 from tests.grid_text import PAPER_CONFIGS, REPOSITORY
 
 PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "slurm/README.md")]
 PAGES += sorted((REPOSITORY / "docs").rglob("*.md"))
 APPS = {"bench": bench.__main__, "analysis": analysis.__main__, "slurm": slurm.__main__, "reproduce": reproduce}
 APPS["freetickets"] = freetickets
+# A block that is a site file; and what sbatch is asked for by keys of submitit, where the keys of the site ask.
+SITE = "my_cluster.yaml"
+OPTIONS = {"cpus-per-task": "cpus_per_task", "mem": "mem", "gpus-per-node": "gpus_per_node"}
 BLOCK = re.compile(r"^( *)```(.*)\n((?:.*\n)*?)\1```$", re.MULTILINE)
 
 
@@ -123,7 +130,31 @@ def test_python_runs_or_is_quoted_as_it_is(block: Block, here: Path) -> None:
         exec(compile(text, str(block), "exec"), {"__name__": "block"})
 
 
-@pytest.mark.parametrize("block", of("yaml"), ids=str)
+def test_a_site_file_asks_sbatch_for_what_the_table_says(tmp_path: Path) -> None:
+    (block,) = (block for block in of("yaml") if block.file == SITE)
+    page = (REPOSITORY / "docs" / block.page).read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `((?:cpus|memory|gpus|sbatch): .*?)` \| (.*) \|$", page, re.MULTILINE))
+    assert len(rows) == 5
+    for text in [block.text, *rows]:
+        (tmp_path / SITE).write_text(text, encoding="utf-8")
+        site = load_site(str(tmp_path / SITE))
+        work = Work(runs=())
+        made = make_submission(
+            site, SITE, ["a grid"], work, 1, data=None, deterministic=False, checkpoint_seconds=120.0
+        )
+        parameters = slurm_parameters(made, site)
+        own = {option: parameters.get(key) is not None for option, key in OPTIONS.items()}
+        further = parameters["additional_parameters"]
+        if text in rows:
+            found = set(re.findall(r"`--([a-z-]+)(?:=[^`]*)?`", rows[text]))
+            assert all(option in further for option in found & set(site.sbatch))
+            assert not any(own[option] for option in found - set(site.sbatch))
+        else:
+            assert not any(own.values())
+            assert site.sbatch.items() <= further.items()
+
+
+@pytest.mark.parametrize("block", [block for block in of("yaml") if block.file != SITE], ids=str)
 @pytest.mark.usefixtures("here")
 def test_yaml_is_a_grid_or_completes_one(block: Block, tmp_path: Path) -> None:
     part = yaml.safe_load(block.text)
