@@ -9,6 +9,7 @@ left, as SLURM itself requeues only what still runs at the end of that time. Aft
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -18,7 +19,7 @@ import submitit
 
 from bench.errors import UserError
 from bench.work.options import Options, set_thread_variables
-from bench.work.signals import AHEAD_OF_LIMIT, EXIT_INTERRUPTED, StopRequest
+from bench.work.signals import AHEAD_OF_LIMIT, EXIT_INTERRUPTED, SIGNALS, StopRequest
 from bench.work.summary import is_finished
 from slurm.records import Submission, SubmissionFolder
 from slurm.site import expanded
@@ -129,8 +130,7 @@ def _is_preempted() -> bool:
     if task is None:
         return False
     try:
-        asked = ["scontrol", "show", "job", "--oneliner", task]
-        shown = subprocess.run(asked, check=True, timeout=60, capture_output=True, encoding="utf-8", errors="replace")
+        shown = _scontrol("show", "job", "--oneliner", task)
     except (OSError, subprocess.SubprocessError) as error:
         log.error("scontrol does not say why this worker is to end (%s); if nothing comes back, `submit` again", error)
         return False
@@ -144,6 +144,24 @@ def _requeue() -> None:
         return
     log.warning("back to the queue: the next worker continues from the checkpoint")
     try:
-        subprocess.run(["scontrol", "requeue", task], check=True, timeout=60)
+        _scontrol("requeue", task)
     except (OSError, subprocess.SubprocessError) as error:
         log.error("SLURM did not take it (%s); `python -m slurm submit` goes on from the checkpoint", error)
+
+
+def _scontrol(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run scontrol to its end: SLURM signals every process of a step, and a second signal would kill this one."""
+    return subprocess.run(
+        ["scontrol", *words],
+        check=True,
+        timeout=60,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        preexec_fn=_ignore_signals,
+    )
+
+
+def _ignore_signals() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

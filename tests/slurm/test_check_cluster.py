@@ -1,4 +1,4 @@
-"""`slurm check` and `submit --check` on the private cluster: what a wrong site says."""
+"""`slurm check` and `submit --check` on the private cluster: what a right site gives, and what a wrong one says."""
 
 import pytest
 
@@ -10,6 +10,21 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("in
 
 def checked(work: Work, *options: str) -> tuple[int, str]:
     return work.call("check", "--site", str(work.folder / "site.yaml"), *work.at_store, *options)
+
+
+def test_a_right_site_is_found_to_work(work: Work, cluster: Cluster) -> None:
+    work.write(DENSE)
+    code, out = checked(work, str(work.grid), "--minutes", "0.05")
+    assert code == 0, out
+    assert "0 wrong" in out
+    well = [line.removeprefix("ok ").strip() for line in out.splitlines() if line.startswith("ok ")]
+    for name in ("python", "store", "CPU cores", "requeue", "data digits", "clocks", "dense"):
+        assert any(line.startswith(name) for line in well), (name, out)
+    assert "running on n1: " in out
+    assert ": dense" not in out.partition("running on")[0]  # nothing is checked by a job that is still queued
+    assert list(work.store.glob("measured/*.json"))  # from which plan and submit take memory and hours
+    assert work.submissions() == []
+    cluster.wait(lambda: "RUNNING" not in cluster.queue().values(), 30, "it ends")
 
 
 def test_a_store_that_the_node_cannot_write_is_said_and_nothing_is_submitted(work: Work, two_nodes: Cluster) -> None:

@@ -1,0 +1,38 @@
+"""Signals at bad moments, on the private cluster: no work and no bit is lost."""
+
+import time
+
+import pytest
+
+from tests.slurm.cluster import Cluster
+from tests.slurm.test_accidents import same_as_uninterrupted
+from tests.slurm.work import LONG, Work, done, recipe
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("installed", "cluster")]
+
+
+@pytest.mark.parametrize(("first", "second"), [("USR2", "TERM"), ("TERM", "USR2")])
+def test_two_signals_80_ms_apart_are_one_with_one_checkpoint(
+    work: Work, cluster: Cluster, first: str, second: str
+) -> None:
+    work.write({**LONG, **recipe(8)})
+    work.submit()
+    cluster.wait(lambda: work.status()[0]["epoch"] > 0, 90, "an epoch")
+    (task,) = work.tasks(cluster)
+    cluster.run("scancel", f"--signal={first}", f"{task}.0")
+    time.sleep(0.08)
+    cluster.run("scancel", f"--signal={second}", f"{task}.0")
+    if first == "USR2":  # the time limit is why, whatever follows: it comes back by itself
+        cluster.wait(done(work), 240, "done")
+        assert work.log().count("back to the queue") == 1
+    else:  # somebody ended it: it stays away
+        cluster.wait(lambda: work.tasks(cluster)[task] == "FAILED", 90, "it ends")
+        cluster.wait(lambda: cluster.accounted(task) == {task: ("FAILED", "75:0")}, 60, "sacct says the same")
+        code, out = work.call("status", *work.at_store)
+        assert code == 1
+        assert out.splitlines()[-1].startswith("Work is left and no worker is queued or running")
+        work.submit()
+        cluster.wait(done(work), 240, "done")
+    assert work.log().count("checkpoint written") == 1
+    assert work.sessions(work.status()[0]["id"])[1]["resumed_from"]["epoch"] > 1
+    same_as_uninterrupted(work, cluster, sessions=[2])
