@@ -30,8 +30,15 @@ def test_a_notebook_is_stored_without_results(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_notebook_trains_calibrates_and_draws_within_minutes_of_one_core(tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [6, pytest.param(None, marks=pytest.mark.long)])
+def test_the_notebook_trains_calibrates_and_draws_within_minutes_of_one_core(tmp_path: Path, steps: int | None) -> None:
+    """With a few steps a ticket; in the long tests as it is, and then its networks learn."""
     notebook = nbformat.read(REPOSITORY / "docs" / "notebooks" / "resnet18.ipynb", as_version=4)
+    if steps is not None:
+        (cell,) = (cell for cell in notebook.cells if cell.source.startswith("TICKETS, STEPS"))
+        cell.source = cell.source.replace("= 3, 48,", f"= 3, {steps},").replace("update_every=12", "update_every=2")
+        assert f"3, {steps}, 64" in cell.source
+        assert "update_every=2," in cell.source
     shown = len(notebook.cells)
     notebook.cells.append(nbformat.v4.new_code_cell("print(table.to_json(orient='split'))"))
     before = children()
@@ -45,7 +52,7 @@ def test_the_notebook_trains_calibrates_and_draws_within_minutes_of_one_core(tmp
 
     table = pd.read_json(StringIO(notebook.cells[-1].outputs[0]["text"]), orient="split")
     members, ensemble = table.iloc[:3], table.iloc[3]
-    assert members["accuracy"].min() > 0.5  # of ten classes: they learned, each of them
+    assert steps is not None or members["accuracy"].min() > 0.5  # of ten classes: they learned, each of them
     assert ensemble["NLL"] < members["NLL"].mean()  # by Jensen's inequality
     assert np.isfinite(table.to_numpy()).all()
     outputs = [output for cell in notebook.cells[:shown] for output in cell.get("outputs", [])]

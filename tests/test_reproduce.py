@@ -63,6 +63,7 @@ def door(tmp_path: Path) -> Door:
 def test_a_report_is_made_of_what_is_done_and_the_next_call_adds_the_rest(
     door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
+    monkeypatch.setattr("analysis.report.write_figures", lambda *_: [])  # tested elsewhere, and takes longest
     failed, other = door.runs()
     failed.mkdir(parents=True)
     (failed / "error.json").write_text(json.dumps({"type": "ValueError", "message": "diverged", "attempt": 1}))
@@ -126,7 +127,10 @@ def test_an_interruption_is_passed_on(
 
 
 @pytest.mark.slow
-def test_of_several_grids_a_mistake_in_one_stops_no_other(door: Door, capsys: pytest.CaptureFixture) -> None:
+def test_of_several_grids_a_mistake_in_one_stops_no_other(
+    door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("analysis.report.write_figures", lambda *_: [])
     folder = door.grid.parent / "grids"
     folder.mkdir()
     (folder / "a.yaml").write_text(GRID.replace("digits", "imagenet").replace("wide_resnet", "resnet_imagenet"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from analysis.loading import Loaded, load
 from analysis.topic import FigureEntry
@@ -96,6 +97,18 @@ def robust(tmp_path_factory: pytest.TempPathFactory) -> Made:
 def evaluated(robust: Made, tmp_path: Path) -> Made:
     """The same, to be changed."""
     return robust.copied(tmp_path / "copy")
+
+
+@pytest.fixture(params=["drawn", pytest.param("rendered", marks=pytest.mark.long)])
+def written(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are files: by themselves of nothing, for rendering them takes a minute; in the long tests as they are."""
+
+    def savefig(_: Figure, file: Path, *, format: str, **__: object) -> None:
+        Image.new("RGB", (40, 30)).save(file, format)
+
+    if request.param == "drawn":
+        monkeypatch.setattr(Figure, "draw_without_rendering", lambda _: None)
+        monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,7 @@ def test_what_was_made_here_is_never_called_by_the_name_of_the_released_set(all_
         assert not re.search("cifar-?10(0)?-?c", text.replace(LOCAL_NOTE, ""), re.IGNORECASE)
 
 
+@pytest.mark.usefixtures("written")
 def test_the_report_shows_all_of_it(all_of_it, tmp_path):
     index = write_report(all_of_it, tmp_path / "out")
     text = index.read_text(encoding="utf-8")

@@ -38,6 +38,7 @@ def test_tables_are_written_in_three_formats(where, tmp_path, capsys):
     assert str(tmp_path / "out") in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("written")
 def test_figures_are_written_as_png_and_pdf_with_captions(where, tmp_path):
     assert run("figures", *where) == 0
     names = sorted(path.name for path in (tmp_path / "out").iterdir())

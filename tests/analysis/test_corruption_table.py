@@ -22,7 +22,7 @@ CELLS = ("dense", "dense ensemble M=2", "DST M=2 S=0.8", "EDST M=3 S=0.9")
 PUBLISHED = """
 title: Published
 replicates: 2
-base: {data: cifar10, model: {name: wide_resnet, depth: 28, width: 10}, recipe: {epochs: 4}}
+base: {data: cifar10, model: {name: wide_resnet, depth: 10, width: 1}, recipe: {epochs: 4}}
 cells:
   - {name: single, method: dense}
   - {name: three, method: dense, members: 3}
@@ -125,8 +125,8 @@ def test_sets_without_a_whole_type_make_no_figure_of_means(evaluated):
 
 BESIDE = """
 dataset,model,method,members,sparsity,grid,cell,metric_definition,corrupted_accuracy,corrupted_nll,corrupted_ece,note,source
-cifar10,wide_resnet28_10,dense,1,,small.yaml,single,ub,76.1,1.050,0.153,,one source
-cifar10,wide_resnet28_10,dense_ensemble,4,,small.yaml,four,unknown,77.9,0.81,0.087,a note,another source
+cifar10,wide_resnet10_1,dense,1,,small.yaml,single,ub,76.1,1.050,0.153,,one source
+cifar10,wide_resnet10_1,dense_ensemble,4,,small.yaml,four,unknown,77.9,0.81,0.087,a note,another source
 """
 
 

@@ -11,7 +11,7 @@ from tests.analysis.stores import make
 GRID = """
 title: Published
 replicates: 2
-base: {data: cifar10, model: {name: wide_resnet, depth: 28, width: 10}, recipe: {epochs: 4}}
+base: {data: cifar10, model: {name: wide_resnet, depth: 10, width: 1}, recipe: {epochs: 4}}
 cells:
   - {name: single, method: dense}
   - {name: three, method: dense, members: 3}
@@ -19,7 +19,7 @@ claims: claims.yaml
 """
 VALUES = """
 dataset,model,method,members,sparsity,grid,cell,metric_definition,accuracy,nll,note,source
-cifar10,wide_resnet28_10,dense,1,,grid.yaml,single,ub,{accuracy},9.5,its recipe is said to be another,one source
+cifar10,wide_resnet10_1,dense,1,,grid.yaml,single,ub,{accuracy},9.5,its recipe is said to be another,one source
 """.lstrip()
 TOLERANCES = "tolerances: [{data: cifar10, metrics: {accuracy: 60, nll: 0.1}, why: A test.}]"
 CLAIMS = """
