@@ -36,6 +36,9 @@ def cluster(installed: None) -> Iterator[Cluster]:  # noqa: ARG001
             with Cluster() as running:
                 patch.setenv("SLURM_CONF", running.env["SLURM_CONF"])
                 yield running
+                pids = running.processes()
+            assert [pid for pid in pids if Path(f"/proc/{pid}/cwd").exists()] == []
+            assert not running.folder.exists()
         finally:
             signal.signal(signal.SIGTERM, before)
 

@@ -31,7 +31,7 @@ def test_a_grid_from_submission_to_its_report(work: Work, cluster: Cluster) -> N
             "name": "EDST",
             "method": "edst",
             **sparse,
-            "recipe": {"exploration_epochs": 2, "refinement_epochs": 2, "update_every": 20},
+            "recipe": {"exploration_epochs": 2, "refinement_epochs": 2, "update_every": 5},
         },
         evaluations={"local_c": {"types": ["fog"], "severities": [3]}, "fgsm": {"budgets": [8], "images": 50}},
         site={"max_jobs": 2},
@@ -195,7 +195,10 @@ def test_a_run_trained_elsewhere_meanwhile_is_not_trained_twice(work: Work, clus
 @pytest.mark.slow
 def test_two_processes_train_one_run_to_the_same_numbers(work: Work, cluster: Cluster) -> None:
     # Few steps: rounding, which differs as it does with the number of threads, has no time to grow.
-    work.write({**LONG, "model": MODEL, "batch_size": 512, **recipe(3, update_every=4)}, site={"processes": 2})
+    work.write(
+        {**LONG, "data": "digits", "model": MODEL, "batch_size": 512, **recipe(3, update_every=4)},
+        site={"processes": 2},
+    )
     work.submit()
     cluster.wait(done(work), 120, "done")
     (run,) = work.status()
@@ -212,6 +215,7 @@ def test_two_processes_train_one_run_to_the_same_numbers(work: Work, cluster: Cl
     assert same > 0.999
 
 
+@pytest.mark.slow
 def test_two_processes_on_streamed_images_requeued_within_an_epoch_cost_no_bit(work: Work, cluster: Cluster) -> None:
     """And the processes that decode for them end with them."""
     write_imagenet(work.folder / "images")

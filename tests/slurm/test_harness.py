@@ -69,6 +69,7 @@ def test_an_urgent_job_preempts_with_a_warning_and_the_preempted_one_runs_again(
     assert (tmp_path / "warned").exists()
 
 
+@pytest.mark.slow
 def test_the_controller_and_the_daemon_of_accounts_can_go_and_come_back(cluster: Cluster, tmp_path: Path) -> None:
     job = cluster.submit(f"while [ ! -e {tmp_path}/end ]; do sleep 0.1; done")
     cluster.wait_for("RUNNING", job)
@@ -107,6 +108,7 @@ def test_an_array_runs_no_more_at_once_than_its_throttle(cluster: Cluster, tmp_p
     assert max(counts) == 2
 
 
+@pytest.mark.slow
 def test_a_job_outlives_the_daemon_of_its_node(cluster: Cluster, tmp_path: Path) -> None:
     job = cluster.submit(f"while [ ! -e {tmp_path}/end ]; do sleep 0.1; done")
     cluster.wait_for("RUNNING", job)
@@ -116,6 +118,7 @@ def test_a_job_outlives_the_daemon_of_its_node(cluster: Cluster, tmp_path: Path)
     cluster.wait_for("COMPLETED", job)
 
 
+@pytest.mark.slow
 def test_nothing_of_a_cluster_is_left() -> None:
     with Cluster() as own:
         job = own.submit("trap '' TERM; sleep 600 & wait; sleep 600")

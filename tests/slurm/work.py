@@ -22,7 +22,9 @@ from tests.slurm.cluster import Cluster
 
 # A site's partition is SLURM's; its GPU is one of those the cluster pretends to have.
 SITE = {"partition": "main", "gpus": 1, "device": "cpu", "cpus": 1, "signal": "30s", "max_jobs": 8}
-BASE = {"data": "digits", "batch_size": 32}
+# Ten steps an epoch: what a run computes is little, and what it waits makes it long enough to be interrupted.
+DATA = {"name": "digits", "train_images": 320, "validation_images": 64, "test_images": 64}
+BASE = {"data": DATA, "batch_size": 32}
 MODEL = {"name": "wide_resnet", "depth": 10, "width": 1}
 DENSE = {"name": "dense", "method": "dense", "recipe": {"epochs": 3}}
 PF = {
@@ -45,7 +47,7 @@ from torch import nn
 class Slow(nn.Sequential):
     def forward(self, x):
         if "SLURM_JOB_ID" in os.environ and self.training:
-            time.sleep(0.02)
+            time.sleep(0.08)
         return super().forward(x)
 
 
