@@ -1,5 +1,6 @@
 """What every test needs: the same examples at each run, nothing of the user's, and no fight over the cores."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -40,3 +41,22 @@ def no_module_outlives_its_file(tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture(autouse=True)
 def no_module_outlives_its_test(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield from _forget_what_was_imported(tmp_path_factory.getbasetemp())
+
+
+def _remove_new_log_handlers() -> Iterator[None]:
+    before = list(logging.root.handlers)
+    yield
+    for handler in set(logging.root.handlers) - set(before):
+        if type(handler) is logging.StreamHandler:  # pytest's own are of other types
+            logging.root.removeHandler(handler)
+
+
+# A command that logs writes to the stderr of its test, which is closed when the next test's command logs.
+@pytest.fixture(autouse=True, scope="module")
+def no_log_handler_outlives_its_file() -> Iterator[None]:
+    yield from _remove_new_log_handlers()
+
+
+@pytest.fixture(autouse=True)
+def no_log_handler_outlives_its_test() -> Iterator[None]:
+    yield from _remove_new_log_handlers()

@@ -32,9 +32,11 @@ def untouched() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program[-1])
 def test_an_import_ends_at_once(tmp_path: Path, program: list[str]) -> None:
     (tmp_path / "typer.py").write_text(SLOW, encoding="utf-8")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a process started while it is ignored ignores it too
     started = subprocess.Popen(
         [sys.executable, *program, "--version"],
         cwd=REPOSITORY,
