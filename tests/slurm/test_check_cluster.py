@@ -3,7 +3,7 @@
 import pytest
 
 from tests.slurm.cluster import Cluster
-from tests.slurm.work import DENSE, Work
+from tests.slurm.work import DENSE, Work, done
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("installed", "cluster")]
 
@@ -25,6 +25,15 @@ def test_a_right_site_is_found_to_work(work: Work, cluster: Cluster) -> None:
     assert list(work.store.glob("measured/*.json"))  # from which plan and submit take memory and hours
     assert work.submissions() == []
     cluster.wait(lambda: "RUNNING" not in cluster.queue().values(), 30, "it ends")
+
+
+def test_a_submission_that_checks_a_right_site_first_is_sent_and_done(work: Work, cluster: Cluster) -> None:
+    work.write(DENSE)
+    out = work.submit("--check")
+    assert "0 wrong" in out
+    assert "submitted 1 worker" in out
+    assert len(work.submissions()) == 1
+    cluster.wait(done(work), 120, "done")
 
 
 def test_a_store_that_the_node_cannot_write_is_said_and_nothing_is_submitted(work: Work, two_nodes: Cluster) -> None:
