@@ -44,14 +44,16 @@ def no_module_outlives_its_test(tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def _remove_new_log_handlers() -> Iterator[None]:
-    before = list(logging.root.handlers)
+    loggers = [logging.root, logging.getLogger("bench"), logging.getLogger("bench.check")]
+    before = {logger: list(logger.handlers) for logger in loggers}
     yield
-    for handler in set(logging.root.handlers) - set(before):
-        if type(handler) is logging.StreamHandler:  # pytest's own are of other types
-            logging.root.removeHandler(handler)
+    for logger in loggers:
+        for handler in set(logger.handlers) - set(before[logger]):
+            if type(handler) is logging.StreamHandler:  # pytest's own are of other types
+                logger.removeHandler(handler)
 
 
-# A command that logs writes to the stderr of its test, which is closed when the next test's command logs.
+# A command that logs writes to the streams of its test, which are closed when the next test's command logs.
 @pytest.fixture(autouse=True, scope="module")
 def no_log_handler_outlives_its_file() -> Iterator[None]:
     yield from _remove_new_log_handlers()
