@@ -42,7 +42,7 @@ class ArrayTask:
             if environment.global_rank > 0:
                 # The step ends with the highest code, and a process that fails takes the others along: rank 0 speaks.
                 raise SystemExit(code if code == 1 else 0)
-            # Several processes that lost each other have recorded the failure of one run, and the others remain.
+            # Processes that lost each other: one failed in a run, and the others remain, or was killed, and all do.
             warned = code == EXIT_INTERRUPTED and (stop.received in AHEAD_OF_LIMIT or _is_preempted())
             if (warned or code == 1) and folder.submission.requeue and not is_finished(folder.work, folder.store):
                 _requeue()

@@ -36,6 +36,14 @@ class RankFailedError(Exception):
     """Rank 0 failed at what it does for all, as it has recorded itself."""
 
 
+def lost_connection(error: Exception) -> bool:
+    """Return whether an error says that another rank is out of reach: it failed, was killed, or its node died.
+
+    NCCL's errors have a type. Gloo's are RuntimeErrors whose message begins with a file of Gloo.
+    """
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/transport" in str(error))
+
+
 @dataclass(frozen=True)
 class BatchShare:
     """The images of an epoch's order that a rank takes of a batch.

@@ -21,7 +21,7 @@ from bench.store.lock import LockLostError, RunLockedError, has_moved
 from bench.store.records import Failure
 from bench.store.run_folder import RunFolder
 from bench.store.store import Store
-from bench.training.ranks import ALONE, RankFailedError, Ranks
+from bench.training.ranks import ALONE, RankFailedError, Ranks, lost_connection
 from bench.work import provenance
 from bench.work.attempts import was_begun
 from bench.work.context import Context
@@ -82,8 +82,15 @@ class Worker:
 
     def work(self) -> int:
         """Return 75 after a signal, 1 if the ranks lost each other, else 0: nothing is left that this worker may do."""
+        ranks = self._context.ranks
         try:
             return self._take_all()
+        except Exception as error:
+            if ranks.size == 1 or not lost_connection(error):
+                raise
+            log.warning("%s", _lost(ranks, error))
+            ranks.abandon()
+            return 1
         finally:
             self._peers.leave()
 
@@ -197,7 +204,8 @@ class Worker:
     def _train(self, item: TrainRun) -> Outcome:
         """Train one run, record and return how it ended; UserError if no run could do better.
 
-        All ranks return the same, and the first that fails records why. Then their group is no more.
+        All ranks return the same. The first that fails records why; of a lost connection nobody does, since whoever is
+        gone was killed, or has recorded it. Then their group is no more.
         """
         run, context, ranks = item.run, self._context, self._context.ranks
         title = f"[{self._place(item)}/{self._runs}] {run.cell} {run.id[:8]}"
@@ -219,7 +227,8 @@ class Worker:
             log.log(_level(ranks), "%s: blocked, %s", title, blocked)
             return "blocked"
         except Exception as error:
-            first = not isinstance(error, RankFailedError) and ranks.claim_failure()
+            lost = ranks.size > 1 and lost_connection(error)
+            first = not lost and not isinstance(error, RankFailedError) and ranks.claim_failure()
             try:
                 if isinstance(error, UserError):
                     raise
@@ -228,9 +237,12 @@ class Worker:
                     raise UserError(
                         f"{folder.path}: the disk is full; free some space, then run the same command"
                     ) from None
+                # Not the run's fault. Its attempts are counted, so that one which never gets further is given up.
+                if lost:
+                    log.warning("%s: %s", title, _lost(ranks, error))
+                    return "failed"
                 on = f" on rank {ranks.rank}" if ranks.size > 1 else ""
                 if isinstance(error, OSError) and error.errno in PASSING:
-                    # Not the run's fault. Its attempts are counted, so that one which never gets further is given up.
                     log.warning("%s: %s%s; it goes on from its checkpoint", title, error, on)
                     self._tried.discard(item)
                     return "failed"
@@ -277,6 +289,13 @@ def _record_failure(folder: RunFolder, error: Exception, rank: int | None) -> No
         folder.write_failure(failure)
     except OSError as unwritten:
         log.error("%s: %s; the failure above could not be recorded", folder.path, unwritten.strerror)
+
+
+def _lost(ranks: Ranks, error: Exception) -> str:
+    reason = str(error).partition(". ")[0]
+    return (
+        f"rank {ranks.rank} of {ranks.size} lost another, which failed, was killed, or is on a node that died: {reason}"
+    )
 
 
 def _level(ranks: Ranks, level: int = logging.WARNING) -> int:

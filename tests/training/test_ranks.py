@@ -24,6 +24,7 @@ from bench.training.optimizer import NORMS
 from bench.training.ranks import ALONE, Ranks
 from bench.training.sync_norm import synchronise
 from bench.work import provenance
+from bench.work.attempts import was_begun
 from tests.training.runs import CPU, dense_spec, do, with_parent
 from tests.training.runs import outcome as stored_outcome
 from tests.training.together import (
@@ -46,6 +47,7 @@ from tests.training.together import (
 )
 
 TOLERANCE = 1e-11  # of weights relative to the largest of their tensor, of losses absolute; measured: 8e-14
+LOST = "rank 0 of 2 lost another, which failed, was killed, or is on a node that died: "
 SECONDS_TO_NOTICE = 120.0  # at once where it was measured; without notice, the 600 of `together.join`
 
 
@@ -275,15 +277,25 @@ def test_a_rank_that_fails_takes_the_other_along_and_says_why(together: Path) ->
     assert folder.status() == "failed"
 
 
-def test_ranks_that_fail_alike_are_one_failure_and_a_killed_one_is_noticed(tmp_path: Path) -> None:
+def test_ranks_that_fail_alike_are_one_failure_and_a_killed_one_is_an_attempt(tmp_path: Path) -> None:
     assert wait(start("diverge and die", tmp_path)) == [1, -signal.SIGKILL]
     assert of_ranks(tmp_path, "diverged") == [1, 1]
     diverged = Store(tmp_path / "diverged").run(HOPELESS.run_id).error()
-    killed = Store(tmp_path / "killed").run(dense_spec().run_id).error()
     assert diverged is not None
-    assert killed is not None
     assert (diverged.type, diverged.attempt) == ("DivergedError", 1)
-    assert killed.rank == 0
+    killed = Store(tmp_path / "killed").run(dense_spec().run_id)
+    assert killed.error() is None
+    assert was_begun(killed.path, "train")  # after three without progress it is given up
+    assert LOST in (tmp_path / "killed.log").read_text()
+
+
+def test_a_rank_killed_between_two_runs_ends_the_other_without_a_traceback(tmp_path: Path) -> None:
+    processes = start("die in between", tmp_path, stderr=subprocess.PIPE)
+    assert wait(processes) == [1, -signal.SIGKILL]
+    assert processes[0].stderr is not None
+    assert b"Traceback" not in processes[0].stderr.read()
+    assert LOST in (tmp_path / "between.log").read_text()
+    assert Store(tmp_path / "between").run(dense_spec().run_id).status() == "missing"
 
 
 # -- provenance --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 A job's results are compared by tests.training.test_ranks with those of a process alone, which calls the same functions.
 """
 
+import logging
 import os
 import signal
 import socket
@@ -386,14 +387,32 @@ def diverge_and_die(folder: Path) -> int:
         torch.save(execute(ranks, folder / "diverged", HOPELESS), folder / f"diverged-{ranks.rank}.pt")
     os.environ["MASTER_PORT"] = os.environ["SECOND_PORT"]
     with join() as ranks:
+        keep_messages(folder / "killed.log")
         return execute_but(ranks, folder / "killed", die)
 
 
+def die_in_between(folder: Path) -> int:
+    """Rank 1 is killed before the next run is chosen."""
+    with join() as ranks:
+        keep_messages(folder / "between.log")
+        if not ranks.first:
+            die()
+        return execute(ranks, folder / "between", dense_spec())
+
+
+def keep_messages(file: Path) -> None:
+    logging.basicConfig(filename=file, level=logging.WARNING)
+
+
 HOPELESS = dense_spec(learning_rate=1e4)
-JOBS: dict[str, Callable[[Path], int]] = {"work and fail": work_and_fail, "diverge and die": diverge_and_die}
+JOBS: dict[str, Callable[[Path], int]] = {
+    "work and fail": work_and_fail,
+    "diverge and die": diverge_and_die,
+    "die in between": die_in_between,
+}
 
 
-def start(job: str, folder: Path) -> list[subprocess.Popen[bytes]]:
+def start(job: str, folder: Path, **options: Any) -> list[subprocess.Popen[bytes]]:
     """Start the two processes of a job, on ports that were free a moment ago."""
     with socket.socket() as first, socket.socket() as second:
         for probe in (first, second):
@@ -401,7 +420,7 @@ def start(job: str, folder: Path) -> list[subprocess.Popen[bytes]]:
         ports = {"MASTER_PORT": str(first.getsockname()[1]), "SECOND_PORT": str(second.getsockname()[1])}
     common = {**os.environ, **ports, "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.training.together", job, str(folder)]
-    return [subprocess.Popen(command, cwd=ROOT, env={**common, "RANK": str(rank)}) for rank in range(2)]
+    return [subprocess.Popen(command, cwd=ROOT, env={**common, "RANK": str(rank)}, **options) for rank in range(2)]
 
 
 if __name__ == "__main__":
