@@ -32,6 +32,30 @@ STALE = """
     os.fsync = stale("checkpoint", os.fsync, lambda file: "checkpoint" in os.readlink(f"/proc/self/fd/{{file}}"))
     os.replace = stale("set", os.replace, lambda _, to: "/logits/" in str(to))
 """
+# The first checkpoint, and the first set of logits, are renamed to their names when the test says `go`.
+HELD_WRITES = """
+    import time
+
+    replaced = os.replace
+
+    def held(source, to, **options):
+        name = {{"checkpoint.pt": "writing"}}.get(os.path.basename(to), "evaluating" if "/logits/" in str(to) else None)
+        if name is not None and once(name):
+            end = time.monotonic() + 60
+            while not os.path.exists(os.path.join({folder!r}, "go " + name)) and time.monotonic() < end:
+                time.sleep(0.05)
+        replaced(source, to, **options)
+
+    os.replace = held
+"""
+# The clock of one node is three minutes ahead, as Python's time.time has it: in the heartbeats of its locks.
+WRONG_CLOCK = """
+    import time
+
+    true_time = time.time
+    if os.uname().nodename == "n2":
+        time.time = lambda: true_time() + 180.0
+"""
 
 
 def plant(folder: Path, fault: str) -> None:
