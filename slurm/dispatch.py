@@ -45,6 +45,7 @@ COMPLAINTS = {
     "gres": "gpu_type",
     "time limit": "walltime",
     "cpu count": "cpus",
+    "cpus-per-task": "cpus",
     "memory": "memory",
     "node count": "nodes",
     "reservation": "sbatch.reservation",
@@ -248,6 +249,8 @@ def _refusal(text: str, submission: Submission, site: Site) -> str:
     if names and not set(str(found).split(",")) <= set(names):
         return f"{refused}\n  partition: found {found!r}{did_you_mean(found, names)}"
     look = f"; `{LISTS[key]}` lists what there is" if key in LISTS else ""
+    if key in ("memory", "cpus") and found is not None:
+        look = "; null asks for none"
     return f"{refused}\n  {key}: found {shown(found)}{look}"
 
 

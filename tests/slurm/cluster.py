@@ -210,8 +210,8 @@ class Cluster:
         finally:
             subprocess.run([*inside, "umount", "--lazy", place], check=True, capture_output=True)
 
-    def limit(self, **limits: int) -> None:
-        """Set limits of the account, such as MaxSubmitJobs=3, -1 for none; returns once the controller has them."""
+    def limit(self, **limits: int | str) -> None:
+        """Set limits of the account, MaxSubmitJobs=3 or GrpTRES="cpu=2", -1 for none; returns once they hold."""
         self.run("sacctmgr", "-i", "modify", "account", "lab", "set", *(f"{key}={at}" for key, at in limits.items()))
 
     def accounted(self, *job_ids: str) -> dict[str, tuple[str, str]]:

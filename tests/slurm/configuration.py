@@ -77,11 +77,15 @@ StorageLoc=slurm
 StorageUser=root
 """
 
-# As on sites that give memory with the cores: the partition `strict` refuses --mem.
+# As on sites that give cores and memory with the GPUs: the partition `strict` refuses --mem and --cpus-per-task.
 JOB_SUBMIT = """\
 function slurm_job_submit(job, partitions, uid)
   if job.partition == "strict" and job.min_mem_per_node ~= nil then
     slurm.log_user("memory comes with the cores here: leave out --mem")
+    return slurm.ERROR
+  end
+  if job.partition == "strict" and job.cpus_per_task ~= slurm.NO_VAL16 then
+    slurm.log_user("cores come with the GPUs here: leave out --cpus-per-task")
     return slurm.ERROR
   end
   return slurm.SUCCESS

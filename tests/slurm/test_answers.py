@@ -16,6 +16,8 @@ from tests.slurm.place import Place
         ("Invalid generic resource (gres) specification", "gpu_type: found nothing; `sinfo"),
         ("Requested time limit is invalid (missing or exceeds some limit)", "walltime: found '2h'; `sinfo"),
         ("Requested reservation is invalid", "sbatch.reservation: found 'workshop'\n"),
+        ("CPU count per node can not be satisfied", "cpus: found 4; null asks for none"),
+        ("leave out --cpus-per-task", "cpus: found 4; null asks for none"),
         ("User's group not permitted to use this partition", "partition: found 'main'; `sinfo` lists"),
     ],
 )

@@ -49,6 +49,8 @@ def test_limits_of_accounts_and_rules_of_a_partition_refuse_jobs(cluster: Cluste
     assert "AssocMaxSubmitJobLimit" in refused.stderr
     refused = cluster.attempt("sbatch", "--partition=strict", "--mem=3G", "--wrap=true")
     assert "leave out --mem" in refused.stderr
+    refused = cluster.attempt("sbatch", "--partition=strict", "--cpus-per-task=1", "--wrap=true")
+    assert "leave out --cpus-per-task" in refused.stderr
     cluster.wait_for("COMPLETED", cluster.submit("true", "--partition=strict"))
 
 
