@@ -7,7 +7,9 @@ accepted, the workers are found in the queue by that name, and the same command 
 import io
 import os
 import re
+import shlex
 import shutil
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -17,8 +19,9 @@ from typing import Any
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.slurm.slurm import _make_sbatch_string
 
-from bench.errors import UserError, did_you_mean
+from bench.errors import UserError, counted, did_you_mean
 from bench.spec.messages import shown
 from bench.store.store import Store
 from bench.work.items import Work
@@ -150,8 +153,8 @@ def asks(submission: Submission, site: Site) -> str:
     parts = (
         f"{submission.minutes // 60} h {submission.minutes % 60} min",
         f"{submission.processes} processes" if submission.processes > 1 else "",
-        f"{submission.gpus} GPU" if submission.gpus else "no GPU",
-        f"{submission.cpus} CPUs" if submission.cpus else "",
+        counted(submission.gpus, "GPU") if submission.gpus else "no GPU",
+        counted(submission.cpus, "CPU core") if submission.cpus else "",
         f"{submission.memory_gb} GB" if submission.memory_gb else "",
         *(f"{name} {site.sbatch[name]}" for name in by_option),
     )
@@ -199,6 +202,19 @@ def slurm_parameters(submission: Submission, site: Site) -> dict[str, Any]:
     parameters = {key: value for key, value in wanted.items() if value is not None}
     on = {} if submission.cluster is None else {"clusters": submission.cluster}
     return {**parameters, "additional_parameters": {**further, **site.sbatch, **on}}
+
+
+def script_text(store: Store, submission: Submission, site: Site) -> str:
+    """Return the script that submitit would hand to sbatch, of a submission that is still without a name."""
+    named = submission.model_copy(update={"name": "NAME"})
+    folder = store.root.resolve() / "slurm" / named.name
+    python = site.python or shlex.quote(sys.executable)
+    return _make_sbatch_string(
+        f"{python} -u -m submitit.core._submit {shlex.quote(str(folder))}",
+        folder,
+        map_count=named.workers if named.workers > 1 else None,
+        **slurm_parameters(named, site),
+    )
 
 
 def slurm_executor(folder: SubmissionFolder, site: Site) -> submitit.SlurmExecutor:

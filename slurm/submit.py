@@ -18,7 +18,7 @@ from bench.store.store import Store
 from bench.work.items import EnsembleWork, RunWork, TrainRun, Work
 from bench.work.repair import clear_failures
 from slurm.checks import lacks_gpu, refusals, warnings
-from slurm.dispatch import asks, cluster_of, make_submission, slurm_parameters, submit_what_fits
+from slurm.dispatch import asks, cluster_of, make_submission, script_text, submit_what_fits
 from slurm.queue import QueuedWorker, cancel, max_array_size, queued_workers
 from slurm.records import SubmissionFolder, require_submissions, submissions, writing
 from slurm.share import SiteWork, divided, open_folders, shares, workers_wanted
@@ -208,7 +208,7 @@ def _submit_to(
             f"{name}would submit {counted(wanted, 'worker')}, each of {asks(sized, site)}{take}", soft_wrap=True
         )
         if site.scheduler == "slurm":
-            console.print(sbatch_text(sized.model_copy(update={"name": "NAME"}), site, store), soft_wrap=True)
+            console.print(f"sbatch would be asked for:\n{script_text(store, sized, site)}", soft_wrap=True)
         return wanted
     sent = submit_what_fits(store, sized, work, site).submission.workers
     console.print(
@@ -220,17 +220,6 @@ def _submit_to(
         )
         console.print(f"{name}{full}, and the same command later sends the rest", soft_wrap=True)
     return sent
-
-
-def sbatch_text(submission: object, site: Site, store: Store) -> str:
-    """Return the options that sbatch would get, a line each."""
-    from slurm.records import Submission
-
-    assert isinstance(submission, Submission)
-    parameters = slurm_parameters(submission, site)
-    further = parameters.pop("additional_parameters")
-    lines = [f"  {key}: {value}" for key, value in {**parameters, **further}.items()]
-    return "\n".join(["sbatch would be asked for:", *lines, f"  logs: {store.root}/slurm/NAME"])
 
 
 def _under_way(store: Store, open_ids: set[str], *, quiet: bool) -> tuple[set[str], Counter[str]]:

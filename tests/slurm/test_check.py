@@ -36,7 +36,7 @@ def folder_of(place: Place) -> Path:
 def test_one_job_is_submitted_and_counts_as_no_worker(place: Place, slurm: FakeSlurm) -> None:
     code, out = checked(place, str(place.grid), "--no-wait")
     assert code == 0
-    assert "one job of 0 h 20 min, no GPU, 2 CPUs, 8 GB" in out
+    assert "one job of 0 h 20 min, no GPU, 2 CPU cores, 8 GB" in out
     assert f"the answer will be in {folder_of(place)}/answer.json" in out
     assert len(slurm.calls("sbatch")) == len(slurm.queue()) == 1
     assert submissions(place.store) == []

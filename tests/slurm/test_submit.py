@@ -148,10 +148,14 @@ def test_sbatch_gets_what_the_site_asks_for_and_no_other_resource(
 def test_a_dry_run_writes_nothing(place: Place, slurm: FakeSlurm) -> None:
     code, out = place.submit("--dry-run")
     assert code == 0
-    assert "would submit 3 workers, each of 2 h 0 min, no GPU, 2 CPUs, 2 GB" in out
-    assert "partition: main" in out
+    assert "would submit 3 workers, each of 2 h 0 min, no GPU, 2 CPU cores, 2 GB" in out
     assert not place.store.root.exists()
     assert slurm.calls("sbatch") == []
+    shown = out.partition("sbatch would be asked for:\n")[2]
+    place.submit()
+    (script,) = scripts(place)
+    (folder,) = submissions(place.store)
+    assert shown.strip() == script.replace(folder.submission.name, "NAME").strip()
 
 
 def test_a_plan_in_the_store_no_longer_depends_on_the_grid(place: Place, slurm: FakeSlurm) -> None:
