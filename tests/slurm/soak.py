@@ -16,8 +16,7 @@ import pytest
 
 from tests.slurm.cluster import NODES, Cluster
 from tests.slurm.faults import STALE, plant
-from tests.slurm.test_accidents import WHOLE
-from tests.slurm.work import DENSE, LONG, PF, SLOW, Work, done, recipe, results, uninterrupted
+from tests.slurm.work import DENSE, LONG, PF, SLOW, WHOLE, Work, done, recipe, same_as_uninterrupted
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("installed", "cluster")]
 
@@ -27,8 +26,8 @@ FIRST, ROUNDS = (
 RUNS = 30
 ACCIDENTS = 6  # of a round
 SECONDS_BETWEEN = 6.0  # at most
-# Three workers on each node, which jobs of `urgent` may interrupt on n1.
-SITE = {"partition": "spare", "gpus": 0, "max_jobs": 6}
+WORKERS_OF_NODE = 3  # as the partition says, whose jobs those of `urgent` may interrupt on n1
+SITE = {"partition": "spare", "gpus": 0, "max_jobs": WORKERS_OF_NODE * len(NODES)}
 EDST = {"exploration_epochs": 2, "refinement_epochs": 2, "update_every": 5}
 CELLS = (
     {**LONG, **recipe(6), "members": 5},
@@ -51,10 +50,9 @@ class Round:
     interrupted: int = 0
     submissions: int = 0
 
-    def workers(self) -> dict[str, str]:
-        """Return the node of each array task that runs."""
-        lines = self.cluster.run("squeue", "--array", "--noheader", "--states=running", "--format=%i %N").splitlines()
-        return dict(line.split() for line in lines)
+    def workers(self) -> list[str]:
+        """Return the array tasks that run."""
+        return sorted(task for task, state in self.work.tasks(self.cluster).items() if state == "RUNNING")
 
     def submit(self) -> None:
         self.submissions += 1
@@ -85,7 +83,7 @@ def one(accident: Callable[[Round, str], None]) -> Callable[[Round], None]:
     """Return the accident that happens to one worker, if any runs."""
 
     def happens(to: Round) -> None:
-        if workers := sorted(to.workers()):
+        if workers := to.workers():
             to.interrupted += 1
             accident(to, to.random.choice(workers))
 
@@ -129,13 +127,13 @@ def all_cancelled(to: Round) -> None:
 def preempted(to: Round) -> None:
     urgent = to.cluster.submit("sleep 1", *WHOLE)
     to.cluster.wait(lambda: to.cluster.queue()[urgent] != "PENDING", 60, "urgent")
-    to.interrupted += len(NODES) + 1  # the three of n1
+    to.interrupted += WORKERS_OF_NODE
     to.cluster.wait_for("COMPLETED", urgent, timeout=60)
 
 
 def node_crashed(to: Round) -> None:
     node = to.random.choice(NODES)
-    to.interrupted += 3
+    to.interrupted += WORKERS_OF_NODE
     to.cluster.crash_node(node)
     time.sleep(to.random.uniform(0, 5))
     to.cluster.start_slurmd(node)
@@ -218,13 +216,7 @@ def checked(to: Round) -> Counter[str]:
     repeated = sum(map(len, sessions.values())) - RUNS
     stale = sum((work.folder / name).exists() for name in ("read", "checkpoint", "set"))
     assert repeated <= to.interrupted + stale, "more was begun again than was interrupted"
-    ended = {"COMPLETED", "CANCELLED", "FAILED"}
-    cluster.wait(lambda: set(work.tasks(cluster).values()) <= ended, 90, "no worker is left")
-    code, out = work.call("status", *work.at_store)
-    assert (code, out.splitlines()[-1]) == (0, "All is done: nothing more happens by itself."), out
-    states = work.tasks(cluster)
-    cluster.wait(lambda: {t: s for t, (s, _) in cluster.accounted(*states).items()} == states, 90, "sacct agrees")
-    assert results(work.store) == uninterrupted(work)
+    same_as_uninterrupted(work, cluster, sessions=[len(of_run) for of_run in sessions.values()])
     return Counter(
         {
             "accidents": ACCIDENTS,
@@ -233,6 +225,6 @@ def checked(to: Round) -> Counter[str]:
             "sessions": RUNS + repeated,
             "from the start": sum(s["resumed_from"] is None for of in sessions.values() for s in of) - RUNS,
             "submissions": to.submissions,
-            "workers": len(states),
+            "workers": len(work.tasks(cluster)),
         }
     )

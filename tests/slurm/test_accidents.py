@@ -10,13 +10,23 @@ import pytest
 
 from slurm import __main__ as command_line
 from tests.slurm.cluster import Cluster
-from tests.slurm.work import DENSE, LONG, SLOW, Work, done, recipe, results, uninterrupted
+from tests.slurm.work import (
+    DENSE,
+    LONG,
+    SLOW,
+    WHOLE,
+    Work,
+    done,
+    ended_with_work_left,
+    recipe,
+    results,
+    same_as_uninterrupted,
+    uninterrupted,
+)
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("installed", "cluster")]
 
 ROOT = Path(command_line.__file__).parent.parent
-# All of a node: whoever is to run beside it has to take its place.
-WHOLE = ("--partition=urgent", "--cpus-per-task=8", "--mem=1G")
 
 
 def test_a_worker_preempted_with_grace_comes_back_by_itself(work: Work, cluster: Cluster) -> None:
@@ -144,25 +154,8 @@ def test_without_scontrol_on_the_node_a_worker_near_its_limit_says_what_goes_on(
     cluster.wait(lambda: work.status()[0]["epoch"] > 0, 60, "an epoch")
     (task,) = work.tasks(cluster)
     cluster.run("scancel", "--signal=USR2", f"{task}.0")
-    cluster.wait(lambda: work.tasks(cluster)[task] == "FAILED", 60, "ended")
+    ended_with_work_left(work, cluster, task, "75:0")
     assert "SLURM did not take it" in work.log()
-    cluster.wait(lambda: cluster.accounted(task) == {task: ("FAILED", "75:0")}, 30, "sacct says the same")
-    code, out = work.call("status", *work.at_store)
-    assert code == 1
-    assert out.splitlines()[-1].startswith("Work is left and no worker is queued or running")
     work.submit()
     cluster.wait(done(work), 120, "done")
     same_as_uninterrupted(work, cluster, sessions=[2])
-
-
-def same_as_uninterrupted(work: Work, cluster: Cluster, *, sessions: list[int]) -> None:
-    """Hold what became of an accident to its promises: sessions of each run, workers, last line of status, bits."""
-    assert [len(work.sessions(run["id"])) for run in work.status()] == sessions
-    ended = {"COMPLETED", "CANCELLED", "FAILED"}
-    cluster.wait(lambda: set(work.tasks(cluster).values()) <= ended, 60, "no worker is left")
-    code, out = work.call("status", *work.at_store)
-    assert code == 0, out
-    assert out.splitlines()[-1] == "All is done: nothing more happens by itself."
-    states = work.tasks(cluster)
-    cluster.wait(lambda: {t: s for t, (s, _) in cluster.accounted(*states).items()} == states, 60, "sacct agrees")
-    assert results(work.store) == uninterrupted(work)

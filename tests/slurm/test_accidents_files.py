@@ -9,8 +9,7 @@ import pytest
 
 from tests.slurm.cluster import Cluster
 from tests.slurm.faults import STALE, plant
-from tests.slurm.test_accidents import same_as_uninterrupted
-from tests.slurm.work import LONG, Work, done, recipe
+from tests.slurm.work import LONG, Work, done, ended_with_work_left, recipe, same_as_uninterrupted
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("installed", "cluster")]
 
@@ -39,12 +38,8 @@ def test_a_full_disk_ends_workers_and_the_same_command_goes_on_when_there_is_roo
     cluster.wait(lambda: bool(work.checkpoints()), 90, "a checkpoint")
     (task,) = work.tasks(cluster)
     with filled(small_disk):
-        cluster.wait(lambda: work.tasks(cluster)[task] == "FAILED", 90, "it ends")
+        ended_with_work_left(work, cluster, task, "2:0")
         assert "the disk is full; free some space, then run the same command" in work.log()
-        code, out = work.call("status", *work.at_store)
-        assert code == 1
-        assert out.splitlines()[-1].startswith("Work is left and no worker is queued or running")
-        cluster.wait(lambda: cluster.accounted(task) == {task: ("FAILED", "2:0")}, 60, "sacct says the same")
     work.submit()
     cluster.wait(done(work), 180, "done")
     second = work.sessions(work.status()[0]["id"])[-1]

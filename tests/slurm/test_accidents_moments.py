@@ -6,8 +6,7 @@ import pytest
 
 from tests.slurm.cluster import Cluster
 from tests.slurm.faults import HELD_WRITES, plant
-from tests.slurm.test_accidents import WHOLE, same_as_uninterrupted
-from tests.slurm.work import LONG, Work, done, recipe
+from tests.slurm.work import LONG, WHOLE, Work, done, recipe, same_as_uninterrupted
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("installed", "cluster")]
 

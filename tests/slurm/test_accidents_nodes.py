@@ -7,8 +7,7 @@ import pytest
 
 from tests.slurm.cluster import Cluster
 from tests.slurm.faults import WRONG_CLOCK, plant
-from tests.slurm.test_accidents import same_as_uninterrupted
-from tests.slurm.work import LONG, Work, done, recipe, results
+from tests.slurm.work import LONG, Work, done, recipe, results, same_as_uninterrupted
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("installed", "cluster")]
 

@@ -5,8 +5,7 @@ import time
 import pytest
 
 from tests.slurm.cluster import Cluster
-from tests.slurm.test_accidents import same_as_uninterrupted
-from tests.slurm.work import LONG, Work, done, recipe
+from tests.slurm.work import LONG, Work, done, ended_with_work_left, recipe, same_as_uninterrupted
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("installed", "cluster")]
 
@@ -26,11 +25,7 @@ def test_two_signals_80_ms_apart_are_one_with_one_checkpoint(
         cluster.wait(done(work), 240, "done")
         assert work.log().count("back to the queue") == 1
     else:  # somebody ended it: it stays away
-        cluster.wait(lambda: work.tasks(cluster)[task] == "FAILED", 90, "it ends")
-        cluster.wait(lambda: cluster.accounted(task) == {task: ("FAILED", "75:0")}, 60, "sacct says the same")
-        code, out = work.call("status", *work.at_store)
-        assert code == 1
-        assert out.splitlines()[-1].startswith("Work is left and no worker is queued or running")
+        ended_with_work_left(work, cluster, task, "75:0")
         work.submit()
         cluster.wait(done(work), 240, "done")
     assert work.log().count("checkpoint written") == 1

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from tests.slurm.cluster import Cluster
-from tests.slurm.test_accidents import same_as_uninterrupted
-from tests.slurm.work import DENSE, LONG, SLOW, Work, done, recipe
+from tests.slurm.work import DENSE, LONG, SLOW, Work, done, recipe, same_as_uninterrupted
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("installed", "cluster")]
 

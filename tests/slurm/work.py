@@ -22,6 +22,8 @@ from tests.slurm.cluster import Cluster
 
 # A site's partition is SLURM's; its GPU is one of those the cluster pretends to have.
 SITE = {"partition": "main", "gpus": 1, "device": "cpu", "cpus": 1, "signal": "30s", "max_jobs": 8}
+# All of a node: whoever is to run beside it has to take its place.
+WHOLE = ("--partition=urgent", "--cpus-per-task=8", "--mem=1G")
 # Ten steps an epoch: what a run computes is little, and what it waits makes it long enough to be interrupted.
 DATA = {"name": "digits", "train_images": 320, "validation_images": 64, "test_images": 64}
 BASE = {"data": DATA, "batch_size": 32}
@@ -172,3 +174,25 @@ def uninterrupted(work: Work, *options: str) -> dict[str, dict[str, str]]:
     subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
     _uninterrupted[grid] = results(store)
     return _uninterrupted[grid]
+
+
+def ended_with_work_left(work: Work, cluster: Cluster, task: str, exit_code: str) -> None:
+    """Wait until a worker has ended with an exit code, of which SLURM and `status` say the same: nobody goes on."""
+    cluster.wait(lambda: cluster.accounted(task) == {task: ("FAILED", exit_code)}, 90, f"it ends with {exit_code}")
+    assert work.tasks(cluster)[task] == "FAILED"
+    code, out = work.call("status", *work.at_store)
+    assert code == 1
+    assert out.splitlines()[-1].startswith("Work is left and no worker is queued or running")
+
+
+def same_as_uninterrupted(work: Work, cluster: Cluster, *, sessions: list[int]) -> None:
+    """Hold what became of an accident to its promises: sessions of each run, workers, last line of status, bits."""
+    assert [len(work.sessions(run["id"])) for run in work.status()] == sessions
+    ended = {"COMPLETED", "CANCELLED", "FAILED"}
+    cluster.wait(lambda: set(work.tasks(cluster).values()) <= ended, 60, "no worker is left")
+    code, out = work.call("status", *work.at_store)
+    assert code == 0, out
+    assert out.splitlines()[-1] == "All is done: nothing more happens by itself."
+    states = work.tasks(cluster)
+    cluster.wait(lambda: {t: s for t, (s, _) in cluster.accounted(*states).items()} == states, 60, "sacct agrees")
+    assert results(work.store) == uninterrupted(work)
