@@ -1,16 +1,11 @@
-"""Plans: which runs are shared, their identity, order, status and selection."""
+"""Plans: which runs are shared, their order, their status and what they take."""
 
-import hashlib
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
 from bench.errors import UserError
@@ -20,31 +15,13 @@ from bench.plan.cost import EPOCH_SECONDS, RUN_SECONDS, STEP_SECONDS_A_LAYER, Ba
 from bench.plan.remarks import shrunken_maps
 from bench.plan.show import time_bases
 from bench.plan.total import duration, left_of, say_left
-from bench.spec.run import RunSpec, identity
+from bench.spec.run import RunSpec
 from bench.store.store import DataRecord, Store
 from tests.grid_text import PAPER_CONFIGS, load_text
+from tests.plan.conftest import SIX_ROWS
 from tests.store.runs import result_facts, ticket
 
 BASE = "base: {data: digits, model: {depth: 10, width: 1}, sparsity: 0.8, recipe: {epochs: 8, update_every: 4}}\n"
-
-
-# Six rows of the paper's table.
-SIX_ROWS = """
-base: {data: cifar10}
-cells:
-  - {name: dense, method: dense}
-  - {name: dense ensemble M=4, method: dense, members: 4}
-  - {name: static M=3 S=0.8, method: static, members: 3, sparsity: 0.8}
-  - {name: DST M=3 S=0.8, method: dst, members: 3, sparsity: 0.8, semantics: released}
-  - {name: EDST M=3 S=0.8, method: edst, members: 3, sparsity: 0.8, semantics: released}
-  - {name: EDST M=7 S=0.9, method: edst, members: 7, sparsity: 0.9, semantics: released}
-scales: {paper: {needs_gpu: true}, tiny: {epochs: 0.04, replicates: 1}}
-"""
-
-
-@pytest.fixture(scope="module")
-def paper(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    return make_plan(load_text(tmp_path_factory.mktemp("grid"), SIX_ROWS), "paper", None)
 
 
 def runs_of(plan: Plan, cell: str) -> tuple[tuple[str, ...], ...]:
@@ -94,139 +71,6 @@ def test_cells_may_have_their_own_number_of_replicates(tmp_path: Path) -> None:
     text = BASE + "cells: [{name: a, method: dst, replicates: 1}, {name: b, method: dst, batch_size: 64}]"
     plan = make_plan(load_text(tmp_path, text), "paper", None)
     assert [run.cells[0] for run in plan.runs] == ["a", "b", "b", "b"]
-
-
-# -- identity ----------------------------------------------------------------------------------------------------------
-
-# The identity of the first run of the CIFAR-10 grid's dense cell, written out by hand. If this test fails, stored
-# results no longer belong to their specs: raise bench.spec.SPEC_VERSION on purpose, or undo the change.
-DENSE_RUN = {
-    "spec_version": 2,
-    "data": {
-        "name": "cifar10",
-        "variant": "official",
-        "train_images": 45000,
-        "validation_images": 5000,
-        "test_images": 10000,
-    },
-    "model": {"name": "wide_resnet", "arguments": {"depth": 28, "width": 10}, "ensemble": None},
-    "topology": None,
-    "phases": [
-        {
-            "name": "train",
-            "epochs": 250,
-            "lr": {"values": [0.1, 0.01, 0.001], "boundaries": [125, 187], "warmup_epochs": 0},
-            "rewire": None,
-            "pruning": None,
-            "on_start": [],
-            "ticket": {"select": "best_validation", "reset_best": True},
-            "keep": [5],
-        }
-    ],
-    "optimizer": {
-        "momentum": 0.9,
-        "nesterov": False,
-        "weight_decay": 0.0005,
-        "decay": "all",
-        "label_smoothing": 0.0,
-    },
-    "batch_size": 128,
-    "augmentation": {"padding": 4, "padding_mode": "reflect", "flip": True},
-    "validation_augmented": False,
-    "execution": {"precision": "fp32", "channels_last": True, "compile": False},
-    "seed": 18,
-    "parent": None,
-}
-
-
-def test_a_run_id_is_the_sha256_of_the_canonical_json(tmp_path: Path) -> None:
-    (cell,) = load_text(tmp_path, "cells: [{name: dense, method: dense, data: cifar10}]").cells
-    text = json.dumps(DENSE_RUN, sort_keys=True, separators=(",", ":"))
-    assert cell.spec.run_id == hashlib.sha256(text.encode()).hexdigest()[:16] == "656d0a9196aaeaed"
-
-
-OTHER_TEXT = {
-    "cifar10": "cifar100",
-    "official": "folder-1234",
-    "wide_resnet": "another",
-    "erk": "uniform",
-    "bernoulli": "exact",
-    "exact": "bernoulli",
-    "gradient": "random",
-    "rewired": "exempt",
-    "all": "lowest_index",
-    "dense": "masked",
-    "constant": "cosine",
-    "after_optimizer": "instead_of_optimizer",
-    "best_validation": "last",
-    "reflect": "zero",
-    "fp32": "tf32",
-    "tf32": "bf16",
-    "explore": "explore 1",
-    "refine 1": "refine",
-    "refine 2": "refine",
-    "refine 3": "refine",
-}
-
-
-def other(value: Any, key: object) -> Any:
-    """Another value of the same kind, allowed in the same place."""
-    if key == "decay":
-        return "not_norm"
-    match value:
-        case bool():
-            return not value
-        case int():
-            return value + 1
-        case float():
-            return value / 2 or 0.5
-    return OTHER_TEXT[value]
-
-
-def changed(value: Any, at: object = None) -> Iterator[tuple[str, Any]]:
-    """Yield (path, copy of the JSON value with the leaf there changed) for every leaf."""
-    if isinstance(value, dict | list):
-        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            for path, replacement in changed(inner, key):
-                copy = value.copy()
-                copy[key] = replacement
-                yield f"{key}.{path}", copy
-    elif value is not None and value != "global_exploration":  # the only action there is
-        yield "", other(value, at)
-
-
-def test_a_change_of_any_field_is_another_run() -> None:
-    grid = load_grid(PAPER_CONFIGS / "cifar10.yaml")
-    spec = next(cell.spec for cell in grid.cells if cell.name == "EDST M=3 S=0.8")
-    document = spec.model_dump(mode="json")
-    ids = {"": identity(spec)}
-    for path, copy in changed(document):
-        if path.endswith("inactive_momentum."):  # refused unless it is the same in all phases
-            continue
-        ids[path] = identity(RunSpec.model_validate_json(json.dumps(copy)))
-    everywhere = spec.model_dump_json().replace('"inactive_momentum":"dense"', '"inactive_momentum":"masked"')
-    ids["inactive_momentum"] = identity(RunSpec.model_validate_json(everywhere))
-    for path in ("topology.", "phases.0.rewire."):  # from something to nothing
-        assert any(key.startswith(path) for key in ids)
-    without_rewire = [phase.model_copy(update={"rewire": None}) for phase in spec.phases]
-    ids["no rewire"] = identity(spec.model_copy(update={"phases": tuple(without_rewire)}))
-    ids["no tickets"] = identity(spec.model_copy(update={"phases": spec.phases[:-1]}))
-    assert len(ids) > 60
-    assert len(set(ids.values())) == len(ids)
-
-
-@given(seeds=st.lists(st.integers(0, 2**63), max_size=5))
-def test_a_copy_under_another_seed_has_an_id_of_its_own(paper: Plan, seeds: list[int]) -> None:
-    spec = paper.runs[-1].spec
-    assert spec.run_id == identity(spec)  # which the spec remembers from here on
-    for seed in seeds:
-        copied = spec.model_copy(update={"seed": seed})
-        assert copied.run_id == identity(copied) == identity(RunSpec.model_validate_json(copied.model_dump_json()))
-    assert spec == RunSpec.model_validate_json(spec.model_dump_json())
-
-
-def test_every_run_of_a_plan_is_named_by_its_spec(paper: Plan) -> None:
-    assert all(run.id == run.spec.run_id for run in paper.runs)
 
 
 # -- the store ---------------------------------------------------------------------------------------------------------
@@ -437,70 +281,6 @@ def test_what_is_left_of_several_grids_counts_a_run_and_a_set_once(tmp_path: Pat
     assert say_left([fewer, more], (), 3) == ""
     assert (half.runs, half.sets, half.hours) == (2, 16, pytest.approx(left.hours / 2))
     assert str(half).endswith(f"to train 2 runs, {duration(half.evaluation)} for 16 sets)")
-
-
-# -- selection ---------------------------------------------------------------------------------------------------------
-
-
-def test_selections_narrow_down_and_the_same_key_widens(paper: Plan) -> None:
-    def cells_and_seeds(*selections: str) -> list[tuple[str, int]]:
-        return [(run.cells[-1], run.spec.seed) for run in select(paper, selections)]
-
-    assert select(paper, []) == paper.runs
-    assert len(select(paper, ["method=dst"])) == 9
-    assert len(select(paper, ["method=dst", "method=edst"])) == 15
-    assert cells_and_seeds("method=edst", "seed=18") == [("EDST M=3 S=0.8", 18), ("EDST M=7 S=0.9", 18)]
-    assert cells_and_seeds("members=3", "sparsity=0.80", "method=edst", "seed=118") == [("EDST M=3 S=0.8", 118)]
-    assert cells_and_seeds("cell=EDST M=7 S=0.9", "seed=218") == [("EDST M=7 S=0.9", 218)]
-    assert select(paper, [f"run={paper.runs[5].id[:8]}"]) == (paper.runs[5],)
-    assert select(paper, ["status=missing"]) == paper.runs
-
-
-def test_values_may_be_patterns(paper: Plan) -> None:
-    def cells(*selections: str) -> set[str]:
-        return {run.cells[-1] for run in select(paper, selections)}
-
-    assert cells("cell=EDST*") == {"EDST M=3 S=0.8", "EDST M=7 S=0.9"}
-    assert cells("cell=*DST M=3*") == {"DST M=3 S=0.8", "EDST M=3 S=0.8"}
-    assert cells("method=?dst", "members=[37]") == {"EDST M=3 S=0.8", "EDST M=7 S=0.9"}
-    assert {run.spec.seed for run in select(paper, ["seed=1*", "method=edst"])} == {18, 118}
-    assert len(select(paper, ["run=*"])) == len(paper.runs)
-
-
-def test_a_name_that_reads_as_a_pattern_is_still_a_name(tmp_path: Path) -> None:
-    text = "base: {data: digits, method: dense}\ncells: [{name: 'a [b]'}, {name: a b, model: {width: 2}}]"
-    plan = make_plan(load_text(tmp_path, text), "paper", None)
-    assert {run.cells for run in select(plan, ["cell=a [b]"])} == {("a [b]",)}
-
-
-def test_a_shared_run_fits_by_any_one_of_its_cells_but_not_by_a_mixture(paper: Plan) -> None:
-    assert len(select(paper, ["cell=dense"])) == 3
-    assert len(select(paper, ["members=1"])) == 3
-    with pytest.raises(UserError, match="no run fits all"):
-        select(paper, ["cell=dense", "members=4"])
-
-
-@pytest.mark.parametrize(
-    ("selection", "words"),
-    [
-        ("methd=dst", ["--select methd=dst: unknown key 'methd'; did you mean 'method'", "sparsity"]),
-        ("method", ["--select method: no value; write method=VALUE", "dense, static, dst, edst"]),
-        ("method=", ["no value"]),
-        ("method=rst", ["fits no run; did you mean 'dst'", "dense, static, dst, edst"]),
-        ("cell=DST", ["fits no run; did you mean 'DST M=3 S=0.8' or 'EDST M=3 S=0.8'", "and * for any text"]),
-        ("cell=dst*", ["fits no run; did you mean 'DST M=3 S=0.8'"]),
-        ("cell=?DST", ["fits no run; did you mean 'DST M=3 S=0.8'"]),
-        ("members=three", ["fits no run", "1, 4, 3, 7"]),
-        ("sparsity=0.85", ["fits no run", "0.0, 0.8, 0.9"]),
-        ("run=xyz", ["fits no run; there are", "and 24 more"]),
-        ("status=done", ["fits no run", "missing"]),
-    ],
-)
-def test_a_selection_that_fits_nothing_says_what_there_is(paper: Plan, selection: str, words: list[str]) -> None:
-    with pytest.raises(UserError) as refused:
-        select(paper, [selection])
-    for word in words:
-        assert word in str(refused.value)
 
 
 # -- how it is shown ---------------------------------------------------------------------------------------------------
