@@ -12,14 +12,14 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import submitit
 
 from bench.errors import UserError
 from bench.work.options import Options, set_thread_variables
-from bench.work.signals import AHEAD_OF_LIMIT, EXIT_INTERRUPTED, SIGNALS, StopRequest
+from bench.work.signals import AHEAD_OF_LIMIT, EXIT_INTERRUPTED, SIGNALS, InterruptedRunError, StopRequest
 from bench.work.summary import is_finished
 from slurm.records import Submission, SubmissionFolder
 from slurm.site import expanded
@@ -80,12 +80,29 @@ def _work(folder: SubmissionFolder, environment: submitit.JobEnvironment, stop: 
         submission.checkpoint_seconds,
         bars=False,
     )
+    if submission.copy_data:
+        # Before processes meet: one that copies for long would keep the others waiting.
+        with suppress(InterruptedRunError):  # the worker, too, sees that it is to end
+            _copy_data(folder, options.data, stop)
     several = environment.num_tasks > 1
     if several:
         submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
         _take_own_gpus(environment, submission.gpus)
     with Ranks.join(submission.device) if several else nullcontext(ALONE) as ranks:
         return Worker(folder.work, Context.make(folder.store, options, stop, ranks), leaves=True).work()
+
+
+def _copy_data(folder: SubmissionFolder, data: Path | None, stop: StopRequest) -> None:
+    """Read the images of runs from copies in the node's scratch folder, as far as they can be copied."""
+    from bench.data.copies import use_copy
+    from bench.data.loading import ImageLoader
+
+    if is_finished(folder.work, folder.store):
+        return
+    images = ImageLoader(folder.store, data)
+    for spec in dict.fromkeys(run.spec.data for run in folder.work.runs):
+        with suppress(UserError):  # of missing images: the worker says it too
+            use_copy(spec.name, images.stored(spec), Path(os.environ["TMPDIR"]), stop.check)
 
 
 def set_environment(submission: Submission) -> None:

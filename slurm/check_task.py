@@ -11,22 +11,26 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from bench.errors import UserError
 from bench.spec.record import Record
+from bench.spec.run import DataSpec
 from bench.store.files import write_text
 from bench.store.lock import RunLock
 from bench.store.measured import Finding, Measured
 from bench.store.records import read_record
 from bench.store.store import Store
 from slurm.records import SubmissionFolder
+
+if TYPE_CHECKING:
+    from bench.data.loading import ImageLoader
 
 PACKAGES = ("torch", "torchvision", "numpy", "safetensors", "pydantic", "submitit")
 # What is written and read back to tell a speed, and how many small files, as a lock or a record is.
@@ -142,9 +146,10 @@ class _Check:
 
     def _measure(self, asked: Asked) -> None:
         """Check the device, and the steps and images of the grids."""
-        from bench.check.finding import NotHereError, reason_of
+        from bench.check.finding import NotHereError, attempt, reason_of
         from bench.check.run import check
         from bench.data.cache import default_root
+        from bench.data.loading import ImageLoader
         from bench.grid import load_grid
         from bench.plan import make_plan, variants_of
         from bench.store.measured import write_measured
@@ -162,6 +167,9 @@ class _Check:
                 plans.append(make_plan(grid, asked.scale, self._store, variants))
             for name in dict.fromkeys(run.spec.data.name for plan in plans for run in plan.runs):
                 self._found(_images(name, self._store, data))
+            if plans and submission.copy_data and "TMPDIR" in os.environ:
+                data_specs = dict.fromkeys(run.spec.data for plan in plans for run in plan.runs)
+                self._found(attempt("copy_data", partial(_room, tuple(data_specs), ImageLoader(self._store, data))))
             if not plans:
                 root = default_root()
                 there = "is there" if root.is_dir() else "no such folder on the node"
@@ -313,3 +321,16 @@ def _images(name: str, store: Store, data: Path | None) -> Finding:
     if not rows:
         return Finding(name=f"data {name}", state="not here", detail="a data set of your own: nothing is known of it")
     return Finding(name=f"data {name}", state="wrong", detail=f"not in {default_root().resolve()}. {rows[0].note}")
+
+
+def _room(data: Sequence[DataSpec], images: "ImageLoader") -> Finding:
+    """Return whether the images of runs can be copied to the node's scratch folder."""
+    from bench.data.copies import room
+
+    scratch = Path(os.environ["TMPDIR"])
+    found = [room(spec.name, images.stored(spec), scratch) for spec in data]
+    needed, free = sum(needed for needed, _ in found), min(free for _, free in found)
+    detail = f"{scratch}: {needed / 1e6:,.0f} MB to copy, room for {free / 1e6:,.0f} MB"
+    if needed > free:
+        return Finding(name="copy_data", state="slow", detail=f"{detail}: workers read the rest from where it is")
+    return Finding(name="copy_data", state="ok", detail=detail)

@@ -118,6 +118,7 @@ def make_submission(
         device=site.device,
         data_folder=None if site.data is None else str(site.data.resolve()),
         scratch=site.scratch,
+        copy_data=site.copy_data,
         deterministic=deterministic,
         checkpoint_seconds=checkpoint_seconds,
     )

@@ -80,6 +80,8 @@ def problems(site: "Site") -> Iterator[str]:
         yield f"gpu_type: means nothing where sbatch.{by_option[0]} asks for the GPUs; name the type there"
     if site.gpu_memory is not None and site.device == "cpu":
         yield "gpu_memory: means nothing where device is cpu; leave it out"
+    if site.copy_data and site.scratch is None:
+        yield "copy_data: needs scratch, the folder on the node that images are copied to"
     if site.device == "cuda" and site.gpus == 0:
         yield "device: found 'cuda', where gpus is 0; allowed: cpu, or ask for GPUs"
     for name, value in site.sbatch.items():

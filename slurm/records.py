@@ -35,6 +35,7 @@ class Submission(Record):
                   process, None leaves them to the cluster
     data, device, deterministic, checkpoint_seconds   as the options of `bench run`
     data_folder, scratch   folders as the node is to find them
+    copy_data     whether images are read from copies in scratch
     """
 
     schema_version: Literal[1] = 1
@@ -57,6 +58,7 @@ class Submission(Record):
     device: str
     data_folder: str | None
     scratch: str | None
+    copy_data: bool = False
     deterministic: bool
     checkpoint_seconds: float
 

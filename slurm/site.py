@@ -132,6 +132,7 @@ class Site(Record):
     store           the results directory; null: results/ where the command runs
     data            the data folder, $FREETICKETS_DATA of the workers; null leaves that as it is
     scratch         folder on the node for temporary files and compile caches, whose $VARIABLES are those of the node
+    copy_data       whether the images that workers train on are copied to scratch, once a node, and read from there
     setup           commands of shell that run on the node before Python; each has to succeed
     python          command that starts Python on the node; null: the interpreter that submits
     mail            whom to write to
@@ -162,6 +163,7 @@ class Site(Record):
     store: PathText | None = None
     data: PathText | None = None
     scratch: Line | None = None
+    copy_data: bool = False
     setup: list[Line] = Field(default=[], max_length=1_000)
     python: Line | None = None
     mail: Mail | None = None

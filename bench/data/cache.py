@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from bench.data.alone import alone
+from bench.data.copies import nearest
 from bench.data.dataset import Array, Dataset
 from bench.store.files import atomic_path
 
@@ -44,9 +45,9 @@ def cached_files(root: Path) -> list[Path]:
 def cached(root: Path, name: str, variant: str, what: str, make: Callable[[], Dataset]) -> Dataset:
     """Return the data set of a cache file, which is made, by one of the processes that want it, unless it is intact."""
     path = cache_path(root, name, variant)
-    dataset = read_if_intact(path)
-    if dataset is not None:
-        return dataset
+    for place in dict.fromkeys((nearest(path), path)):
+        if (dataset := read_if_intact(place)) is not None:
+            return dataset
     with alone(path.with_suffix(".lock"), what):
         dataset = read_if_intact(path, again=True)  # another process may have made it since
         if dataset is None:

@@ -82,6 +82,13 @@ class FolderSource:
         read = cached(folder, data.name, data.version, f"images of {self.path} are decoded", decode)
         return Parts(read.train_images, read.train_labels, read.test_images, read.test_labels)
 
+    def stored(self, data: DataSet, folder: Path) -> tuple[Path, ...]:
+        """Return the file of decoded images, decoded first if it is not there; UserError as `read`."""
+        path = cache_path(folder, data.name, data.version)
+        if not path.exists():
+            self.read(data, folder, download=False, progress=False)
+        return (path,)
+
     def listed(self, data: DataSet, folder: Path) -> Row:  # noqa: ARG002
         """Return where the folder is."""
         return Row(data.name, data.version, "ready", self.path, data.images, "")

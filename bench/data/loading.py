@@ -1,6 +1,6 @@
 """The images of runs: loaded once for all runs in a row that see the same, and recorded in the store."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from bench.data.cache import default_root
 from bench.data.catalog import DATASETS, facts_of, find_data_set, remember_folder
 from bench.data.dataset import Dataset, Split, cut
 from bench.data.image_folder import FolderSource, open_image_folder
-from bench.data.sources import describe, is_streamed, load, takes_location
+from bench.data.sources import describe, is_streamed, load, stored, takes_location
 from bench.data.streamed.files import ImageFiles
 from bench.data.streamed.folder import open_file_folder
 from bench.data.streamed.source import FILES, FileSource, decoded
@@ -43,8 +43,13 @@ class ImageLoader:
             self._last = spec, split
         return self._last[1]
 
-    def _images(self, spec: DataSpec) -> tuple[Dataset, str | None]:
-        """Return all images of a data set, and the place to remember, None for a data set's own."""
+    def stored(self, spec: DataSpec) -> Sequence[Path]:
+        """Return the files and folders that the images of a run are read from; UserError as `load`."""
+        folder, location = self._find(spec)
+        return stored(spec.name, spec.variant, location if folder is None else None, root=default_root())
+
+    def _find(self, spec: DataSpec) -> tuple[Path | None, Path | None]:
+        """Return the image folder that a grid names, and else the location of the images, None: the data folder."""
         record = self._store.data_records().get(spec.name)
         known = None if record is None or record.location is None else Path(record.location)
         place = _folder_of(spec)
@@ -56,8 +61,14 @@ class ImageLoader:
                 )
             place = _open_again(spec, known)
         if place is not None:
-            return load(spec.name, None, root=default_root(), progress=self._progress), str(place)
-        location = (self._location or known) if takes_location(spec.name) else None
+            return place, None
+        return None, (self._location or known) if takes_location(spec.name) else None
+
+    def _images(self, spec: DataSpec) -> tuple[Dataset, str | None]:
+        """Return all images of a data set, and the place to remember, None for a data set's own."""
+        folder, location = self._find(spec)
+        if folder is not None:
+            return load(spec.name, None, root=default_root(), progress=self._progress), str(folder)
         size = facts_of(spec).image_size
         dataset = load(spec.name, location, root=default_root(), progress=self._progress, size=size)
         of_its_own = dataset.variant.startswith("images-") or is_streamed(find_data_set(spec.name))

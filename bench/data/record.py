@@ -3,7 +3,7 @@
 Those of the suite are in bench.data.sets. A user's own, `package.module:name` in a grid, is a DataSet like any other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +61,14 @@ class VersionedSource(Protocol):
 
     def version(self, data: "DataSet", folder: Path) -> str:
         """Return "official", or a fingerprint of other images."""
+
+
+@runtime_checkable
+class StoredSource(Protocol):
+    """A Source whose files can be copied to a disk of the node (bench.data.copies), where it then reads them."""
+
+    def stored(self, data: "DataSet", folder: Path) -> Sequence[Path]:
+        """Return the files and folders that `read` reads, made first if they are made once; UserError as `read`."""
 
 
 @dataclass(frozen=True)

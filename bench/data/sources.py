@@ -4,16 +4,18 @@ Which images they are is their variant: "official", or the fingerprint of the im
 a run's identity and of every table made from them.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.data.cache import cached
+from bench.data.cache import cache_path, cached
 from bench.data.catalog import DATASETS, RELEASES, SHIFTED, find_data_set
+from bench.data.copies import nearest
 from bench.data.dataset import Dataset, shrunk
 from bench.data.files import folders_in, image_files, is_hidden, named
 from bench.data.folders import decode_substitute, open_images
 from bench.data.layout import SUBSTITUTE, TRAIN, image_root, layout_mistake
-from bench.data.record import DataSet, unreadable
+from bench.data.record import DataSet, StoredSource, unreadable
 from bench.data.streamed.source import FileSource
 from bench.errors import UserError
 
@@ -46,13 +48,27 @@ def load(name: str, location: Path | None, *, root: Path, progress: bool, size: 
 def _read(data: DataSet, images: Path | None, location: Path | None, *, root: Path, progress: bool) -> Dataset:
     if images is None:
         return data.read(location or root, progress=progress)
-    with open_images(images) as tree:
+    with open_images(nearest(images)) as tree:
 
         def decode() -> Dataset:
             classes, parts = decode_substitute(data, tree, progress=progress)
             return Dataset(data.name, tree.variant, classes, *parts)
 
         return cached(root, data.name, tree.variant, f"images of {images} are decoded", decode)
+
+
+def stored(name: str, variant: str, location: Path | None, *, root: Path) -> Sequence[Path]:
+    """Return the files and folders that `load` reads, made first if they are made once; none of a set without such.
+
+    UserError as `load`.
+    """
+    data, images = find_data_set(name, variant), find_images(name, location)
+    if images is None:
+        return data.source.stored(data, location or root) if isinstance(data.source, StoredSource) else ()
+    cache = cache_path(root, name, variant)
+    if not cache.exists():
+        load(name, location, root=root, progress=False)
+    return images, cache
 
 
 def variant_of(name: str, location: Path | None) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.data import copies
 from bench.data.dataset import Array, Dataset
-from bench.data.record import DataSet
+from bench.data.record import DataSet, StoredSource
 from bench.data.sets.imagenet64 import FILES, IMAGENET64
 from bench.errors import UserError
 
@@ -54,6 +55,21 @@ def pairs(images: Array, labels: Array) -> set[tuple[bytes, int]]:
 def same(first: Dataset, second: Dataset) -> bool:
     arrays = ("train_images", "train_labels", "test_images", "test_labels")
     return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in arrays)
+
+
+def test_the_one_array_is_read_from_a_copy_on_the_node(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "_copies", {})
+    write(root)
+    assert isinstance(DATA.source, StoredSource)
+    paths = DATA.source.stored(DATA, root)
+    before = DATA.read(root)
+    expected = replace(before, train_images=before.train_images.copy(), test_images=before.test_images.copy())
+    copies.use_copy("imagenet64", paths, tmp_path / "disk", lambda: None)
+    for path in paths:
+        path.write_bytes(b"not read")
+    assert same(DATA.read(root), expected)
 
 
 def test_images_and_labels_from_zero_are_those_of_the_files(root: Path) -> None:

@@ -88,6 +88,8 @@ def load_text(folder: Path, text: str) -> Site:
             "data: found '~no_one_of_this_name/data'; there is no user 'no_one_of_this_name' here",
         ),
         ("scratch: 3", "scratch: found 3; allowed: text"),
+        ("copy_data: true", "copy_data: needs scratch, the folder on the node that images are copied to"),
+        ("copy_data: 3", "copy_data: found 3; allowed: true or false"),
         ("setup: module load cuda", "setup: found 'module load cuda'; allowed: a list"),
         ("setup: [ls, 3]", "setup[1]: found 3; allowed: text"),
         ("python: 3.11", "python: found 3.11; allowed: text"),

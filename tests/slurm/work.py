@@ -185,7 +185,7 @@ def ended_with_work_left(work: Work, cluster: Cluster, task: str, exit_code: str
     assert out.splitlines()[-1].startswith("Work is left and no worker is queued or running")
 
 
-def same_as_uninterrupted(work: Work, cluster: Cluster, *, sessions: list[int]) -> None:
+def same_as_uninterrupted(work: Work, cluster: Cluster, *options: str, sessions: list[int]) -> None:
     """Hold what became of an accident to its promises: sessions of each run, workers, last line of status, bits."""
     assert [len(work.sessions(run["id"])) for run in work.status()] == sessions
     ended = {"COMPLETED", "CANCELLED", "FAILED"}
@@ -195,4 +195,4 @@ def same_as_uninterrupted(work: Work, cluster: Cluster, *, sessions: list[int]) 
     assert out.splitlines()[-1] == "All is done: nothing more happens by itself."
     states = work.tasks(cluster)
     cluster.wait(lambda: {t: s for t, (s, _) in cluster.accounted(*states).items()} == states, 60, "sacct agrees")
-    assert results(work.store) == uninterrupted(work)
+    assert results(work.store) == uninterrupted(work, *options)

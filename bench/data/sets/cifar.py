@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench.data.alone import alone
+from bench.data.copies import nearest
 from bench.data.download import explained, fetch, temporary_folder
 from bench.data.files import regular
 from bench.data.lazy import OFFICIAL
@@ -62,14 +63,8 @@ class Official:
 
         UserError, with what to do, if a file is damaged, the download fails, or the disk is full.
         """
-        if not (folder / self.folder).exists():
-            if not download and not (folder / self.archive).exists():
-                raise UserError(
-                    f"{data.name}: neither {self.folder} nor {self.archive} is in {folder.resolve()}; `python -m bench "
-                    f"data prepare {data.name}` downloads it, or put {self.url} there"
-                )
-            with alone(folder / f".{data.name}.lock", f"{data.name} is downloaded or extracted"):
-                self._extract(data.name, folder, progress=progress)
+        self._make_ready(data, folder, download=download, progress=progress)
+        folder = nearest(folder / self.folder).parent
         try:
             train, test = (self._torchvision(folder, train=part) for part in (True, False))
         except RuntimeError:
@@ -86,6 +81,11 @@ class Official:
             test_images=np.ascontiguousarray(test.data),
             test_labels=np.array(test.targets, dtype=np.int64),
         )
+
+    def stored(self, data: DataSet, folder: Path) -> tuple[Path, ...]:
+        """Return the folder of batches, extracted or downloaded first where needed; UserError as `read`."""
+        self._make_ready(data, folder, download=True, progress=False)
+        return (folder / self.folder,)
 
     def listed(self, data: DataSet, folder: Path) -> Row:
         """Return what names of files say."""
@@ -123,6 +123,17 @@ class Official:
             f"By hand: put {self.archive} from {self.url} into {folder.resolve()}; or give the images as a folder, or "
             "a zip of one, with --data (train/<class>/*, test/<class>/*)"
         )
+
+    def _make_ready(self, data: DataSet, folder: Path, *, download: bool, progress: bool) -> None:
+        if (folder / self.folder).exists():
+            return
+        if not download and not (folder / self.archive).exists():
+            raise UserError(
+                f"{data.name}: neither {self.folder} nor {self.archive} is in {folder.resolve()}; `python -m bench "
+                f"data prepare {data.name}` downloads it, or put {self.url} there"
+            )
+        with alone(folder / f".{data.name}.lock", f"{data.name} is downloaded or extracted"):
+            self._extract(data.name, folder, progress=progress)
 
     def _extract(self, name: str, folder: Path, *, progress: bool) -> None:
         """Make sure that the folder of batches exists, from the archive, downloaded if that does not exist either."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from bench.data.alone import alone
 from bench.data.cache import default_root
+from bench.data.copies import nearest
 from bench.data.dataset import Array, fixed_order
 from bench.data.files import named, regular
 from bench.data.progress import tracked
@@ -53,12 +54,17 @@ class Batches:
 
         The training images that validate are drawn; all others, and all labels, stay in the order of the files.
         """
-        files, missing = _found(folder)
-        if missing:
-            raise UserError(f"{data.name}: missing in {folder.resolve()}: {', '.join(missing)}. {BY_HAND}")
+        files = _all_files(data, folder)
         images, labels = _kept(data, files, progress=progress)
         training = data.images - data.test_images
         return Parts(images[:training], labels[:training], images[training:], labels[training:])
+
+    def stored(self, data: DataSet, folder: Path) -> tuple[Path, ...]:
+        """Return the files of the one array, written first if they are not there; UserError as `read`."""
+        files = _all_files(data, folder)
+        _kept(data, files, progress=False)
+        path = _kept_path(files)
+        return path, _labels_path(path)
 
     def listed(self, data: DataSet, folder: Path) -> Row:
         """Return what names of files say."""
@@ -89,6 +95,13 @@ def _found(folder: Path) -> tuple[list[Path], list[str]]:
     around = folder / FOLDER if (folder / FOLDER).is_dir() else folder
     files = [path for name in FILES if (path := around / name).exists() or path.is_symlink()]
     return files, [name for name in FILES if around / name not in files]
+
+
+def _all_files(data: DataSet, folder: Path) -> list[Path]:
+    files, missing = _found(folder)
+    if missing:
+        raise UserError(f"{data.name}: missing in {folder.resolve()}: {', '.join(missing)}. {BY_HAND}")
+    return files
 
 
 def _kept_path(files: list[Path]) -> Path:
@@ -137,7 +150,7 @@ def _mapped(path: Path, data: DataSet) -> tuple[Array, Array] | None:
     if not path.exists():
         return None
     try:
-        images, labels = np.load(path, mmap_mode="r"), np.load(_labels_path(path))
+        images, labels = np.load(nearest(path), mmap_mode="r"), np.load(nearest(_labels_path(path)))
     except (OSError, ValueError, EOFError) as error:
         log.warning("%s: not usable (%s); it is written again", path, error)
         return None

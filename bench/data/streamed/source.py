@@ -6,13 +6,14 @@ import os
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
 from bench.data.cache import default_root
+from bench.data.copies import nearest
 from bench.data.dataset import Array, LabelledImages, fixed_order
 from bench.data.folders import training_order
 from bench.data.lazy import LazyImages
@@ -78,6 +79,7 @@ class FileSource:
     def read(self, data: DataSet, folder: Path, *, download: bool, progress: bool) -> Parts:  # noqa: ARG002
         """Return images to train on, in a fixed order, files or decoded, and to test on, decoded as they are read."""
         (train, where), (test, test_where) = self.parts(data, folder)
+        train, test = _nearest(train), _nearest(test)
         classes = data.class_names or train.classes
         if len(classes) != data.classes:
             raise UserError(f"{where}: found {len(classes)} classes; {data.name} has {data.classes}")
@@ -88,7 +90,7 @@ class FileSource:
         files, labels = cast("ImageFiles", to_train.images[order]), to_train.labels[order]
         tests = self._shown(to_test.images[shuffled], data)
         if (validation := self.held_out(where)) is not None:
-            held_out = validation.labelled(classes, where.parent)
+            held_out = _nearest(validation).labelled(classes, where.parent)
             files = joined(files, cast("ImageFiles", held_out.images))
             labels = np.concatenate([labels, held_out.labels])
         images = files.as_array()
@@ -97,6 +99,13 @@ class FileSource:
         if self.where is not None and (version := self.version_of(train, test, validation)) != data.version:
             raise UserError(f"{self.where}: its images are {version}, no longer {data.version}: plan again")
         return Parts(images, labels, tests, to_test.labels[shuffled])
+
+    def stored(self, data: DataSet, folder: Path) -> tuple[Path, ...]:
+        """Return the tars, or the folders of the classes, that hold the files; UserError as `read`."""
+        (train, where), (test, _) = self.parts(data, folder)
+        parts = [part for part in (train, test, self.held_out(where)) if part is not None]
+        used = [part.files.holders[holder] for part in parts for holder in np.unique(part.files.holder)]
+        return tuple(map(Path, dict.fromkeys(used)))
 
     def held_out(self, train: Path) -> Part | None:
         """Return the part that validates, beside the one to train on; None if there is none."""
@@ -187,6 +196,12 @@ class FileSource:
         encodings = [part.encoding or "original" for part in parts]
         said = dict.fromkeys(encodings) if len(set(encodings)) == 1 else encodings
         return version if not any(part.encoding for part in parts) else "-".join([version, *said])
+
+
+def _nearest(part: Part) -> Part:
+    """Return a part that reads from copies on this node where this process uses some."""
+    holders = tuple(str(nearest(Path(holder))) for holder in part.files.holders)
+    return replace(part, files=replace(part.files, holders=holders))
 
 
 def _released(part: Part) -> bool:
