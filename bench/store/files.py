@@ -92,6 +92,17 @@ def _bytes(path: str | Path) -> bytes:
         os.close(descriptor)
 
 
+def size_of(path: Path) -> int | None:
+    """Return the bytes of a regular file, None if there is none; asks a file server once."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
 def read_json(path: Path) -> Any:
     """Return a JSON document; UserError that names the file if it is none, or cannot be read."""
     try:

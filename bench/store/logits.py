@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from bench.errors import UserError
-from bench.store.files import atomic_path, discard, read_json, sha256_of, write_json
-from bench.store.records import EVALUATIONS, EvaluationRecord, checksum_of, parsed
+from bench.store.files import atomic_path, discard, read_json, sha256_of, size_of, write_json
+from bench.store.records import EVALUATIONS, EvaluationRecord, StoredFile, checksum_of, parsed
 from bench.store.run_folder import Array, RunFolder
 from bench.store.store import Store
 
@@ -44,7 +44,14 @@ class StoredLogits:
     @classmethod
     def of_run(cls, folder: RunFolder) -> "StoredLogits":
         """Return the sets of a finished run; UserError if it is not done."""
-        return cls(folder.path, ticket_checksums(folder), folder.recorded_logits())
+        files = folder.result().files
+        tickets = _tickets_among(files)
+        recorded = {
+            Path(name).stem: EvaluationRecord(bytes=file.bytes, sha256=file.sha256, tickets=tickets)
+            for name, file in files.items()
+            if name.startswith("logits/")  # as a result of schema 1 lists those of test and validation images
+        }
+        return cls(folder.path, tickets, recorded)
 
     def records(self) -> dict[str, EvaluationRecord]:
         """Return the record of each set by name; UserError if the file was altered."""
@@ -71,7 +78,7 @@ class StoredLogits:
         if record is None or record.tickets != self._made_with:
             return False
         file = self.file(name)
-        if not file.is_file() or file.stat().st_size != record.bytes:
+        if size_of(file) != record.bytes:
             return False
         return not deep or sha256_of(file) == record.sha256
 
@@ -211,7 +218,10 @@ def _problem(tensors: Mapping[str, Array]) -> str | None:
 
 def ticket_checksums(folder: RunFolder) -> dict[str, str]:
     """Return the SHA-256 of each ticket of a finished run by file name; UserError if it is not done."""
-    files = folder.result().files
+    return _tickets_among(folder.result().files)
+
+
+def _tickets_among(files: Mapping[str, StoredFile]) -> dict[str, str]:
     return {name: file.sha256 for name, file in files.items() if name.startswith("tickets/")}
 
 

@@ -16,11 +16,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench.errors import UserError
 from bench.spec.run import MASK_PREFIX, RunSpec
-from bench.store.files import atomic_path, discard, read_json, regular_bytes, sha256_of, write_json, write_text
+from bench.store.files import atomic_path, discard, read_json, regular_bytes, sha256_of, size_of, write_json, write_text
 from bench.store.lock import is_live
 from bench.store.records import (
     EpochRecord,
-    EvaluationRecord,
     Failure,
     NotExported,
     Provenance,
@@ -48,7 +47,7 @@ NO_WEIGHTS = (
 
 def _differs(file: Path, recorded: StoredFile, *, deep: bool) -> bool:
     try:
-        if not file.is_file() or file.stat().st_size != recorded.bytes:
+        if size_of(file) != recorded.bytes:
             return True
         return deep and sha256_of(file) != recorded.sha256
     except OSError:  # what cannot be read is as good as gone
@@ -101,9 +100,12 @@ class RunFolder:
     def result(self) -> Result:
         """Return result.json; UserError if the run is not done, or the file was altered into something else."""
         path = self.path / "result.json"
-        if not path.exists():
-            raise UserError(f"{path}: missing, so the run is not done; `bench run` continues it")
-        content = read_json(path)
+        try:
+            content = read_json(path)
+        except UserError:
+            if path.exists():
+                raise
+            raise UserError(f"{path}: missing, so the run is not done; `bench run` continues it") from None
         result = parsed(TypeAdapter(Result), content, path, "the result of a finished run")
         if result.checksum is not None and result.checksum != checksum_of(content):
             raise UserError(f"{path}: its checksum is not that of its content; it was altered")
@@ -193,16 +195,6 @@ class RunFolder:
             raise UserError(f"{path}: not UTF-8 text; it was altered") from None
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}") from None
-
-    def recorded_logits(self) -> dict[str, EvaluationRecord]:
-        """Return records of test and validation logits that a result of schema 1 lists among its files."""
-        result = self.result()
-        tickets = {name: file.sha256 for name, file in result.files.items() if name.startswith("tickets/")}
-        return {
-            Path(name).stem: EvaluationRecord(bytes=file.bytes, sha256=file.sha256, tickets=tickets)
-            for name, file in result.files.items()
-            if name.startswith("logits/")
-        }
 
     def ticket(self, index: int) -> dict[str, Array]:
         """Return all tensors of ticket `index` of a finished run, masks under "mask/<parameter>".

@@ -58,6 +58,13 @@ class Store:
         """Return the folder of a run, which need not exist yet."""
         return RunFolder(self.root / "runs" / run_id)
 
+    def begun(self) -> set[str]:
+        """Return the ids of the runs that have a folder; lists one folder, where a look at each run asks for files."""
+        try:
+            return {path.name for path in (self.root / "runs").iterdir()}
+        except FileNotFoundError:
+            return set()
+
     def status(self, spec: RunSpec) -> Status:
         """Return the state of a run; one made from weights that its parent no longer has is damaged."""
         status = self.run(spec.run_id).status()

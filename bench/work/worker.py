@@ -11,7 +11,7 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from typing import Literal, assert_never
 
@@ -26,7 +26,7 @@ from bench.work import provenance
 from bench.work.attempts import was_begun
 from bench.work.context import Context
 from bench.work.evaluate import Evaluator
-from bench.work.items import AttackEnsemble, EvaluateRun, Item, TrainRun, Work
+from bench.work.items import AttackEnsemble, EvaluateRun, Item, RunWork, TrainRun, Work
 from bench.work.options import Options
 from bench.work.peers import Peers
 from bench.work.readiness import StoreView
@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 TRACEBACK_LINES = 30
 # How long a worker that waits for others sleeps before it looks again.
 POLL_SECONDS = 2.0
+# It sleeps twice as often each time before it looks again, this many times at most: a look asks for files of every run.
+MOST_SLEEPS = 4
 WAIT: Literal["wait"] = "wait"
 
 # locked: another process has the item; blocked: what it needs is not done
@@ -77,6 +79,7 @@ class Worker:
         self._evaluator = Evaluator(context)
         self._peers = Peers(context.store)
         self._tried: set[Item] = set()
+        self._sleeps = 1  # before it looks again
         self._workers = 1  # those that evaluated when runs were last shared out
         self._runs = sum(isinstance(item, TrainRun) for item in self._items)
 
@@ -101,14 +104,22 @@ class Worker:
             if not items:
                 break
             if items == WAIT:
-                time.sleep(POLL_SECONDS)
-            elif self._take(items) == "failed" and ranks.size > 1:
+                self._sleep()
+                continue
+            self._sleeps = 1
+            if self._take(items) == "failed" and ranks.size > 1:
                 return 1  # the group is no more
         if self._context.stop.received is not None:
             return EXIT_INTERRUPTED
         if ranks.first:
-            self._evaluator.write_samples([run for run in self._work.runs if self._is_done(run.id)])
+            self._evaluator.write_samples(list(self._first_done()))
         return 0
+
+    def _sleep(self) -> None:
+        for _ in range(self._sleeps):
+            if self._context.stop.received is None:
+                time.sleep(POLL_SECONDS)
+        self._sleeps = min(2 * self._sleeps, MOST_SLEEPS)
 
     def _stopped(self) -> bool:
         """Let every rank know of a signal that one of them got; of two signals, of that ahead of the time limit."""
@@ -158,10 +169,21 @@ class Worker:
 
         if begun(first):  # it may be what killed that process: by itself it takes no other along
             return [first]
-        together = sharing(first, items)
+        folders = self._context.store.begun()
+        together = sharing(first, (item for item in items if _folder(item) in folders))
         if self._context.ranks.size > 1:
             together = [item for item in together if item.name == first.name]
-        found = [(item, view.may_start(item)) for item in together if item not in self._tried and not begun(item)]
+        found = [(item, view.may_start(item)) for item in together]
+        trained = {item.run.id for item in together if view.run(item.run.spec).state == "done"}
+        made = {item for item, readiness in found if readiness.state == "done"}
+        self._items = [
+            item for item in items if item not in made and not (isinstance(item, TrainRun) and item.run.id in trained)
+        ]
+        found = [
+            (item, readiness)
+            for item, readiness in found
+            if readiness.state in ("missing", "running") and item not in self._tried and not begun(item)
+        ]
         self._peers.join()
         running = {item.run.id for item, readiness in found if readiness.state == "running"}
         self._workers = self._peers.count()
@@ -257,8 +279,14 @@ class Worker:
         """Return the place of a run among all runs of the plan, counted from 1."""
         return 1 + [run.id for run in self._work.runs].index(item.run.id)
 
-    def _is_done(self, run: str) -> bool:
-        return self._context.store.run(run).status() == "done"
+    def _first_done(self) -> Iterator[RunWork]:
+        """Yield the first finished run of each data set: the images of no other are shown."""
+        shown = set()
+        for run in self._work.runs:
+            data = run.spec.data.name, run.spec.data.variant
+            if data not in shown and self._context.store.run(run.id).status() == "done":
+                shown.add(data)
+                yield run
 
 
 def _folder(item: Item) -> str:
