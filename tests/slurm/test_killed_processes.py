@@ -1,0 +1,103 @@
+"""A worker of several processes goes back to the queue by itself when one of them is killed, whichever it is."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from slurm.dispatch import BACK_TO_THE_QUEUE
+from slurm.records import submissions
+from tests.slurm.cluster import Cluster
+from tests.slurm.fakes import FakeSlurm
+from tests.slurm.place import Place
+from tests.slurm.work import LONG, Work, done, recipe, results
+
+
+def of_rank(cluster: Cluster, rank: int) -> int:
+    """Return the pid of a process that trains."""
+
+    def has(pid: int) -> bool:
+        process = Path(f"/proc/{pid}")
+        lines = process.joinpath("environ").read_bytes().split(b"\0")
+        return process.joinpath("comm").read_text().startswith("python") and f"SLURM_PROCID={rank}".encode() in lines
+
+    (pid,) = [pid for pid in cluster.processes() if has(pid)]
+    return pid
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+@pytest.mark.usefixtures("installed", "cluster")
+def test_a_process_of_two_that_is_killed_costs_an_attempt_and_the_worker_comes_back(
+    work: Work, cluster: Cluster
+) -> None:
+    work.write({**LONG, **recipe(8)}, site={"processes": 2, "gpus": 0})
+    work.submit("--checkpoint-seconds", "1")
+    killed = [0, 1, 0]
+    for sessions, rank in enumerate(killed, start=1):
+        cluster.wait(
+            lambda sessions=sessions: (
+                [len(work.sessions(path.parent.name)) for path in work.checkpoints()] == [sessions]
+            ),
+            120,
+            "it trains",
+        )
+        os.kill(of_rank(cluster, rank), signal.SIGKILL)
+        (task,) = work.tasks(cluster)
+        cluster.wait_for("PENDING", task)
+        assert "failed" not in work.states()
+    cluster.wait(done(work), 240, "done")
+    assert list(work.tasks(cluster)) == [task]
+    (run,) = work.status()
+    assert len(work.sessions(run["id"])) == 1 + len(killed)
+    cluster.wait(lambda: cluster.accounted(task) == {task: ("COMPLETED", "0:0")}, 60, "sacct says the same")
+    interrupted = results(work.store)
+    work.store = work.folder / "whole"
+    work.submit()
+    cluster.wait(done(work), 240, "done without an accident")
+    assert results(work.store) == interrupted
+
+
+@pytest.mark.parametrize(
+    ("ends", "variables", "requeued"),
+    [
+        ("exit 137", {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0"}, "7_0"),
+        ("exit 134", {}, "9"),  # how NCCL ends a process that lost another
+        ("exit 137", {"SLURM_RESTART_COUNT": "29"}, "9"),
+        ("exit 137", {"SLURM_RESTART_COUNT": "30"}, None),
+        ("exit 0", {}, None),
+        ("exit 1", {}, None),
+        ("exit 75", {}, None),
+        ("kill -TERM $$; sh -c 'exit 143'", {}, None),  # cancelled
+    ],
+)
+def test_the_shell_of_a_job_requeues_it_after_a_kill_alone(
+    tmp_path: Path, ends: str, variables: dict[str, str], requeued: str | None
+) -> None:
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text('#!/bin/sh\necho asked "$@"\n')
+    scontrol.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "9", **variables}
+    script = "\n".join(("#!/bin/bash", *BACK_TO_THE_QUEUE, ends))
+    shell = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert [line for line in shell.stdout.splitlines() if line.startswith("asked")] == (
+        [] if requeued is None else [f"asked requeue {requeued}"]
+    )
+    assert shell.returncode == (75 if "TERM" in ends else int(ends.split()[-1]))
+
+
+@pytest.mark.parametrize(
+    ("site", "comes_back"),
+    [("processes: 2", True), ("processes: 2, requeue: false", False), ("processes: 1", False)],
+)
+def test_workers_of_several_processes_that_may_be_requeued_come_back(
+    place: Place, slurm: FakeSlurm, site: str, comes_back: bool
+) -> None:
+    place.site.write_text(f"{{gpus: 0, {site}}}")
+    assert place.submit()[0] == 0
+    assert slurm.queue()
+    (folder,) = submissions(place.store)
+    scripts = [path.read_text() for path in folder.path.glob("*.sh")]
+    assert {"scontrol requeue" in script for script in scripts} == {comes_back}
