@@ -22,7 +22,11 @@ def logs_of(store: Path, name: str) -> list[Path]:
     jobs = dict.fromkeys(job for run in found for job in _jobs(where, run))
     paths = [path for folder in folders for path in folder.logs() if path.name.partition("_0_log")[0] in jobs]
     if not paths:
-        raise UserError(f"{found[0]}: no worker has trained it yet; logs of all workers are in {where.root / 'slurm'}")
+        said = next(filter(None, (folder.last_words() for folder in reversed(folders))), "")
+        last = f". The last worker's log {said}" if said else ""
+        raise UserError(
+            f"{found[0]}: no worker has trained it yet; logs of all workers are in {where.root / 'slurm'}{last}"
+        )
     return paths
 
 

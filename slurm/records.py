@@ -7,7 +7,7 @@ job's name, by which SLURM is asked about it; no job id is kept.
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -15,13 +15,16 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from bench.data.loading import record_folders
-from bench.errors import UserError
+from bench.errors import UserError, printable
 from bench.spec.record import Record
 from bench.store.files import regular_bytes, write_text
 from bench.store.store import Store
 from bench.work.items import Work
 
 M = TypeVar("M", bound=BaseModel)
+# How lines begin that SLURM adds to the log of a worker; and the most that is shown of one that it wrote itself.
+OF_SLURM = ("srun: ", "slurmstepd: ")
+MOST_LETTERS = 500
 
 
 class Submission(Record):
@@ -97,6 +100,15 @@ class SubmissionFolder:
     def logs(self) -> list[Path]:
         """Return the logs of its workers, oldest first."""
         return sorted(self.path.glob("*_log.out"), key=lambda path: (path.stat().st_mtime, path.name))
+
+    def last_words(self) -> str:
+        """Return the newest log of its workers and the last line in it that is not SLURM's; empty if there is none."""
+        for path in self.logs()[-1:]:
+            with suppress(OSError):
+                lines = [line for line in regular_bytes(path).decode(errors="replace").splitlines() if line.strip()]
+                own = [line for line in lines if not line.startswith(OF_SLURM)] or lines
+                return printable(f"{path} ends: {own[-1][:MOST_LETTERS]}") if own else ""
+        return ""
 
 
 def submissions(store: Store) -> list[SubmissionFolder]:

@@ -52,6 +52,7 @@ class Overview:
 
     attacks     the states of attacks on ensembles that are not made yet
     without_log folders of submissions without a worker, and without a log of one that was
+    last_words  where no worker is queued or running: the log of the last one, and its last line
     """
 
     runs: tuple[RunStatus, ...]
@@ -59,6 +60,7 @@ class Overview:
     complaint: str | None
     attacks: tuple[State, ...] = ()
     without_log: tuple[str, ...] = ()
+    last_words: str = ""
 
     @property
     def needs_attention(self) -> bool:
@@ -93,7 +95,8 @@ def overview(folders: Sequence[SubmissionFolder], store: Store) -> Overview:
     names = {worker.submission for worker in workers}
     ended = [f for f in folders if f.submission.scheduler == "slurm" and f.submission.name not in names]
     without_log = tuple(str(f.path) for f in ended if complaint is None and not f.logs())
-    return Overview(tuple(runs.values()), tuple(workers), complaint, unmade, without_log)
+    said = "" if workers or complaint else next(filter(None, (f.last_words() for f in reversed(folders))), "")
+    return Overview(tuple(runs.values()), tuple(workers), complaint, unmade, without_log, said)
 
 
 def _run_status(run: RunWork, view: StoreView) -> RunStatus:
@@ -169,6 +172,8 @@ def print_overview(found: Overview, console: "Console", *, everything: bool) -> 
             "does not see that folder or may not write there (`python -m slurm check` finds out)",
             soft_wrap=True,
         )
+    if found.last_words and set(found.left) - set(STUCK):
+        console.print(f"the last worker's log {found.last_words}", soft_wrap=True)
     console.print(outlook(found), soft_wrap=True)
 
 

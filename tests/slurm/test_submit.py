@@ -1,6 +1,7 @@
 """Submission against a faked SLURM: how many workers, what they ask for, what is refused, what status says."""
 
 import json
+import os
 import shlex
 import sys
 from typing import Any
@@ -312,6 +313,27 @@ def test_work_without_workers_is_said(place: Place, slurm: FakeSlurm) -> None:
     assert code == 1
     assert "workers left no log in" in out
     assert "Work is left and no worker is queued or running" in out
+
+
+def test_where_no_worker_is_left_the_last_words_of_the_last_one_are_shown(place: Place, slurm: FakeSlurm) -> None:
+    place.submit()
+    (folder,) = submissions(place.store)
+    (folder.path / "100_0_0_log.out").write_text("an older one\n")
+    os.utime(folder.path / "100_0_0_log.out", (1, 1))
+    log = folder.path / "100_1_0_log.out"
+    log.write_text("loading modules\nFATAL: \x1b[31mno image\nsrun: error: n1: task 0: Exited with exit code 255\n\n")
+    said = f"{log} ends: FATAL: \\x1b[31mno image"
+    assert "ends:" not in place.on_store("status")[1], "its workers are in the queue"
+    slurm.forget()
+    assert said in place.on_store("status")[1]
+    code, out = place.on_store("logs", place.ids()[0])
+    assert code == 2
+    assert said in out
+    log.write_text("srun: error: Unable to create step\n")
+    assert "ends: srun: error: Unable to create step" in place.on_store("status")[1]
+    for run in place.ids():
+        place.store.run(run).write_failure(Failure(type="ValueError", message="diverged"))
+    assert "ends:" not in place.on_store("status")[1], "each run says why it failed"
 
 
 def test_nothing_was_submitted(place: Place, slurm: FakeSlurm) -> None:
