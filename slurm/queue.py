@@ -18,14 +18,21 @@ TIMEOUT_SECONDS = 60
 # An array may have so many elements if SLURM does not tell; its own default is 1001.
 MAX_ARRAY_SIZE = 1000
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT")
-RUNNING = ("RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED")
+SUSPENDED = ("STOPPED", "SUSPENDED")
+RUNNING = ("RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", *SUSPENDED)
 # A worker in a state of neither of these and the above may still do its work, as far as this suite knows.
 ENDED = (
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
     *("PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT"),
 )
-# Array task, state, reason, node; the name last, since it alone may hold anything.
-FORMAT = "%i|%T|%r|%N|%j"
+# Array task, state, node, name; the reason last, since it may hold anything, such as what a prolog printed.
+FORMAT = "%i|%T|%N|%j|%r"
+HELD = re.compile(r"JobH[eo]ld|requeued[_ ](in[_ ])?held")
+# What a worker asks for is refused as long as nobody changes it, or the limit.
+NEVER = re.compile(
+    r"(Partition(Time|Node)Limit|BadConstraints|Dependency(NeverSatisfied|Problem)|Invalid(Account|QOS)|ReservationDeleted"
+    r"|QOSMin\w+|(Assoc|QOS)Max\w+PerJob(Limit)?)$"
+)
 # A user's variables of these would change what is asked: SQUEUE_PARTITION hides jobs, SCANCEL_INTERACTIVE waits. The
 # cluster is the submission's.
 SETTINGS = ("SQUEUE_", "SCANCEL_", "SINFO_", "SLURM_CLUSTERS")
@@ -54,7 +61,17 @@ class QueuedWorker:
     @property
     def held(self) -> bool:
         """Whether it waits for a person to release it."""
-        return self.waits and self.reason.startswith(("JobHeld", "job_requeued_in_held_state"))
+        return self.waits and HELD.search(self.reason) is not None
+
+    @property
+    def never_starts(self) -> bool:
+        """Whether it waits for what does not come by itself: it asks for more than its partition or a limit allows."""
+        return self.waits and NEVER.match(self.reason) is not None
+
+    @property
+    def suspended(self) -> bool:
+        """Whether it began, and was stopped for the time being."""
+        return self.state in SUSPENDED
 
     @property
     def known(self) -> bool:
@@ -123,8 +140,9 @@ def _squeue(names: set[str], cluster: str | None) -> list[QueuedWorker]:
     asked = ["squeue", *_on(cluster), "--all", "--array", "--noheader", "--me", f"--format={FORMAT}"]
     for line in _output(asked).splitlines():
         fields = line.split("|", 4)
-        if len(fields) == 5 and fields[4] in names and fields[1] not in ENDED:
-            found.append(QueuedWorker(fields[4], cluster, *fields[:4]))
+        if len(fields) == 5 and fields[3] in names and fields[1] not in ENDED:
+            task, state, node, name, reason = fields
+            found.append(QueuedWorker(name, cluster, task, state, reason, node))
     return found
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -65,7 +65,12 @@ class Overview:
     @property
     def needs_attention(self) -> bool:
         """Whether something failed, or work is left that no worker will do."""
-        return any(run.state in STUCK for run in self.runs) or bool(self.left and not self.workers)
+        return any(run.state in STUCK for run in self.runs) or bool(self.left and not self.will_work)
+
+    @property
+    def will_work(self) -> tuple[QueuedWorker, ...]:
+        """The workers that work, or will without a person's doing."""
+        return tuple(worker for worker in self.workers if not worker.held and not worker.never_starts)
 
     @property
     def left(self) -> tuple[State, ...]:
@@ -139,11 +144,13 @@ def print_overview(found: Overview, console: "Console", *, everything: bool) -> 
     console.print(
         f"{counted(len(found.runs), 'run')}: {states}; {made:,} of {counted(asked, 'evaluation set')} of runs are made"
     )
-    running = sum(worker.known and not worker.waits for worker in found.workers)
+    running = sum(worker.known and not worker.waits and not worker.suspended for worker in found.workers)
+    suspended = sum(worker.suspended for worker in found.workers)
     unknown = Counter(worker.state for worker in found.workers if not worker.known)
     reasons = Counter(worker.reason for worker in found.workers if worker.waits)
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-    console.print(f"workers: {running} running, {sum(reasons.values())} queued{f' ({why})' if why else ''}")
+    stopped = f", {suspended} suspended" if suspended else ""
+    console.print(f"workers: {running} running, {sum(reasons.values())} queued{f' ({why})' if why else ''}{stopped}")
     for site in sorted({worker.site for worker in found.workers}):
         of_site = [worker for worker in found.workers if worker.site == site]
         if len(of_site) < len(found.workers):
@@ -157,7 +164,7 @@ def print_overview(found: Overview, console: "Console", *, everything: bool) -> 
         table = make_table("run", "cell", "state", ">epoch", ">images/s", ">left", "node", "why")
         for run in shown if everything else shown[:MOST_RUNS]:
             speed = "" if run.images_per_second is None else f"{run.images_per_second:,.0f}"
-            left = "" if run.seconds_left is None else duration(run.seconds_left / 3600)
+            left = "" if run.seconds_left is None or run.state in STUCK else duration(run.seconds_left / 3600)
             reason = "" if run.state in ("running", "missing") else run.reason
             progress = f"{run.epoch}/{run.epochs}"
             table.add_row(run.id[:8], run.cell, run.state, progress, speed, left, run.host or "", reason)
@@ -188,13 +195,29 @@ def outlook(found: Overview) -> str:
             "Work is left and no worker is queued or running, so nothing more happens by itself: `submit` again "
             "(--retry if runs failed)."
         )
-    if all(worker.held for worker in found.workers):
-        return f"Nothing more happens by itself: {_some(found.workers)} held; `scontrol release` frees them."
+    if not found.will_work:
+        return f"Nothing more happens by itself: {'; '.join(_idle(found.workers))}."
+    if all(worker.suspended for worker in found.will_work):
+        return (
+            f"{_some(found.will_work)} suspended, and nothing more happens until SLURM, or `scontrol resume`, goes on."
+        )
     stuck = [state for state in found.left if state in STUCK]
     if len(stuck) == len(found.left):
         return "What is left has failed or waits for what failed, so nothing more happens by itself: `submit --retry`."
     rest = "; what has failed, or waits for that, needs `submit --retry`" if stuck else ""
     return f"The work that is left goes on by itself: {_some(found.workers)} queued or running{rest}."
+
+
+def _idle(workers: Sequence[QueuedWorker]) -> Iterator[str]:
+    """Yield what a person has to do for workers that are held, and for those that can never start."""
+    if held := [worker for worker in workers if worker.held]:
+        yield f"{_some(held)} held; `scontrol release` frees them"
+    if never := [worker for worker in workers if not worker.held]:
+        reasons = ", ".join(sorted({worker.reason for worker in never}))
+        yield (
+            f"{_some(never)} refused a start ({reasons}); `cancel` them, correct the site file and `submit` again, or "
+            "change the jobs with `scontrol update`"
+        )
 
 
 def _some(workers: Sequence[QueuedWorker]) -> str:

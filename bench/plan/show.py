@@ -230,7 +230,7 @@ def time_bases(runs: Iterable[RunPlan]) -> Iterator[str]:
 
 
 def make_table(*columns: str) -> "Table":
-    """Return an empty table; a column whose title begins with > holds numbers, and only names of cells wrap."""
+    """Return an empty table; a column whose title begins with > holds numbers; names of cells and reasons wrap."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -238,6 +238,8 @@ def make_table(*columns: str) -> "Table":
     for title in columns:
         numbers = title.startswith(">")
         table.add_column(
-            title.removeprefix(">"), justify="right" if numbers else "left", no_wrap=not title.startswith("cell")
+            title.removeprefix(">"),
+            justify="right" if numbers else "left",
+            no_wrap=not title.startswith(("cell", "why")),
         )
     return table

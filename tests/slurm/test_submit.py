@@ -306,6 +306,56 @@ def test_status_ends_in_what_will_happen_by_itself(place: Place, slurm: FakeSlur
     assert out.splitlines()[-1].startswith("What is left has failed or waits for what failed")
 
 
+@pytest.mark.parametrize(
+    ("state", "reason", "last", "code"),
+    [
+        ("PENDING", "JobHeldUser", "Nothing more happens by itself: 3 workers are held; `scontrol release` frees", 1),
+        ("PENDING", "JobHoldMaxRequeue", "Nothing more happens by itself: 3 workers are held", 1),
+        ("PENDING", "launch failed requeued held", "Nothing more happens by itself: 3 workers are held", 1),
+        ("PENDING", "PartitionTimeLimit", "Nothing more happens by itself: 3 workers are refused a start (Part", 1),
+        ("PENDING", "QOSMaxCpuPerJobLimit", "Nothing more happens by itself: 3 workers are refused a start (QOS", 1),
+        ("PENDING", "QOSMaxJobsPerUserLimit", "The work that is left goes on by itself", 0),
+        ("PENDING", "BeginTime", "The work that is left goes on by itself", 0),
+        ("SUSPENDED", "None", "3 workers are suspended, and nothing more happens until", 0),
+    ],
+)
+def test_workers_that_do_not_start_by_themselves_are_said_and_are_the_user_s_to_see_to(
+    place: Place, slurm: FakeSlurm, state: str, reason: str, last: str, code: int
+) -> None:
+    place.submit()
+    for task in slurm.queue():
+        slurm.set(task, state, reason)
+    found, out = place.on_store("status")
+    assert out.splitlines()[-1].startswith(last)
+    assert found == code
+    slurm.set("100_0", "RUNNING")
+    assert place.on_store("status")[0] == 0
+
+
+def test_a_reason_may_hold_anything(place: Place, slurm: FakeSlurm) -> None:
+    place.submit()
+    for task in slurm.queue():
+        slurm.set(task, "PENDING", f"prolog: a|b | {'long ' * 200}\nand a | line | of | its | own")
+    assert "Nothing to submit" in place.submit()[1]
+    assert "workers: 0 running, 3 queued (3 prolog: a|b" in place.on_store("status")[1]
+
+
+def test_status_can_be_read_on_80_columns(place: Place, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    place.submit()
+    assert len(slurm.queue()) == 3
+    failed = place.ids()[0]
+    place.store.run(failed).write_failure(Failure(type="ValueError", message="a long message " * 10))
+    place.store.run(failed).append_history(epoch(1))
+    _, out = place.on_store("status")
+    lines = out.splitlines()
+    (head,) = [line for line in lines if line.startswith("run ")]
+    assert head.split() == ["run", "cell", "state", "epoch", "images/s", "left", "node", "why"]
+    (line,) = [line for line in lines if line.startswith(failed[:8])]
+    assert line.split()[:6] == [failed[:8], "dense", "failed", "1/3", "100", "ValueError:"]  # and no time that is left
+    assert "its parent" in out
+
+
 def test_work_without_workers_is_said(place: Place, slurm: FakeSlurm) -> None:
     place.submit()
     slurm.forget()
