@@ -89,6 +89,7 @@ def _make(name: str, place: Path, states: Mapping[Path, State], check: Callable[
     if total > (free := _free(place.parent)):
         outdated = "; an outdated copy is there" if place.exists() else ""
         raise UserError(f"{_said(total)} to copy, and room for {_said(free)}{outdated}")
+    log.info("copying %s of %s to %s", _said(total), name, place)
     temporary = place.with_name(f".{place.name}-{uuid.uuid4().hex}")
     try:
         copying = _copying(states, temporary)

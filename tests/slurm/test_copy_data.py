@@ -12,6 +12,7 @@ from tests.data.streamed.photographs import write_imagenet
 from tests.data.test_image_folder import write_birds
 from tests.slurm.cluster import Cluster
 from tests.slurm.fakes import FakeSlurm
+from tests.slurm.faults import plant
 from tests.slurm.place import Place
 from tests.slurm.work import LONG, Work, done, recipe, results, same_as_uninterrupted
 
@@ -52,6 +53,36 @@ def test_a_check_says_whether_there_is_room(
     (found,) = [finding for finding in answer.findings if finding.name == "copy_data"]
     assert (found.state, words in found.detail) == (state, True), found
     assert not answer.wrong
+
+
+# A worker is killed when all is copied, and before the copy has its name; the first time.
+KILLED = """
+    os.sync = lambda: os.kill(os.getpid(), 9) if once("killed") else None
+"""
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_a_worker_that_is_killed_while_it_copies_leaves_its_work_to_the_next(work: Work, two_nodes: Cluster) -> None:
+    plant(work.folder, KILLED)
+    images = work.folder / "images"
+    write_imagenet(images)
+    work.write(
+        {**LONG, **recipe(4, update_every=5), "data": DATA, "batch_size": 10},
+        site={"scratch": f"{two_nodes.folder}/scratch/killed", "copy_data": True},
+    )
+    work.submit("--data", str(images))
+    (task,) = work.tasks(two_nodes)
+    two_nodes.wait(lambda: work.tasks(two_nodes)[task] == "FAILED", 60, "killed")
+    (folder,) = (two_nodes.folder / "scratch-n1" / "killed").glob("freetickets-data")
+    left = {path.name for path in folder.iterdir()}
+    assert len(left) == 2, left  # a part of a copy, and the lock
+    assert all(name.startswith(".imagenet-") for name in left)
+    work.submit("--data", str(images))
+    two_nodes.wait(done(work), 120, "done")
+    assert "taking over a stale lock" in work.log()
+    assert [path.name[:9] for path in folder.iterdir()] == ["imagenet-"]
+    same_as_uninterrupted(work, two_nodes, "--data", str(images), sessions=[1])
 
 
 def copied(work: Work, cluster: Cluster) -> list[str]:
