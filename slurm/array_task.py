@@ -89,7 +89,8 @@ def _work(folder: SubmissionFolder, environment: submitit.JobEnvironment, stop: 
         submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
         _take_own_gpus(environment, submission.gpus)
     with Ranks.join(submission.device) if several else nullcontext(ALONE) as ranks:
-        return Worker(folder.work, Context.make(folder.store, options, stop, ranks), leaves=True).work()
+        context = Context.make(folder.store, options, stop, ranks)
+        return Worker(folder.work, context, leaves=True, anchor=folder.path / "submission.json").work()
 
 
 def _copy_data(folder: SubmissionFolder, data: Path | None, stop: StopRequest) -> None:

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
+from pathlib import Path
 from typing import Literal, assert_never
 
 from bench.errors import UserError
@@ -69,11 +70,19 @@ class Worker:
     """Takes items one after another; all ranks of a group take the same, as rank 0 says.
 
     leaves   whether to end, rather than wait, when all that is left is waiting for other live processes
+    anchor   what is there as long as nobody moves or deletes the store; None: its folder, once it has been used
     """
 
     def __init__(
-        self, work: Work, context: Context, *, leaves: bool = False, say_left: Callable[[], str] = str
+        self,
+        work: Work,
+        context: Context,
+        *,
+        leaves: bool = False,
+        say_left: Callable[[], str] = str,
+        anchor: Path | None = None,
     ) -> None:
+        self._anchor = anchor
         self._items = list(work.items())
         self._work, self._context, self._leaves, self._say_left = work, context, leaves, say_left
         self._evaluator = Evaluator(context)
@@ -135,6 +144,7 @@ class Worker:
 
     def _next(self) -> Sequence[Item] | Literal["wait"]:
         """Return the first item that may start, with those that are best done along with it; nothing at the end."""
+        self._require_store()
         view = StoreView(self._context.store)
         left: list[Item] = []
         first: Item | None = None
@@ -160,6 +170,19 @@ class Worker:
         all_alive = all(has_moved(folder / "lock") for folder in view.held)
         leaves = self._leaves and all_alive and not self._gets_a_share(view)
         return WAIT if view.held and not leaves else ()
+
+    def _require_store(self) -> None:
+        """UserError if the store was moved or deleted: nobody looks for what is trained at its old place."""
+        anchor = self._anchor or (self._context.store.root if self._tried else None)
+        try:
+            gone = anchor is not None and not anchor.exists()
+        except OSError:  # a file server that does not answer for a moment
+            gone = False
+        if gone:
+            raise UserError(
+                f"{anchor}: gone, as somebody moved or deleted it, and this worker ends; give the same command --store "
+                "with the new place of the store, and it goes on"
+            )
 
     def _evaluated_with(self, first: EvaluateRun, items: Sequence[Item], view: StoreView) -> Sequence[Item]:
         """Return this worker's share of the items whose images can be read along with those of `first`."""

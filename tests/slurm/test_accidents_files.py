@@ -77,3 +77,19 @@ def filled(disk: Path) -> Iterator[None]:
         yield
     finally:
         ballast.unlink()
+
+
+def test_a_store_that_is_moved_ends_its_workers_and_goes_on_at_its_new_place(work: Work, cluster: Cluster) -> None:
+    work.write({**LONG, **recipe(8), "members": 2}, site={"gpus": 0})
+    work.submit("--checkpoint-seconds", "1")
+    cluster.wait(lambda: len(work.checkpoints()) == 2, 120, "checkpoints")
+    tasks, old = work.tasks(cluster), work.store
+    work.store = old.rename(work.folder / "moved")
+    ended = dict.fromkeys(tasks, ("FAILED", "2:0"))
+    cluster.wait(lambda: cluster.accounted(*tasks) == ended, 90, "the workers end with 2")
+    assert "submission.json: gone, as somebody moved or deleted it" in work.log()
+    assert not old.exists()
+    work.submit()
+    cluster.wait(done(work), 240, "done")
+    assert all(work.sessions(run["id"])[1]["resumed_from"] is not None for run in work.status())
+    same_as_uninterrupted(work, cluster, sessions=[2, 2])

@@ -222,6 +222,22 @@ def test_a_run_held_on_another_machine_is_running_and_a_long_silence_is_said(
     assert ("silent" in readiness.reason) == bool(said)
 
 
+def test_a_worker_whose_store_was_moved_ends_and_makes_no_other_at_the_old_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, trained = Store(tmp_path / "results"), worker.train_run
+
+    def moves(*arguments: object) -> None:
+        trained(*arguments)
+        store.root.rename(tmp_path / "moved")
+
+    monkeypatch.setattr(worker, "train_run", moves)
+    with pytest.raises(UserError, match="results: gone, as somebody moved or deleted it"):
+        do([GOOD, dense_spec(epochs=5)], store)
+    assert not store.root.exists()
+    assert Store(tmp_path / "moved").run(GOOD.run_id).status() == "done"
+
+
 def test_other_images_than_the_store_was_made_from_are_refused(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.record_data("digits", DataRecord("images-0123456789ab", None, "other digits"))
