@@ -1,7 +1,8 @@
-"""`python: apptainer exec ...` in a site, on the private cluster, with a shell script that stands for Apptainer.
+"""A container's program before `python` in a site, on the private cluster, with shell scripts that stand for it.
 
-As Apptainer does, it keeps the environment but for the paths to programs and libraries, which are those of the image,
-and ends with code 255 where it cannot open the image. It changes no files: the image's Python is the one of the tests.
+As Apptainer does, the first keeps the environment but for the paths to programs and libraries, which are those of the
+image, and ends with code 255 where it cannot open the image. As enroot does, the second hands over no variable but
+those that its configuration prints, and starts in /. Neither changes files: the image's Python is that of the tests.
 """
 
 import shlex
@@ -40,6 +41,25 @@ APPTAINER_CONTAINER=$image PATH=$(dirname "$0")/inside LD_LIBRARY_PATH=/.singula
 export APPTAINER_CONTAINER PATH LD_LIBRARY_PATH
 exec "$@"
 """
+ENROOT = """#!/bin/bash
+[ "$1" = start ] || { echo "[ERROR] Invalid argument: $1" >&2; exit 1; }
+shift
+environ() { :; }
+while :; do
+  case $1 in
+    --conf) . "$2"; shift 2 ;;
+    --mount) shift 2 ;;
+    *) break ;;
+  esac
+done
+image=$1
+shift
+[ -e "$image" ] || { echo "[ERROR] No such file or directory: $image" >&2; exit 1; }
+readarray -t variables < <(environ)
+inside=$(dirname "$0")/inside
+cd /
+exec env -i "${variables[@]}" PATH="$inside" "$@"
+"""
 
 
 @pytest.fixture
@@ -50,7 +70,8 @@ def image(work: Work, monkeypatch: pytest.MonkeyPatch) -> Path:
     python = programs / "inside" / "python"
     python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
     (programs / "apptainer").write_text(APPTAINER)
-    for program in (python, programs / "apptainer"):
+    (programs / "enroot").write_text(ENROOT)
+    for program in (python, programs / "apptainer", programs / "enroot"):
         program.chmod(0o755)
     monkeypatch.setenv("PATH", str(programs), prepend=":")
     image = work.folder / "freetickets.sif"
@@ -117,3 +138,17 @@ def test_an_image_that_is_not_there_is_what_status_and_logs_tell(work: Work, clu
     work.submit()
     cluster.wait(done(work), 120, "done")
     assert "ends:" not in work.call("status", *work.at_store)[1]
+
+
+def test_enroot_needs_its_configuration_to_hand_variables_over(work: Work, cluster: Cluster, image: Path) -> None:
+    container = f"--mount /shared:/shared {shlex.quote(str(image))} python"
+    work.write({**LONG, **recipe(12)}, site={"python": f"enroot start {container}"})
+    work.submit()
+    cluster.wait(lambda: set(work.tasks(cluster).values()) == {"FAILED"}, 60, "failed")
+    code, out = work.call("status", *work.at_store)
+    assert code == 1
+    assert "_0_log.out ends: RuntimeError: Could not figure out which environment the job is run" in out
+    work.write({**LONG, **recipe(12)}, site={"python": f"enroot start --conf slurm/enroot.conf {container}"})
+    work.submit()
+    cluster.wait(done(work), 120, "done")
+    same_as_uninterrupted(work, cluster, sessions=[1])
