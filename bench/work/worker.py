@@ -277,6 +277,7 @@ class Worker:
             try:
                 if isinstance(error, UserError):
                     raise
+                self._require_store()  # its absence is no failure of the run
                 folder = context.store.run(run.id)
                 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise UserError(
