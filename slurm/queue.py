@@ -1,6 +1,7 @@
 """What is queued or running, asked once by the names of our jobs: squeue, and of a local site the process list."""
 
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -80,14 +81,19 @@ class QueuedWorker:
 
 
 def queued_workers(folders: Sequence[SubmissionFolder]) -> list[QueuedWorker]:
-    """Return the workers of submissions that are queued or running; UserError if SLURM does not answer."""
+    """Return the workers of submissions that are queued or running; UserError if SLURM does not answer.
+
+    Several users may submit from one store, and each is told of the workers of all.
+    """
     found: list[QueuedWorker] = []
-    names = defaultdict(set)
+    names, users = defaultdict(set), {os.getuid()}
     for folder in folders:
         if folder.submission.scheduler == "slurm":
             names[folder.submission.cluster].add(folder.submission.name)
+            with suppress(KeyError):  # squeue refuses a user who has no account here
+                users.add(pwd.getpwuid(folder.owner).pw_uid)
     for cluster, own in names.items():
-        found += _squeue(own, cluster)
+        found += _squeue(own, cluster, users)
     if any(folder.submission.scheduler == "local" for folder in folders):
         found += _processes(folders)
     sites = {folder.submission.name: Path(folder.submission.site).stem for folder in folders}
@@ -135,9 +141,10 @@ def partitions(cluster: str | None) -> list[str]:
         return []
 
 
-def _squeue(names: set[str], cluster: str | None) -> list[QueuedWorker]:
+def _squeue(names: set[str], cluster: str | None, users: set[int]) -> list[QueuedWorker]:
     found = []
-    asked = ["squeue", *_on(cluster), "--all", "--array", "--noheader", "--me", f"--format={FORMAT}"]
+    of = f"--user={','.join(map(str, sorted(users)))}"
+    asked = ["squeue", *_on(cluster), "--all", "--array", "--noheader", of, f"--format={FORMAT}"]
     for line in _output(asked).splitlines():
         fields = line.split("|", 4)
         if len(fields) == 5 and fields[3] in names and fields[1] not in ENDED:

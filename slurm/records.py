@@ -93,6 +93,14 @@ class SubmissionFolder:
         return _read(Work, self.path / "work.json")
 
     @property
+    def owner(self) -> int:
+        """The user, by number, who submitted it; UserError if it is gone."""
+        try:
+            return (self.path / "submission.json").stat().st_uid
+        except OSError as error:
+            raise UserError(f"{self.path / 'submission.json'}: {error.strerror}") from None
+
+    @property
     def store(self) -> Store:
         """The store that it lies in."""
         return Store(self.path.parent.parent)

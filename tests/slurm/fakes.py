@@ -27,10 +27,11 @@ if answer is not None:
 names = [n for a in arguments if a.startswith("--name=") for n in a.partition("=")[2].split(",")]
 on = [a.partition("=")[2] for a in arguments if a.startswith("--clusters=")]
 cluster = on[0] if on else os.environ.get("SLURM_CLUSTERS")
+users = [a.partition("=")[2].split(",") for a in arguments if a.startswith("--user=")] or [[str(os.getuid())]]
 form = next((a.partition("=")[2] for a in arguments if a.startswith("--format=")), "")
 if name == "squeue":
     for job in state["queue"]:
-        if job["cluster"] == cluster and (not names or job["%j"] in names):
+        if job["cluster"] == cluster and (not names or job["%j"] in names) and str(job["user"]) in users[0]:
             print(re.sub("%[a-zA-Z]", lambda code: job[code[0]], form))
 elif name == "scancel":
     for job in state["queue"]:
@@ -59,6 +60,7 @@ elif name == "sbatch":
             "%N": "",
             "%j": option["job-name"].strip("'"),
             "cluster": on,
+            "user": os.getuid(),
         }})
     print(state["banner"] + "Submitted batch job %d" % job + (" on cluster " + on if on else ""))
 (folder / "state.json").write_text(json.dumps(state))
@@ -112,12 +114,12 @@ class FakeSlurm:
         job.update({"%T": state, "%r": reason, "%N": node})
         self._write(content)
 
-    def enqueue(self, name: str, workers: int) -> None:
-        """Let squeue know an array of this name."""
+    def enqueue(self, name: str, workers: int, user: int | None = None) -> None:
+        """Let squeue know an array of this name, of another user if one is given."""
         state = self._read()
         for index in range(workers):
             task = {"%i": f"900_{index}", "%K": str(index), "%T": "PENDING", "%r": "Priority", "%N": "", "%j": name}
-            state["queue"].append({**task, "cluster": None})
+            state["queue"].append({**task, "cluster": None, "user": os.getuid() if user is None else user})
         self._write(state)
 
     def forget(self) -> None:

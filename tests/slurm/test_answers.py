@@ -1,8 +1,11 @@
 """What sbatch and squeue answer, and what is made of it: jobs, states, complaints, on which cluster."""
 
+import os
+import pwd
+
 import pytest
 
-from slurm.records import submissions
+from slurm.records import SubmissionFolder, submissions
 from tests.slurm.fakes import FakeSlurm
 from tests.slurm.place import Place
 
@@ -73,6 +76,22 @@ def test_workers_on_another_cluster_are_asked_about_there(
     for name in ("squeue", "scancel", "scontrol"):
         assert slurm.calls(name)
         assert all("--clusters=far" in call for call in slurm.calls(name))
+
+
+def test_workers_that_another_user_submitted_from_the_same_store_are_seen_and_not_submitted_twice(
+    place: Place, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.submit()
+    (folder,) = submissions(place.store)
+    other = next(user.pw_uid for user in pwd.getpwall() if user.pw_uid != os.getuid())
+    slurm.forget()
+    slurm.enqueue(folder.submission.name, 3, user=other)
+    slurm.enqueue("of-no-store", 2, user=other)
+    monkeypatch.setattr(SubmissionFolder, "owner", other)
+    assert "workers: 0 running, 3 queued" in place.on_store("status")[1]
+    assert "Nothing to submit." in place.submit()[1]
+    monkeypatch.setattr(SubmissionFolder, "owner", 4_000_000_000)  # nobody's, on a file system that makes numbers up
+    assert place.on_store("status")[0] == 1
 
 
 @pytest.mark.parametrize("named", ["near,far", "all"])
