@@ -184,7 +184,9 @@ class Worker:
                 "with the new place of the store, and it goes on"
             )
 
-    def _evaluated_with(self, first: EvaluateRun, items: Sequence[Item], view: StoreView) -> Sequence[Item]:
+    def _evaluated_with(
+        self, first: EvaluateRun, items: Sequence[Item], view: StoreView
+    ) -> Sequence[Item] | Literal["wait"]:
         """Return this worker's share of the items whose images can be read along with those of `first`."""
 
         def begun(item: EvaluateRun) -> bool:
@@ -210,7 +212,8 @@ class Worker:
         self._peers.join()
         running = {item.run.id for item, readiness in found if readiness.state == "running"}
         self._workers = self._peers.count()
-        return share_of([item for item, readiness in found if readiness.now], len(running), self._workers)
+        share = share_of([item for item, readiness in found if readiness.now], len(running), self._workers)
+        return share or WAIT  # others have taken all of it since the first look, and there may be other work
 
     def _gets_a_share(self, view: StoreView) -> bool:
         """Whether others evaluate more runs than they are workers, this one included: they leave it some."""

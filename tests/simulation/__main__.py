@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         purposes = ", ".join(f"{purpose} {count:,.0f}" for purpose, count in outcome.by_purpose.items())
         waits = ", ".join(f"{what} {seconds / HOUR:,.1f} h" for what, seconds in outcome.waited.items())
         print(
-            f"<!-- operations: {purposes}; workers: {waits}; killed {outcome.killed}, preempted {outcome.preempted}; "
+            f"<!-- operations: {purposes}; workers: {waits}; killed {outcome.killed}, preempted {outcome.preempted}, "
+            f"ended early {outcome.early}; "
             f"{outcome.ended / HOUR:.1f} h simulated in {time.process_time() - started:.0f} s of a core -->",
             flush=True,
         )

@@ -57,6 +57,7 @@ class Cluster:
         self._training = Training(conditions, self.outcome)
         self._work = work_of(specs(conditions))
         self._items = list(self._work.items())
+        self._alone = {run.id for run in self._work.runs if run.spec.parent is None}
         self._waited: Counter[str] = Counter()
         self._calls: Counter[str] = Counter()
         self._dead: list[Process] = []
@@ -136,6 +137,7 @@ class Cluster:
             if ended == "killed":
                 yield self._env.timeout(DOWN_SECONDS)
             if code == 0:
+                self.outcome.early += bool(self._alone - self._store.begun())
                 return
             assert code == EXIT_INTERRUPTED, f"a worker ended with {code}"
             yield self._env.timeout(drawn.uniform(*QUEUED_SECONDS[ended]))

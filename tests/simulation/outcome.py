@@ -42,6 +42,7 @@ class Outcome:
     claims     attempts to take a run's lock to train it, and how many of them another worker was faster at
     calls      of the controller, by program
     repeated   seconds of training that were lost with a worker that was killed
+    early      workers that ended by themselves though nobody had begun some run
     """
 
     conditions: Conditions
@@ -52,6 +53,7 @@ class Outcome:
     repeated: float = 0.0
     killed: int = 0
     preempted: int = 0
+    early: int = 0
     ended: float = 0.0
     allocated: float = 0.0
     waited: dict[str, float] = field(default_factory=dict)
@@ -72,9 +74,10 @@ class Outcome:
 
     @property
     def throughput(self) -> float:
-        """Runs an hour, between the first twentieth of all and the last tenth."""
+        """Runs an hour, once each worker may have done one, and as long as there is another for each."""
         times = [when for when, _ in self.finished]
-        first, last = len(times) // 20, len(times) - 1 - len(times) // 10
+        first = min(self.conditions.workers, len(times) // 4)
+        last = len(times) - 1 - first
         return (last - first) / (times[last] - times[first]) * HOUR
 
     @property

@@ -1,6 +1,7 @@
 """What a worker's choices ask a file server: hundreds of workers look at thousands of runs."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,19 @@ import pytest
 import simpy
 
 from bench.evaluation.sets import own_sets
+from bench.store.lock import RunLock
 from bench.store.logits import StoredLogits
 from bench.store.store import Store
 from bench.work import worker as module
-from bench.work.items import EvaluateRun, RunWork, Work
+from bench.work.attempts import was_begun
+from bench.work.items import EvaluateRun, RunWork, TrainRun, Work
 from bench.work.readiness import StoreView
 from bench.work.signals import StopRequest
 from bench.work.worker import WAIT, Worker
 from tests.simulation.clock import FileServer, Process, drive
 from tests.simulation.files import Files
 from tests.simulation.training import context
-from tests.store.runs import finished_run, run_spec
+from tests.store.runs import LABELS, LOGITS, finished_run, run_spec
 
 
 def asked(root: Path, act: Callable[[], object]) -> int:
@@ -67,6 +70,31 @@ def test_what_a_share_finds_done_is_not_looked_at_again(tmp_path: Path) -> None:
         (run_spec().run_id, "validation"),
         *((run_spec(seed=20).run_id, name) for name in ("train", "test", "validation")),
     ]
+
+
+def test_a_worker_stays_where_another_takes_at_that_moment_what_it_was_to_evaluate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = finished_run(tmp_path)
+    StoredLogits.of_run(folder).forget(["validation"])
+    worker = worker_on(Store(tmp_path), work_of(2))
+    with ExitStack() as other:
+
+        def begun(path: Path, name: str) -> bool:
+            found = was_begun(path, name)
+            if path == folder.path and not (path / "lock").exists():
+                other.enter_context(RunLock(path / "lock"))
+            return found
+
+        monkeypatch.setattr(module, "was_begun", begun)
+        assert worker._next() == WAIT
+    monkeypatch.undo()
+    (first, *_) = worker._next()
+    assert isinstance(first, EvaluateRun), "the other has left it behind"
+    StoredLogits.of_run(folder).write("validation", LOGITS, LABELS, images="the test's own")
+    (first,) = worker._next()
+    assert isinstance(first, TrainRun)
+    worker._peers.leave()
 
 
 def test_a_finished_run_costs_a_look_once(tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ def test_workers_train_nearly_all_the_time(small: tuple[Outcome, Store]) -> None
     assert trained == pytest.approx(sum(_seconds(outcome, run) for _, run in outcome.finished), rel=0.15)
     assert outcome.repeated <= outcome.killed * SMALL.checkpoint_seconds
     assert outcome.idle < 0.02
+    assert outcome.early == 0, "workers ended though nobody had begun some run"
     assert outcome.calls == {"scontrol show": outcome.preempted, "scontrol requeue": outcome.calls["scontrol requeue"]}
 
 
