@@ -22,8 +22,8 @@ from bench.store.store import Store
 from bench.work.items import Work
 
 M = TypeVar("M", bound=BaseModel)
-# How lines begin that SLURM adds to the log of a worker; and the most that is shown of one that it wrote itself.
-OF_SLURM = ("srun: ", "slurmstepd: ")
+# How lines begin that SLURM and submitit add to a worker's log; and the most that is shown of one that it wrote itself.
+OF_SLURM = ("srun: ", "slurmstepd", "submitit ")
 MOST_LETTERS = 500
 
 
@@ -106,11 +106,15 @@ class SubmissionFolder:
         return Store(self.path.parent.parent)
 
     def logs(self) -> list[Path]:
-        """Return the logs of its workers, oldest first."""
-        return sorted(self.path.glob("*_log.out"), key=lambda path: (path.stat().st_mtime, path.name))
+        """Return the logs of its workers, oldest first; those that are removed meanwhile are left out."""
+        found: dict[Path, tuple[float, str]] = {}
+        for path in self.path.glob("*_log.out"):
+            with suppress(OSError):
+                found[path] = path.stat().st_mtime, path.name
+        return sorted(found, key=found.__getitem__)
 
     def last_words(self) -> str:
-        """Return the newest log of its workers and the last line in it that is not SLURM's; empty if there is none."""
+        """Return the newest log of its workers and the last line in it of its own; empty if there is none."""
         for path in self.logs()[-1:]:
             with suppress(OSError):
                 lines = [line for line in regular_bytes(path).decode(errors="replace").splitlines() if line.strip()]

@@ -32,3 +32,14 @@ def test_work_whose_ensembles_are_of_other_runs_was_altered(tmp_path: Path) -> N
         SubmissionFolder(tmp_path).work  # noqa: B018, which reads the file
     lost = work.runs[1].id
     assert str(caught.value).startswith(f"{file}: an ensemble of run {lost}, which is none of its runs; it was altered")
+
+
+def test_a_log_that_is_gone_is_none_and_lines_of_slurm_are_not_a_worker_s_last_words(tmp_path: Path) -> None:
+    (tmp_path / "9_1_0_log.out").symlink_to(tmp_path / "archived elsewhere")
+    log = tmp_path / "9_0_0_log.out"
+    log.write_text(
+        "submitit INFO - Starting with JobEnvironment\n2026-11-27 error: no images\nsrun: error: n1: task 0: Exited\n"
+        "slurmstepd-n1: error: *** STEP 9.0 ON n1 CANCELLED ***\nsubmitit WARNING - Bypassing signal SIGCONT\n\n"
+    )
+    assert SubmissionFolder(tmp_path).logs() == [log]
+    assert SubmissionFolder(tmp_path).last_words() == f"{log} ends: 2026-11-27 error: no images"
