@@ -70,6 +70,11 @@ class QueuedWorker:
         return self.waits and NEVER.match(self.reason) is not None
 
     @property
+    def idle(self) -> bool:
+        """Whether it does nothing before a person does something."""
+        return self.held or self.never_starts
+
+    @property
     def suspended(self) -> bool:
         """Whether it began, and was stopped for the time being."""
         return self.state in SUSPENDED

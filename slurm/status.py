@@ -70,7 +70,7 @@ class Overview:
     @property
     def will_work(self) -> tuple[QueuedWorker, ...]:
         """The workers that work, or will without a person's doing."""
-        return tuple(worker for worker in self.workers if not worker.held and not worker.never_starts)
+        return tuple(worker for worker in self.workers if not worker.idle)
 
     @property
     def left(self) -> tuple[State, ...]:

@@ -126,11 +126,13 @@ def _submit(
     store: Store, work: Work, open_ids: set[str], given: Sequence[SiteWork], request: Request, console: "Console"
 ) -> None:
     """Submit what is missing of the workers that open work wants; `given` is what each site may take of the work."""
-    covered, working = _under_way(store, open_ids, quiet=request.dry_run)
+    covered, working, idle = _under_way(store, open_ids, quiet=request.dry_run)
     runs = sum(isinstance(item, TrainRun) and item.run.id in open_ids for item in work.items())
     console.print(
-        f"{counted(runs, 'run')} of {len(work.runs):,} have work left; "
+        f"{counted(runs, 'run')} of {len(work.runs):,} {'has' if runs == 1 else 'have'} work left; "
         f"{counted(sum(working.values()), 'worker')} queued or running"
+        + (f", of which {idle} will not start by themselves: `status` says why" if idle else ""),
+        soft_wrap=True,
     )
     for left in left_of(given[0].plans, {run.id for run in work.runs}):
         console.print(f"left: {left}")
@@ -222,8 +224,11 @@ def _submit_to(
     return sent
 
 
-def _under_way(store: Store, open_ids: set[str], *, quiet: bool) -> tuple[set[str], Counter[str]]:
-    """Return which open runs and ensembles workers know of that are queued or running, and how many by site file."""
+def _under_way(store: Store, open_ids: set[str], *, quiet: bool) -> tuple[set[str], Counter[str], int]:
+    """Return which open runs and ensembles workers know of that are queued or running, and how many by site file.
+
+    And how many of these wait for a person.
+    """
     folders = submissions(store)
     try:
         workers = queued_workers(folders) if folders else []
@@ -241,7 +246,8 @@ def _under_way(store: Store, open_ids: set[str], *, quiet: bool) -> tuple[set[st
             if known & open_ids:
                 covered |= known & open_ids
                 relevant[folder.submission.name] = folder.submission.site
-    return covered, Counter(relevant[worker.submission] for worker in workers if worker.submission in relevant)
+    knowing = [worker for worker in workers if worker.submission in relevant]
+    return covered, Counter(relevant[worker.submission] for worker in knowing), sum(w.idle for w in knowing)
 
 
 def cancel_workers(store: Path, grids: Sequence[str], *, console: "Console", confirm: Callable[[str], bool]) -> None:

@@ -328,6 +328,7 @@ def test_workers_that_do_not_start_by_themselves_are_said_and_are_the_user_s_to_
     found, out = place.on_store("status")
     assert out.splitlines()[-1].startswith(last)
     assert found == code
+    assert ("of which 3 will not start by themselves: `status` says why\n" in place.submit()[1]) == bool(code)
     slurm.set("100_0", "RUNNING")
     assert place.on_store("status")[0] == 0
 
