@@ -38,11 +38,12 @@ ROOT = Path(__file__).resolve().parent.parent
 MOST_LETTERS = 40
 # Where several processes train a run, srun ends all when one is killed, rank 0 too, which cannot go back to the queue
 # itself then. The shell of the job does, but not after SIGTERM, which is a cancellation or has been answered by rank 0.
-# What is killed as it starts counts as nobody's attempt, so the number of times has an end.
+# What is killed as it starts counts as nobody's attempt, so the number of times has an end. Code 255 is of no signal: a
+# container that cannot be started ends with it.
 MOST_RESTARTS = 30
 BACK_TO_THE_QUEUE = (
     "trap 'exit 75' TERM",
-    f"trap 'code=$?; [ $code -gt 128 ] && [ ${{SLURM_RESTART_COUNT:-0}} -lt {MOST_RESTARTS} ] && "
+    f"trap 'code=$?; [ $code -gt 128 ] && [ $code -lt 255 ] && [ ${{SLURM_RESTART_COUNT:-0}} -lt {MOST_RESTARTS} ] && "
     'echo "a process was killed: exit code $code; back to the queue" && scontrol requeue '
     "${SLURM_ARRAY_TASK_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}' EXIT",
 )

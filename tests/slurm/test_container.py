@@ -116,11 +116,16 @@ def test_two_processes_in_containers_train_one_run(work: Work, cluster: Cluster,
     assert work.sessions(work.status()[0]["id"])[0]["processes"] == 2
 
 
-def test_an_image_that_is_not_there_is_what_status_and_logs_tell(work: Work, cluster: Cluster, image: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_image_that_is_not_there_is_what_status_and_logs_tell(
+    work: Work, cluster: Cluster, image: Path, processes: int
+) -> None:
     image.unlink()
-    work.write({**LONG, **recipe(3), "members": 2}, site=in_container(image))
+    site = {**in_container(image), "processes": processes, "gpus": 0}
+    work.write({**LONG, **recipe(3), "members": 2}, site=site)
     work.submit()
-    cluster.wait(lambda: set(work.tasks(cluster).values()) == {"FAILED"}, 60, "both failed")
+    cluster.wait(lambda: set(work.tasks(cluster).values()) == {"FAILED"}, 60, "both failed, and stay so")
+    assert "back to the queue" not in work.log()
     assert {cluster.job(task)["ExitCode"] for task in work.tasks(cluster)} == {"255:0"}
     said = f"_0_log.out ends: FATAL:   could not open image {image}: failed to retrieve path"
     code, out = work.call("status", *work.at_store)
