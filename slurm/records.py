@@ -133,9 +133,8 @@ def require_submissions(store: Store) -> list[SubmissionFolder]:
     """Return the submissions of a store; UserError if there is none."""
     found = submissions(store)
     if not found:
-        earlier = (
-            " by this version (those of an earlier one cannot be followed)" if (store.root / "slurm").is_dir() else ""
-        )
+        unread = [path for path in (store.root / "slurm").glob("*/") if path.name != "checks"]
+        earlier = " by this version (those of an earlier one cannot be followed)" if unread else ""
         raise UserError(
             f"{store.root}: nothing was submitted from this store{earlier}; give --store DIR as `submit` named it, or "
             "`python -m slurm submit GRID --site NAME`"

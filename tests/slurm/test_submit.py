@@ -391,8 +391,13 @@ def test_nothing_was_submitted(place: Place, slurm: FakeSlurm) -> None:
     for command in ("status", "cancel"):
         code, out = place.on_store(command, *(["--yes"] if command == "cancel" else []))
         assert code == 2
-        assert "nothing was submitted from this store" in out
+        assert "nothing was submitted from this store; give" in out
     assert slurm.calls("squeue") == []
+    (place.store.root / "slurm" / "checks" / "check-1").mkdir(parents=True)
+    (place.store.root / "slurm" / "lock").touch()
+    assert "nothing was submitted from this store; give" in place.on_store("status")[1]
+    (place.store.root / "slurm" / "of an earlier version").mkdir()
+    assert "nothing was submitted from this store by this version" in place.on_store("status")[1]
 
 
 def test_cancel_asks_and_names_the_grid(place: Place, slurm: FakeSlurm) -> None:
