@@ -9,6 +9,7 @@ left, as SLURM itself requeues only what still runs at the end of that time. Aft
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -159,6 +160,12 @@ def _requeue() -> None:
     """Put this array task back into the queue; where that is not allowed, `submit` goes on with its work."""
     task = _array_task()
     if task is None:
+        return
+    if shutil.which("scontrol") is None:
+        log.error(
+            "no scontrol here (in a container?), so this worker does not go back to the queue; `python -m slurm "
+            "submit` goes on from the checkpoint"
+        )
         return
     log.warning("back to the queue: the next worker continues from the checkpoint")
     try:
