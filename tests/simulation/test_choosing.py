@@ -17,6 +17,7 @@ from bench.work.attempts import was_begun
 from bench.work.items import EvaluateRun, RunWork, TrainRun, Work
 from bench.work.readiness import StoreView
 from bench.work.signals import StopRequest
+from bench.work.summary import is_finished
 from bench.work.worker import WAIT, Worker
 from tests.simulation.clock import FileServer, Process, drive
 from tests.simulation.files import Files
@@ -121,6 +122,17 @@ def test_a_worker_that_ends_looks_at_one_run_of_each_data_set(tmp_path: Path) ->
         worker = worker_on(Store(tmp_path), work_of(count))
         costs.append(asked(tmp_path, lambda worker=worker: list(worker._first_done())))
     assert costs[0] == costs[1] > 0
+
+
+def test_whether_work_is_left_is_found_without_a_look_at_what_is_finished(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for number in range(3):
+        finished_run(tmp_path, seed=18 + number)
+    answers: list[bool] = []
+    left = asked(tmp_path, lambda: answers.append(is_finished(work_of(4), store)))
+    nothing_left = asked(tmp_path, lambda: answers.append(is_finished(work_of(3), store)))
+    assert answers == [False, True]
+    assert left < nothing_left / 3, "one run was looked at, not four"
 
 
 def test_a_worker_that_waits_looks_less_and_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
