@@ -1,13 +1,20 @@
 """`copy_data` of a site: whether there is room, and workers that train from copies on the disks of two nodes."""
 
 import re
+import shutil
+import signal
 from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from bench.data import copies
+from bench.store.records import Failure
+from bench.work.signals import InterruptedRunError, StopRequest
+from slurm import array_task
 from slurm.check_task import Answer, CheckTask
+from slurm.records import submissions
 from tests.data.streamed.photographs import write_imagenet
 from tests.data.test_image_folder import write_birds
 from tests.slurm.cluster import Cluster
@@ -18,6 +25,40 @@ from tests.slurm.work import LONG, Work, done, recipe, results, same_as_uninterr
 
 # Three classes of ImageNet, small.
 DATA = {"name": "imagenet", "image_size": 32, "train_images": 100, "validation_images": 20, "test_images": 12}
+
+
+def write_place(place: Place, folder: Path) -> None:
+    """Write a grid on an image folder, and a site that copies it."""
+    images = write_birds(folder / "birds", train=10, test=4)
+    cell = "{name: a, method: dense, model: {depth: 10, width: 1}, recipe: {epochs: 4}}"
+    place.grid.write_text(f"base: {{data: {{folder: {images}, image_size: 16}}}}\ncells: [{cell}]")
+    place.site.write_text(f"{{partition: main, gpus: 0, cpus: 1, scratch: {folder / 'disk'}, copy_data: true}}")
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_worker_copies_what_its_work_needs_unless_it_is_to_end_or_nothing_is_left(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "_copies", {})
+    monkeypatch.setenv("FREETICKETS_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "disk"))
+    write_place(place, tmp_path)
+    assert place.submit()[0] == 0
+    (folder,) = submissions(place.store)
+    assert folder.submission.copy_data
+    stop = StopRequest()
+    stop.received = signal.SIGUSR2
+    with pytest.raises(InterruptedRunError):
+        array_task._copy_data(folder, None, stop)
+    assert list((tmp_path / "disk").glob("*/*")) == []
+    array_task._copy_data(folder, None, StopRequest())
+    (decoded,) = (tmp_path / "data" / "cache").glob("*.safetensors")
+    assert copies.nearest(decoded).is_relative_to(tmp_path / "disk")
+    shutil.rmtree(tmp_path / "disk")
+    for run in place.ids():
+        place.store.run(run).write_failure(Failure(type="ValueError", message="diverged"))
+    array_task._copy_data(folder, None, StopRequest())
+    assert not (tmp_path / "disk").exists()
 
 
 @pytest.mark.parametrize(("free", "state", "words"), [(10**9, "ok", "to copy, room for 950 MB"), (50, "slow", "room")])
@@ -35,10 +76,7 @@ def test_a_check_says_whether_there_is_room(
     monkeypatch.setattr("bench.check.run.check", lambda *_: None)
     monkeypatch.setattr("slurm.array_task.set_environment", lambda _: None)
     monkeypatch.setattr("bench.work.context.find_device", lambda name: SimpleNamespace(type=name))
-    folder = write_birds(tmp_path / "birds", train=10, test=4)
-    cell = "{name: a, method: dense, model: {depth: 10, width: 1}, recipe: {epochs: 4}}"
-    place.grid.write_text(f"base: {{data: {{folder: {folder}, image_size: 16}}}}\ncells: [{cell}]")
-    place.site.write_text(f"{{partition: main, gpus: 0, cpus: 1, scratch: {tmp_path / 'disk'}, copy_data: true}}")
+    write_place(place, tmp_path)
     code, out = place.call(
         *("check", "--site", str(place.site), "--store", str(place.store.root), str(place.grid), "--no-wait")
     )
