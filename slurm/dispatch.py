@@ -205,7 +205,7 @@ def slurm_parameters(submission: Submission, site: Site) -> dict[str, Any]:
         "signal_delay_s": site.signal_seconds,
         "stderr_to_stdout": True,
         # A line that fails must not lead to another Python than the one it was to make available.
-        "setup": [*(BACK_TO_THE_QUEUE if comes_back else ()), *(f"{line} || exit 1" for line in site.setup)] or None,
+        "setup": [*(BACK_TO_THE_QUEUE if comes_back else ()), *map(_or_ends, site.setup)] or None,
         # A process that fails takes the others along; since SLURM 22.05 srun does not take over --cpus-per-task.
         "srun_args": ["--kill-on-bad-exit=1", *([f"--cpus-per-task={submission.cpus}"] if submission.cpus else [])],
     }
@@ -215,6 +215,10 @@ def slurm_parameters(submission: Submission, site: Site) -> dict[str, Any]:
     parameters = {key: value for key, value in wanted.items() if value is not None}
     on = {} if submission.cluster is None else {"clusters": submission.cluster}
     return {**parameters, "additional_parameters": {**further, **site.sbatch, **on}}
+
+
+def _or_ends(line: str) -> str:
+    return f"{line} || {{ echo {shlex.quote(f'error: setup: {line}: failed')}; exit 1; }}"
 
 
 def script_text(store: Store, submission: Submission, site: Site) -> str:

@@ -31,7 +31,7 @@ FORMAT = "%i|%T|%N|%j|%r"
 HELD = re.compile(r"JobH[eo]ld|requeued[_ ](in[_ ])?held")
 # What a worker asks for is refused as long as nobody changes it, or the limit.
 NEVER = re.compile(
-    r"(Partition(Time|Node)Limit|BadConstraints|Dependency(NeverSatisfied|Problem)|Invalid(Account|QOS)|ReservationDeleted"
+    r"(Partition(TimeLimit|NodeLimit|Config)|BadConstraints|Dependency(NeverSatisfied|Problem)|Invalid(Account|QOS)|ReservationDeleted"
     r"|QOSMin\w+|(Assoc|QOS)Max\w+PerJob(Limit)?)$"
 )
 # A user's variables of these would change what is asked: SQUEUE_PARTITION hides jobs, SCANCEL_INTERACTIVE waits. The

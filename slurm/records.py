@@ -114,11 +114,12 @@ class SubmissionFolder:
         return sorted(found, key=found.__getitem__)
 
     def last_words(self) -> str:
-        """Return the newest log of its workers and the last line in it of its own; empty if there is none."""
+        """Return the newest log and the last line in it that a worker wrote, else SLURM's first error; empty if none."""
         for path in self.logs()[-1:]:
             with suppress(OSError):
                 lines = [line for line in regular_bytes(path).decode(errors="replace").splitlines() if line.strip()]
-                own = [line for line in lines if not line.startswith(OF_SLURM)] or lines
+                own = [line for line in lines if not line.startswith(OF_SLURM)]
+                own = own or [line for line in lines if "error: " in line][:1] or lines
                 return printable(f"{path} ends: {own[-1][:MOST_LETTERS]}") if own else ""
         return ""
 

@@ -43,3 +43,9 @@ def test_a_log_that_is_gone_is_none_and_lines_of_slurm_are_not_a_worker_s_last_w
     )
     assert SubmissionFolder(tmp_path).logs() == [log]
     assert SubmissionFolder(tmp_path).last_words() == f"{log} ends: 2026-11-27 error: no images"
+    log.write_text(
+        "slurmstepd: error: execve(): /no/python: No such file\nsrun: error: task 0: Exited\nsrun: launch: _step\n"
+    )
+    assert (
+        SubmissionFolder(tmp_path).last_words() == f"{log} ends: slurmstepd: error: execve(): /no/python: No such file"
+    )

@@ -313,6 +313,7 @@ def test_status_ends_in_what_will_happen_by_itself(place: Place, slurm: FakeSlur
         ("PENDING", "JobHoldMaxRequeue", "Nothing more happens by itself: 3 workers are held", 1),
         ("PENDING", "launch failed requeued held", "Nothing more happens by itself: 3 workers are held", 1),
         ("PENDING", "PartitionTimeLimit", "Nothing more happens by itself: 3 workers are refused a start (Part", 1),
+        ("PENDING", "PartitionConfig", "Nothing more happens by itself: 3 workers are refused a start (Part", 1),
         ("PENDING", "QOSMaxCpuPerJobLimit", "Nothing more happens by itself: 3 workers are refused a start (QOS", 1),
         ("PENDING", "QOSMaxJobsPerUserLimit", "The work that is left goes on by itself", 0),
         ("PENDING", "BeginTime", "The work that is left goes on by itself", 0),

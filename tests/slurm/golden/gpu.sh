@@ -27,8 +27,8 @@
 #SBATCH --wckey=submitit
 
 # setup
-module load python/3.11 cuda/12.4 || exit 1
-source ~/venv/bin/activate || exit 1
+module load python/3.11 cuda/12.4 || { echo 'error: setup: module load python/3.11 cuda/12.4: failed'; exit 1; }
+source ~/venv/bin/activate || { echo 'error: setup: source ~/venv/bin/activate: failed'; exit 1; }
 
 # command
 export SUBMITIT_EXECUTOR=slurm
