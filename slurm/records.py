@@ -114,7 +114,7 @@ class SubmissionFolder:
         return sorted(found, key=found.__getitem__)
 
     def last_words(self) -> str:
-        """Return the newest log and the last line in it that a worker wrote, else SLURM's first error; empty if none."""
+        """Return the newest log and the last line in it of a worker, else SLURM's first error; empty if none."""
         for path in self.logs()[-1:]:
             with suppress(OSError):
                 lines = [line for line in regular_bytes(path).decode(errors="replace").splitlines() if line.strip()]

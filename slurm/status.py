@@ -13,7 +13,7 @@ from bench.store.lock import holder
 from bench.store.pace import Pace, pace_of
 from bench.store.store import Store
 from bench.work.items import AttackEnsemble, Item, RunWork, TrainRun
-from bench.work.readiness import State, StoreView
+from bench.work.readiness import SILENT, State, StoreView
 from slurm.queue import QueuedWorker, queued_workers
 from slurm.records import SubmissionFolder
 
@@ -165,7 +165,9 @@ def print_overview(found: Overview, console: "Console", *, everything: bool) -> 
         for run in shown if everything else shown[:MOST_RUNS]:
             speed = "" if run.images_per_second is None else f"{run.images_per_second:,.0f}"
             left = "" if run.seconds_left is None or run.state in STUCK else duration(run.seconds_left / 3600)
-            reason = "" if run.state in ("running", "missing") else run.reason
+            reason = (
+                "" if run.state == "missing" or (run.state == "running" and SILENT not in run.reason) else run.reason
+            )
             progress = f"{run.epoch}/{run.epochs}"
             table.add_row(run.id[:8], run.cell, run.state, progress, speed, left, run.host or "", reason)
         console.print(table)

@@ -24,6 +24,9 @@ from bench.work.items import AttackEnsemble, EvaluateRun, Item, TrainRun
 # needs failed or is damaged. failed: by an error, or given up; `--retry` clears that.
 State = Literal["done", "missing", "running", "waiting", "blocked", "failed", "damaged"]
 
+# Of a run whose lock says that a process holds it, but has not moved for some time.
+SILENT = "silent for"
+
 
 @dataclass(frozen=True)
 class Readiness:
@@ -197,7 +200,7 @@ def _silence(process: Mapping[str, Any]) -> str:
     age = time.time() - beat if isinstance(beat, int | float) else 0.0
     if age < STALE_SECONDS:
         return ""
-    return f", silent for {age / 60:.0f} min by this machine's clock; a worker that sees it stay so takes over"
+    return f", {SILENT} {age / 60:.0f} min by this machine's clock; a worker that sees it stay so takes over"
 
 
 def _damage(files: Sequence[str]) -> str:

@@ -12,13 +12,15 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import Literal, assert_never
 
 from bench.errors import UserError
 from bench.store.files import PASSING
-from bench.store.lock import LockLostError, RunLockedError, has_moved
+from bench.store.lock import LockLostError, RunLock, RunLockedError, has_moved, is_live
+from bench.store.logits import ensemble_folder
 from bench.store.records import Failure
 from bench.store.run_folder import RunFolder
 from bench.store.store import Store
@@ -122,7 +124,21 @@ class Worker:
             return EXIT_INTERRUPTED
         if ranks.first:
             self._evaluator.write_samples(list(self._first_done()))
+            self._remove_stale_locks()
         return 0
+
+    def _remove_stale_locks(self) -> None:
+        """Remove the locks that killed processes left on what is given up: other machines take them for live ones."""
+        for folder in {self._path(item) for item in self._work.items()}:
+            lock = folder / "lock"
+            if lock.exists() and not is_live(lock):
+                with suppress(RunLockedError, OSError), RunLock(lock):
+                    pass
+
+    def _path(self, item: Item) -> Path:
+        if isinstance(item, AttackEnsemble):
+            return ensemble_folder(self._context.store, item.ensemble.ensemble)
+        return self._context.store.run(item.run.id).path
 
     def _sleep(self) -> None:
         for _ in range(self._sleeps):

@@ -265,6 +265,17 @@ def test_status_is_the_store_and_the_queue(place: Place, slurm: FakeSlurm) -> No
     assert {worker["state"] for worker in document["workers"]} == {"RUNNING", "PENDING"}
 
 
+def test_status_tells_of_a_running_run_whose_worker_may_be_dead(place: Place, slurm: FakeSlurm) -> None:
+    place.submit()
+    assert slurm.queue()
+    lock = place.store.run(place.ids()[0]).path / "lock"
+    with RunLock(lock):
+        content = json.loads(lock.read_text())
+    for age, silent in ((0, False), (600, True)):
+        lock.write_text(json.dumps({**content, "host": "n1", "heartbeat": content["heartbeat"] - age}))
+        assert ("silent for 10 min" in " ".join(place.on_store("status")[1].split())) == silent
+
+
 def test_status_tells_what_a_run_warns_of(place: Place, slurm: FakeSlurm) -> None:
     place.submit()
     assert slurm.queue()

@@ -276,6 +276,19 @@ def test_retry_takes_up_again_what_was_given_up(tmp_path: Path) -> None:
     assert do([GOOD], store, retry=True) == 0
 
 
+def test_a_killed_worker_s_lock_on_what_is_given_up_is_removed(tmp_path: Path) -> None:
+    """Another machine, such as a login node, cannot know that its holder is dead: it would tell of a run at work."""
+    store = Store(tmp_path)
+    lock = store.run(GOOD.run_id).path / "lock"
+    with RunLock(lock):
+        content = json.loads(lock.read_text())
+        for _ in range(3):
+            begin_attempt(lock.parent, "train")
+    lock.write_text(json.dumps({**content, "pid": 2**22 + 1}))  # no process has that number
+    assert do([GOOD], store) == 1
+    assert not lock.exists()
+
+
 def test_a_set_that_kills_its_workers_is_given_up_alone(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert do(Work(runs=(RunWork(spec=GOOD, cell="no sets"),)), store) == 0
