@@ -12,8 +12,8 @@ from pathlib import Path
 from tests.simulation.cluster import Cluster
 from tests.simulation.outcome import HOUR, Conditions, Outcome
 
-# From few to many workers, then slower files, then more runs; minutes on one core, the last an hour.
-ROWS = ("1000x32@1", "1000x128@1", "1000x128@5", "1000x128@20", "3000x128@1", "3000x256@1", "10000x512@1")
+# Those of docs/slurm.md: seconds of one core for the first four, 4 and 15 minutes for the others.
+ROWS = ("1000x32@1", "1000x128@1", "1000x128@5", "1000x128@20", "2000x512@5", "10000x512@1")
 HEAD = ("runs", "workers", "ms", "runs/h", "of ideal", "idle", "claims lost", "calls/min", "a run", "mean/s", "peak/s")
 
 
