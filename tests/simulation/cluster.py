@@ -31,8 +31,6 @@ from tests.simulation.outcome import Conditions, Outcome
 from tests.simulation.training import Training, context
 from tests.training.runs import child_spec, dense_spec, work_of
 
-# Workers of an array begin within so many seconds of each other.
-START_SECONDS = 60.0
 # SLURM calls a node down that has not answered for so long.
 DOWN_SECONDS = 300.0
 # In the queue after that, after a time limit, and after a preemption.
@@ -113,7 +111,7 @@ class Cluster:
     def _task(self, index: int) -> Generator[simpy.Event, Any, None]:
         """Be an array task: a worker, put back into the queue until it ends by itself."""
         drawn = random.Random(f"{self._conditions.seed} task {index}")
-        yield self._env.timeout(drawn.uniform(0, START_SECONDS))
+        yield self._env.timeout(drawn.uniform(0, self._conditions.spread))
         for start in range(10**6):
             stop = StopRequest()
             process = Process(lambda stop=stop: self._work_on(stop), self._server, f"node{index}-{start}")

@@ -12,6 +12,7 @@ class Conditions:
 
     seconds             mean of a run's training, which is drawn (log-normal, 30% about it)
     evaluation_seconds  of a run on one set; each run has two, test and validation
+    spread              workers begin within so many seconds of each other
     latency             seconds of one operation on a file
     capacity            operations a second that the file server answers
     failures            share of runs that fail
@@ -24,6 +25,7 @@ class Conditions:
     seed: int = 0
     seconds: float = HOUR
     evaluation_seconds: float = 30.0
+    spread: float = 60.0
     latency: float = 1e-3
     capacity: float = float("inf")
     failures: float = 0.005
