@@ -24,7 +24,7 @@ ALL_KEYS = {
 }
 # What a script for sbatch is made of: nothing in a site file ends a line and begins another one.
 SCRIPT_LINE = re.compile(
-    r"(#!/bin/bash|# \w+||#SBATCH --[a-z][a-z-]*(=.*)?|.* \|\| exit 1|export SUBMITIT_\w+=\w+|srun .*)"
+    r"(#!/bin/bash|# \w+||#SBATCH --[a-z][a-z-]*(=.*)?|.* \|\| \{ echo .*; exit 1; \}|export SUBMITIT_\w+=\w+|srun .*)"
 )
 
 
