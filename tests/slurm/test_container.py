@@ -127,7 +127,8 @@ def test_an_image_that_is_not_there_is_what_status_and_logs_tell(
     work.submit()
     cluster.wait(lambda: set(work.tasks(cluster).values()) == {"FAILED"}, 60, "both failed, and stay so")
     assert "back to the queue" not in work.log()
-    assert {cluster.job(task)["ExitCode"] for task in work.tasks(cluster)} == {"255:0"}
+    ended = {task: ("FAILED", "255:0") for task in work.tasks(cluster)}
+    cluster.wait(lambda: cluster.accounted(*ended) == ended, 60, "sacct says the same")
     said = f"_0_log.out ends: FATAL:   could not open image {image}: failed to retrieve path"
     code, out = work.call("status", *work.at_store)
     assert code == 1
