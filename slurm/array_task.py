@@ -1,17 +1,13 @@
 """What runs on the node: a worker (bench.work.worker) on the work of its submission, in one process or several.
 
 The exit code is honest: 0 if the worker found nothing more to do, 1 if its processes lost each other, 2 for a mistake
-that stops all runs (such as missing images), 75 after a signal. SLURM sends SIGUSR2 ahead of the time limit, and
-SIGTERM when a preemption leaves a time of grace: then the worker also puts itself back into the queue while work is
-left, as SLURM itself requeues only what still runs at the end of that time. After the user's own scancel it does not.
+that stops all runs (such as missing images), 75 after a signal. It is 76 where the job's shell is to put the worker
+back into the queue (requeue.sh): after SIGUSR2, which SLURM sends ahead of the time limit, and where processes lost
+each other, while work is left. SIGTERM is a preemption or the user's own scancel: the shell asks SLURM which.
 """
 
 import logging
 import os
-import re
-import shutil
-import signal
-import subprocess
 import sys
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -20,12 +16,15 @@ import submitit
 
 from bench.errors import UserError
 from bench.work.options import Options, set_thread_variables
-from bench.work.signals import AHEAD_OF_LIMIT, EXIT_INTERRUPTED, SIGNALS, InterruptedRunError, StopRequest
+from bench.work.signals import AHEAD_OF_LIMIT, EXIT_INTERRUPTED, InterruptedRunError, StopRequest
 from bench.work.summary import is_finished
 from slurm.records import Submission, SubmissionFolder
 from slurm.site import expanded
 
 log = logging.getLogger("bench.slurm")
+
+# The job's shell is to put the worker back into the queue.
+EXIT_REQUEUE = 76
 
 
 class ArrayTask:
@@ -44,9 +43,9 @@ class ArrayTask:
                 # The step ends with the highest code, and a process that fails takes the others along: rank 0 speaks.
                 raise SystemExit(code if code == 1 else 0)
             # Processes that lost each other: one failed in a run, and the others remain, or was killed, and all do.
-            warned = code == EXIT_INTERRUPTED and (stop.received in AHEAD_OF_LIMIT or _is_preempted())
-            if (warned or code == 1) and folder.submission.requeue and not is_finished(folder.work, folder.store):
-                _requeue()
+            comes_back = code == 1 or (code == EXIT_INTERRUPTED and stop.received in AHEAD_OF_LIMIT)
+            if comes_back and folder.submission.requeue and not is_finished(folder.work, folder.store):
+                code = EXIT_REQUEUE
             raise SystemExit(code)
 
 
@@ -135,58 +134,3 @@ def _take_own_gpus(environment: submitit.JobEnvironment, gpus: int) -> None:
             numbers = [numbers[place] for place in own if place < len(numbers)]
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(numbers)
-
-
-def _array_task() -> str | None:
-    """Return this array task by the name that SLURM has for it, None outside of a job."""
-    array, index, job = (os.environ.get(f"SLURM_{name}") for name in ("ARRAY_JOB_ID", "ARRAY_TASK_ID", "JOB_ID"))
-    return f"{array}_{index}" if array and index else job
-
-
-def _is_preempted() -> bool:
-    """Whether this array task is in its time of grace before a job of higher priority takes its place."""
-    task = _array_task()
-    if task is None:
-        return False
-    try:
-        shown = _scontrol("show", "job", "--oneliner", task)
-    except (OSError, subprocess.SubprocessError) as error:
-        log.error("scontrol does not say why this worker is to end (%s); if nothing comes back, `submit` again", error)
-        return False
-    return re.search(r"\bPreemptTime=\d", shown.stdout) is not None
-
-
-def _requeue() -> None:
-    """Put this array task back into the queue; where that is not allowed, `submit` goes on with its work."""
-    task = _array_task()
-    if task is None:
-        return
-    if shutil.which("scontrol") is None:
-        log.error(
-            "no scontrol here (in a container?), so this worker does not go back to the queue; `python -m slurm "
-            "submit` goes on from the checkpoint"
-        )
-        return
-    log.warning("back to the queue: the next worker continues from the checkpoint")
-    try:
-        _scontrol("requeue", task)
-    except (OSError, subprocess.SubprocessError) as error:
-        log.error("SLURM did not take it (%s); `python -m slurm submit` goes on from the checkpoint", error)
-
-
-def _scontrol(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run scontrol to its end: SLURM signals every process of a step, and a second signal would kill this one."""
-    return subprocess.run(
-        ["scontrol", *words],
-        check=True,
-        timeout=60,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        preexec_fn=_ignore_signals,
-    )
-
-
-def _ignore_signals() -> None:
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)

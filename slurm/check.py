@@ -19,7 +19,7 @@ from bench.store.measured import Finding, measured_file
 from bench.store.records import read_record
 from bench.store.store import Store
 from bench.work.items import RunWork, Work
-from slurm.check_task import Answer, Asked, CheckTask, versions_here
+from slurm.check_task import SCONTROL, Answer, Asked, CheckTask, versions_here
 from slurm.checks import refusals
 from slurm.dispatch import ROOT, asks, launch, make_submission
 from slurm.queue import queued_workers
@@ -90,7 +90,9 @@ def print_answer(answer: Answer, console: "Console") -> None:
 def _write_down(site: Site, site_name: str, store: Store, request: CheckRequest) -> tuple[SubmissionFolder, Site]:
     """Write a check into the store, and return its folder and the site of its job, which is one process."""
     minutes = max(SHORTEST_MINUTES, min(ceil(request.minutes) + EXTRA_MINUTES, site.walltime_minutes))
-    single = site.model_copy(update={"requeue": False, "walltime": f"{minutes}min"})
+    # Not what the job sees, which may be in a container, but the shell that would put workers back into the queue.
+    told = [f'export {SCONTROL}="$(command -v scontrol)"'] if site.scheduler == "slurm" and site.requeue else []
+    single = site.model_copy(update={"requeue": False, "walltime": f"{minutes}min", "setup": [*site.setup, *told]})
     paths = grid_files(request.grids) if request.grids else []
     submission = make_submission(
         single,
@@ -115,7 +117,6 @@ def _write_down(site: Site, site_name: str, store: Store, request: CheckRequest)
         python=platform.python_version(),
         versions=versions_here(),
         own_python=site.python is not None,
-        scontrol=site.requeue,
         cpus=submission.cpus,
         gpus=site.gpus_of_process,
     )

@@ -32,6 +32,8 @@ from slurm.records import SubmissionFolder
 if TYPE_CHECKING:
     from bench.data.loading import ImageLoader
 
+# The variable in which the job's shell says where its scontrol is; empty: nowhere.
+SCONTROL = "FREETICKETS_SCONTROL"
 PACKAGES = ("torch", "torchvision", "numpy", "safetensors", "pydantic", "submitit")
 # What is written and read back to tell a speed, and how many small files, as a lock or a record is.
 BYTES, FILES = 64 * 2**20, 50
@@ -45,7 +47,6 @@ class Asked(Record):
     grids, scale, data   as of `bench check`; the node reads the grids itself
     root                 where the suite is imported from
     python, versions     of the machine that submits; own_python: whether the site names another one for the node
-    scontrol             whether a worker is to put itself back into the queue
     """
 
     schema_version: Literal[1] = 1
@@ -56,7 +57,6 @@ class Asked(Record):
     python: str
     versions: dict[str, str]
     own_python: bool
-    scontrol: bool
     cpus: int | None
     gpus: int
 
@@ -141,7 +141,7 @@ class _Check:
         yield "CPU cores", partial(_cores, asked)
         if submission.device == "cuda":
             yield "GPU", partial(_gpus, asked)
-        if submission.scheduler == "slurm" and asked.scontrol:
+        if SCONTROL in os.environ:
             yield "requeue", _requeue
 
     def _measure(self, asked: Asked) -> None:
@@ -297,7 +297,7 @@ def _gpus(asked: Asked) -> Finding:
 
 
 def _requeue() -> Finding:
-    if shutil.which("scontrol") is None:
+    if not os.environ[SCONTROL]:
         detail = "no scontrol on the node: a worker at its time limit ends, and `submit` again continues"
         return Finding(name="requeue", state="not here", detail=detail)
     return Finding(name="requeue", state="ok", detail="scontrol is on the node")

@@ -36,17 +36,7 @@ from slurm.site import Site
 ROOT = Path(__file__).resolve().parent.parent
 # Letters of a grid's name in that of a job.
 MOST_LETTERS = 40
-# Where several processes train a run, srun ends all when one is killed, rank 0 too, which cannot go back to the queue
-# itself then. The shell of the job does, but not after SIGTERM, which is a cancellation or has been answered by rank 0.
-# What is killed as it starts counts as nobody's attempt, so the number of times has an end. Code 255 is of no signal: a
-# container that cannot be started ends with it.
-MOST_RESTARTS = 30
-BACK_TO_THE_QUEUE = (
-    "trap 'exit 75' TERM",
-    f"trap 'code=$?; [ $code -gt 128 ] && [ $code -lt 255 ] && [ ${{SLURM_RESTART_COUNT:-0}} -lt {MOST_RESTARTS} ] && "
-    'echo "a process was killed: exit code $code; back to the queue" && scontrol requeue '
-    "${SLURM_ARRAY_TASK_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}' EXIT",
-)
+REQUEUE = f". {shlex.quote(str(ROOT / 'slurm' / 'requeue.sh'))}"
 # sbatch says one of these when it cannot know whether the job was accepted.
 MAYBE_ACCEPTED = ("timed out", "unable to contact", "communication")
 # Variables that name clusters to sbatch, the first one that is set.
@@ -124,7 +114,7 @@ def make_submission(
         cpus=site.cpus_of_process,
         memory_gb=memory_gb(work, site, peaks),
         minutes=site.walltime_minutes,
-        requeue=site.requeue,
+        requeue=site.scheduler == "slurm" and site.requeue,
         data=None if data is None else str(data.resolve()),
         device=site.device,
         data_folder=None if site.data is None else str(site.data.resolve()),
@@ -187,7 +177,6 @@ def submit_what_fits(store: Store, submission: Submission, work: Work, site: Sit
 def slurm_parameters(submission: Submission, site: Site) -> dict[str, Any]:
     """Return what submitit is told to ask sbatch for; resources that are None are left to the cluster."""
     on_a_node = submission.processes // submission.nodes
-    comes_back = submission.requeue and submission.processes > 1
     gpus = site.gpus_by_key * on_a_node
     wanted = {
         "job_name": submission.name,
@@ -205,7 +194,7 @@ def slurm_parameters(submission: Submission, site: Site) -> dict[str, Any]:
         "signal_delay_s": site.signal_seconds,
         "stderr_to_stdout": True,
         # A line that fails must not lead to another Python than the one it was to make available.
-        "setup": [*(BACK_TO_THE_QUEUE if comes_back else ()), *map(_or_ends, site.setup)] or None,
+        "setup": [*map(_or_ends, site.setup), *([REQUEUE] if submission.requeue else ())] or None,
         # A process that fails takes the others along; since SLURM 22.05 srun does not take over --cpus-per-task.
         "srun_args": ["--kill-on-bad-exit=1", *([f"--cpus-per-task={submission.cpus}"] if submission.cpus else [])],
     }

@@ -123,7 +123,7 @@ class Site(Record):
                     GB is 1024 MB, as SLURM counts); null leaves it to the cluster
     walltime        of every worker, in min, h or d; a run that takes longer is continued after a requeue
     max_jobs        the most workers: 64 unless given, 1 of a local site
-    requeue         whether a worker that is preempted or out of time goes back to the queue
+    requeue         whether a worker that is preempted, killed or out of time goes back to the queue
     processes       processes that train one run together
     nodes           nodes over which these are divided
     signal          how long before its end a worker is asked to write its checkpoint

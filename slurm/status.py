@@ -213,7 +213,7 @@ def outlook(found: Overview) -> str:
 def _idle(workers: Sequence[QueuedWorker]) -> Iterator[str]:
     """Yield what a person has to do for workers that are held, and for those that can never start."""
     if held := [worker for worker in workers if worker.held]:
-        yield f"{_some(held)} held; `scontrol release` frees them"
+        yield f"{_some(held)} held; `scontrol release` frees {'it' if len(held) == 1 else 'them'}"
     if never := [worker for worker in workers if not worker.held]:
         reasons = ", ".join(sorted({worker.reason for worker in never}))
         yield (

@@ -179,6 +179,10 @@ def run_app(app: typer.Typer, arguments: Sequence[str] | None) -> None:
     try:
         _check(sys.argv[1:] if arguments is None else arguments)
         try:
+            Path.cwd()
+        except FileNotFoundError:
+            raise UserError("the folder that this command was given in is no longer there: cd to another") from None
+        try:
             with words_of_bash(), slow_imports_named():
                 app(arguments)
         finally:

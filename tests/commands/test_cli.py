@@ -160,6 +160,17 @@ def test_a_mistake_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert ended.stderr.count("\n") == 1
 
 
+def test_a_folder_that_was_deleted_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, out, err = call(capsys, "plan", DIGITS)
+    assert (code, out) == (2, "")
+    assert err == "error: the folder that this command was given in is no longer there: cd to another\n"
+
+
 @pytest.mark.parametrize("arguments", [["paln", DIGITS], ["plan"], ["plan", DIGITS, "--sacle", "tiny"], []])
 def test_a_wrong_command_line_is_exit_code_2(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     code, out, err = call(capsys, *arguments)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import slurm.__main__
-from slurm.dispatch import BACK_TO_THE_QUEUE
+from slurm.dispatch import REQUEUE
 from slurm.site import SITES
 from tests.fuzz.calls import COUNTS, call, inputs
 from tests.fuzz.mutations import YAML_VALUES, mutated_bytes, mutated_tree
@@ -53,7 +53,7 @@ def submitted(folder: Path) -> None:
     if "sbatch would be asked for:" in ended.out:
         COUNTS["scripts"] += 1
         lines = ended.out.partition("asked for:\n")[2].partition("warning: ")[0].splitlines()
-        others = [line for line in lines if line not in BACK_TO_THE_QUEUE]
+        others = [line for line in lines if line != REQUEUE]
         assert [line for line in others if not SCRIPT_LINE.fullmatch(line)] == []
 
 

@@ -6,14 +6,12 @@ import signal
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import simpy
 
 import bench.work.worker as worker_module
-import slurm.array_task as array_task
 from bench.recipes import Setting
 from bench.recipes.pruning import prune_finetune
 from bench.spec.run import RunSpec
@@ -93,8 +91,6 @@ class Cluster:
         patch.setattr(Worker, "_next", purposeful("choosing", Worker._next))
         patch.setattr(Worker, "_evaluated_with", purposeful("sharing", Worker._evaluated_with))
         patch.setattr(Worker, "_first_done", purposeful("ending", Worker._first_done))
-        patch.setattr(array_task, "_array_task", lambda: "simulated")
-        patch.setattr(array_task, "_scontrol", self._scontrol)
         if self._exact:
             look = StoreView._look
 
@@ -162,18 +158,15 @@ class Cluster:
         running.interrupt(lambda: setattr(stop, "received", number))
 
     def _work_on(self, stop: StopRequest) -> int:
-        """Do as slurm.array_task: work, then go back to the queue if that is allowed and work is left."""
+        """Do as slurm.array_task and slurm/requeue.sh: work, then go back to the queue if work is left."""
         code = Worker(self._work, context(self._store, stop), leaves=True).work()
-        warned = code == EXIT_INTERRUPTED and (stop.received in AHEAD_OF_LIMIT or array_task._is_preempted())
-        if warned:
-            if purposeful("ending", is_finished)(self._work, self._store):
+        if code == EXIT_INTERRUPTED:
+            if stop.received not in AHEAD_OF_LIMIT:
+                self._calls["scontrol show"] += 1
+            elif purposeful("ending", is_finished)(self._work, self._store):
                 return 0
-            array_task._requeue()
+            self._calls["scontrol requeue"] += 1
         return code
-
-    def _scontrol(self, *words: str) -> Any:
-        self._calls[f"scontrol {words[0]}"] += 1
-        return SimpleNamespace(stdout="PreemptTime=2026-01-01T00:00:00")
 
     def _background(self, everything: simpy.Event) -> Generator[simpy.Event, Any, None]:
         """Ask the file server each minute for what workers do beside choosing: heartbeats and checkpoints."""

@@ -10,7 +10,7 @@ import pytest
 from bench.store.measured import Finding
 from slurm import check
 from slurm.check import clock_finding
-from slurm.check_task import Answer, CheckTask
+from slurm.check_task import SCONTROL, Answer, CheckTask
 from slurm.records import submissions
 from tests.slurm.fakes import FakeSlurm
 from tests.slurm.place import Place
@@ -81,9 +81,13 @@ def test_what_sbatch_refuses_is_a_mistake(place: Place, slurm: FakeSlurm) -> Non
     assert checked(place)[0] == 2
 
 
-def test_a_node_says_what_it_finds(place: Place, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("scontrol", "state"), [("/usr/bin/scontrol", "ok"), ("", "not here")])
+def test_a_node_says_what_it_finds(
+    place: Place, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch, scontrol: str, state: str
+) -> None:
     assert checked(place, str(place.grid), "--no-wait")[0] == 0
     assert slurm.queue()
+    monkeypatch.setenv(SCONTROL, scontrol)  # of the job's shell, outside of a container
     monkeypatch.setattr("slurm.array_task.set_environment", lambda _: None)
     monkeypatch.setattr("bench.work.context.find_device", lambda name: SimpleNamespace(type=name))
     CheckTask(folder_of(place))()
@@ -91,7 +95,7 @@ def test_a_node_says_what_it_finds(place: Place, slurm: FakeSlurm, monkeypatch: 
     found = {finding.name: finding for finding in answer.findings}
     assert list(found) == ["python", "store", "CPU cores", "requeue", "data digits"]
     assert answer.progress is None
-    assert [found[name].state for name in ("python", "data digits")] == ["ok", "ok"]
+    assert [found[name].state for name in ("python", "requeue", "data digits")] == ["ok", state, "ok"]
     assert "locks a second" in found["store"].detail
 
 

@@ -71,10 +71,10 @@ def test_workers_out_of_time_requeued_killed_or_cancelled_cost_no_bit(work: Work
     cluster.run("scontrol", "requeue", requeued)
     cluster.run("scancel", "--signal=KILL", f"{killed}.0")
     cluster.run("scancel", cancelled)
-    cluster.wait(lambda: work.tasks(cluster)[killed] == "FAILED", 60, "killed")
+    cluster.wait_for("PENDING", killed)
     cluster.wait(lambda: work.tasks(cluster)[cancelled] == "CANCELLED", 60, "cancelled")
     out = work.submit("--checkpoint-seconds", "1")
-    assert "submitted 2 workers" in out  # in place of the killed and the cancelled one
+    assert "submitted 1 worker" in out  # in place of the cancelled one; the others come back
     cluster.wait(lambda: "back to the queue" in work.log(), 120, "the signal ahead of the limit, and the requeue")
     cluster.run("scontrol", "update", f"JobId={limited}", "TimeLimit=60")
     cluster.wait(done(work), 240, "all done")

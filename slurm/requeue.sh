@@ -1,0 +1,34 @@
+# Puts workers back into the queue. The shell of a job reads it after the site's `setup`, where they may be requeued.
+#
+# The shell does it, as a worker often cannot: in a container there is no scontrol, one that is killed does nothing any
+# more, and of several processes srun ends all when one is killed. This function takes the place of srun, and not a trap
+# that of EXIT, so that `setup` can have traps of its own.
+MOST_RESTARTS=30
+
+srun() {
+    local code=0 terminated="" why=""
+    local task="${SLURM_ARRAY_TASK_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"
+    trap 'terminated=yes' TERM
+    command srun "$@" || code=$?
+    trap '' TERM USR2 # SLURM may signal scontrol, too
+
+    if [ "$code" -eq 76 ]; then # the worker asks for it (slurm/array_task.py)
+        why="the next worker continues from the checkpoint"
+    elif [ "$code" -eq 75 ] && [[ $(scontrol show job --oneliner "$task") =~ PreemptTime=[0-9] ]]; then
+        # In a time of grace. SLURM requeues only what still runs at its end.
+        why="preempted, the next worker continues from the checkpoint"
+    elif [ "$code" -gt 128 ] && [ "$code" -lt 255 ] && [ -z "$terminated" ]; then
+        # Killed, such as out of memory; after SIGTERM it was cancelled. A container that cannot be started ends with
+        # 255. What is killed as it starts counts as nobody's attempt, so the number of times has an end.
+        if [ "${SLURM_RESTART_COUNT:-0}" -lt "$MOST_RESTARTS" ]; then
+            why="a process was killed: exit code $code"
+        else
+            echo "a process was killed: exit code $code; not put back into the queue, after $MOST_RESTARTS restarts"
+        fi
+    fi
+    if [ -n "$why" ]; then
+        echo "back to the queue: $why"
+        scontrol requeue "$task" || echo "not put back into the queue; \`python -m slurm submit\` goes on with its work"
+    fi
+    return "$code"
+}
