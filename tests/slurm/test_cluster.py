@@ -71,11 +71,13 @@ def test_workers_out_of_time_requeued_killed_or_cancelled_cost_no_bit(work: Work
     cluster.run("scontrol", "requeue", requeued)
     cluster.run("scancel", "--signal=KILL", f"{killed}.0")
     cluster.run("scancel", cancelled)
-    cluster.wait_for("PENDING", killed)
+    cluster.wait(lambda: "back to the queue: a process was killed" in work.log(), 60, "killed")
     cluster.wait(lambda: work.tasks(cluster)[cancelled] == "CANCELLED", 60, "cancelled")
     out = work.submit("--checkpoint-seconds", "1")
     assert "submitted 1 worker" in out  # in place of the cancelled one; the others come back
-    cluster.wait(lambda: "back to the queue" in work.log(), 120, "the signal ahead of the limit, and the requeue")
+    cluster.wait(
+        lambda: "back to the queue: the next" in work.log(), 120, "the signal ahead of the limit, and the requeue"
+    )
     cluster.run("scontrol", "update", f"JobId={limited}", "TimeLimit=60")
     cluster.wait(done(work), 240, "all done")
     for run in runs:

@@ -111,7 +111,7 @@ def test_a_worker_that_is_killed_while_it_copies_comes_back_and_copies_anew(work
     )
     work.submit("--data", str(images))
     (task,) = work.tasks(two_nodes)
-    two_nodes.wait_for("PENDING", task)
+    two_nodes.wait(lambda: "back to the queue: a process was killed" in work.log(), 60, "killed")
     (folder,) = (two_nodes.folder / "scratch-n1" / "killed").glob("freetickets-data")
     left = {path.name for path in folder.iterdir()}
     assert len(left) == 2, left  # a part of a copy, and the lock
