@@ -20,6 +20,8 @@ import bench.store.lock as lock_module
 from bench.store.lock import HEARTBEAT_SECONDS
 from tests.simulation.clock import Event, Process, Time, current
 
+# When the process of each worker began.
+STARTED = "then"
 # What one heartbeat asks the file server: read the lock, write a temporary file, rename it.
 OPERATIONS = 3
 
@@ -57,6 +59,9 @@ class Heartbeats:
         )
         patch.setattr(lock_module, "_seen", Seen())
         patch.setattr(lock_module, "_this_process", _this_process)
+        patch.setattr(
+            lock_module, "_start_time", lambda _: STARTED
+        )  # or each would take its own locks for those of one dead
         if self._lazily:
             patch.setattr(lock_module, "_read", self._reading(lock_module._read))
 
@@ -142,4 +147,4 @@ def _this_process() -> dict[str, Any]:
     """Return what a lock says of its holder: each worker has a node of its own, so that none knows another's pid."""
     process = current()
     host = "heartbeat" if process is None else process.host
-    return {"host": host, "namespace": host, "pid": os.getpid(), "started": "then"}
+    return {"host": host, "namespace": host, "pid": os.getpid(), "started": STARTED}

@@ -17,9 +17,10 @@ from bench.store.lock import RunLock
 from bench.store.run_folder import RunFolder
 from bench.store.store import Store
 from bench.training.checkpoint import save_checkpoint
+from bench.work.peers import Peers
 from tests.grid_text import REPOSITORY
 from tests.simulation.__main__ import HEAD, main
-from tests.simulation.clock import FileServer, Process, drive
+from tests.simulation.clock import FileServer, Process, Time, drive
 from tests.simulation.cluster import CHECKPOINT_OPERATIONS, Cluster, specs
 from tests.simulation.files import Files
 from tests.simulation.heartbeats import OPERATIONS, Heartbeats
@@ -165,6 +166,28 @@ def test_heartbeats_and_checkpoints_ask_for_what_is_charged_for_them(tmp_path: P
     opened_by_torch = 1  # which is seen by the system alone
     assert counted[1] - counted[0] == OPERATIONS
     assert counted[2] - counted[1] == CHECKPOINT_OPERATIONS - opened_by_torch
+
+
+def test_workers_that_wait_see_each_other(tmp_path: Path) -> None:
+    """Or each would take itself for the only one, wait for a share of what others evaluate, and idle to the end."""
+    env, counted = simpy.Environment(), list[int]()
+
+    def waits() -> None:
+        peers = Peers(Store(tmp_path))
+        peers.join()
+        Time(env).sleep(60)
+        counted.append(peers.count())
+        Time(env).sleep(60)
+        peers.leave()
+
+    with pytest.MonkeyPatch.context() as patch:
+        Files(tmp_path).watch(patch)
+        Heartbeats(env, lazily=True).watch(patch, 0)
+        for name in ("one", "two", "three"):
+            env.process(drive(env, Process(waits, FileServer(env, 0.001), name)))
+        env.run()
+    assert counted == [3, 3, 3]
+    assert not list((tmp_path / "workers").iterdir())
 
 
 def test_a_file_server_answers_no_more_than_it_can() -> None:
