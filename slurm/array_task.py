@@ -6,8 +6,10 @@ back into the queue (requeue.sh): after SIGUSR2, which SLURM sends ahead of the 
 each other, while work is left. SIGTERM is a preemption or the user's own scancel: the shell asks SLURM which.
 """
 
+import atexit
 import logging
 import os
+import signal
 import sys
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -16,7 +18,7 @@ import submitit
 
 from bench.errors import UserError
 from bench.work.options import Options, set_thread_variables
-from bench.work.signals import AHEAD_OF_LIMIT, EXIT_INTERRUPTED, InterruptedRunError, StopRequest
+from bench.work.signals import AHEAD_OF_LIMIT, EXIT_INTERRUPTED, SIGNALS, InterruptedRunError, StopRequest
 from bench.work.summary import is_finished
 from slurm.records import Submission, SubmissionFolder
 from slurm.site import expanded
@@ -36,6 +38,7 @@ class ArrayTask:
     def __call__(self) -> None:
         """Work; always ends in SystemExit."""
         folder, environment = SubmissionFolder(Path(self.folder)), submitit.JobEnvironment()
+        atexit.register(_ignore_signals)
         log_to_stdout()
         with StopRequest() as stop:
             code = _guarded(folder, environment, stop)
@@ -47,6 +50,15 @@ class ArrayTask:
             if comes_back and folder.submission.requeue and not is_finished(folder.work, folder.store):
                 code = EXIT_REQUEUE
             raise SystemExit(code)
+
+
+def _ignore_signals() -> None:
+    """Keep the exit code that was decided: Python ends its handlers seconds before torch has ended.
+
+    A signal in between would kill this process: SIGTERM at the time limit, or from srun, as another process ended.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def log_to_stdout() -> None:

@@ -2,19 +2,30 @@
 #
 # The shell does it, as a worker often cannot: in a container there is no scontrol, one that is killed does nothing any
 # more, and of several processes srun ends all when one is killed. This function takes the place of srun, and not a trap
-# that of EXIT, so that `setup` can have traps of its own.
+# that of EXIT, so that `setup` can have traps of its own but for TERM, USR1 and USR2. An alias of srun stays, too.
 MOST_RESTARTS=30
 
-srun() {
-    local code=0 terminated="" why=""
+function srun {
+    local code=0 terminated="" job="" cancelled="" why=""
     local task="${SLURM_ARRAY_TASK_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"
     trap 'terminated=yes' TERM
+    trap : USR1 USR2 # for the worker, but `scancel --full` sends it to this shell, too
     command srun "$@" || code=$?
-    trap '' TERM USR2 # SLURM may signal scontrol, too
+    trap '' TERM USR1 USR2 # SLURM may signal scontrol, too
 
-    if [ "$code" -eq 76 ]; then # the worker asks for it (slurm/array_task.py)
+    if [ -n "$terminated" ] || [ "$code" -eq 75 ]; then
+        job=$(scontrol show job --oneliner "$task") || job=""
+    fi
+    # SLURM ends a job: it was cancelled, or is requeued by SLURM itself. At its time limit it may still come back.
+    if [ -n "$terminated" ] && ! [[ $job =~ JobState=RUNNING|Reason=TimeLimit ]]; then
+        cancelled=yes
+    fi
+
+    if [ -n "$cancelled" ]; then
+        :
+    elif [ "$code" -eq 76 ]; then # the worker asks for it (slurm/array_task.py)
         why="the next worker continues from the checkpoint"
-    elif [ "$code" -eq 75 ] && [[ $(scontrol show job --oneliner "$task") =~ PreemptTime=[0-9] ]]; then
+    elif [ "$code" -eq 75 ] && [[ $job =~ JobState=RUNNING.*PreemptTime=[0-9] ]]; then
         # In a time of grace. SLURM requeues only what still runs at its end.
         why="preempted, the next worker continues from the checkpoint"
     elif [ "$code" -gt 128 ] && [ "$code" -lt 255 ] && [ -z "$terminated" ]; then

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ import pytest
 from slurm.dispatch import REQUEUE
 
 PREEMPTED = "JobId=9 JobState=RUNNING PreemptTime=2026-11-28T01:02:03 Requeue=1"
-NOT_PREEMPTED = "JobId=9 JobState=CANCELLED PreemptTime=None Requeue=1"
+# What is ended has yet to end: scontrol hides whether it was cancelled.
+NOT_PREEMPTED = "JobId=9 JobState=COMPLETING Reason=None PreemptTime=None Requeue=1"
+CANCELLED_IN_GRACE = "JobId=9 JobState=COMPLETING Reason=None PreemptTime=2026-11-28T01:02:03 Requeue=1"
+OUT_OF_TIME = "JobId=9 JobState=COMPLETING Reason=TimeLimit PreemptTime=None Requeue=1"
 
 
 def program(folder: Path, name: str, lines: str) -> None:
@@ -35,7 +39,12 @@ def shell_of_job(
 ENDS = [
     pytest.param("exit 76", NOT_PREEMPTED, {}, True, id="asks for it"),
     pytest.param("exit 76", NOT_PREEMPTED, {"SLURM_RESTART_COUNT": "500"}, True, id="asks for it for weeks"),
+    pytest.param("kill -TERM $PPID; exit 76", OUT_OF_TIME, {}, True, id="asks for it too late"),
+    pytest.param("kill -TERM $PPID; exit 76", NOT_PREEMPTED, {}, False, id="asks for it, and is cancelled"),
+    pytest.param("kill -USR2 $PPID; exit 76", NOT_PREEMPTED, {}, True, id="asks for it, as all processes are signalled"),
+    pytest.param("exit 75", PREEMPTED, {}, True, id="preempted, and the shell is not signalled"),
     pytest.param("kill -TERM $PPID; exit 75", PREEMPTED, {}, True, id="preempted"),
+    pytest.param("kill -TERM $PPID; exit 75", CANCELLED_IN_GRACE, {}, False, id="preempted, then cancelled"),
     pytest.param("kill -TERM $PPID; exit 75", NOT_PREEMPTED, {}, False, id="cancelled"),
     pytest.param("exit 75", NOT_PREEMPTED, {}, False, id="signalled by a user"),
     pytest.param("exit 137", NOT_PREEMPTED, {}, True, id="killed"),
@@ -79,12 +88,48 @@ def test_a_signal_of_slurm_does_not_kill_what_asks_and_what_requeues(tmp_path: P
     """SLURM signals every process of a job, and may do so twice within a moment."""
     program(tmp_path, "srun", "exit 75")
     program(
-        tmp_path, "scontrol", f"kill -TERM $PPID $$; kill -USR2 $$; echo $1 >> {tmp_path}/calls; echo PreemptTime=2"
+        tmp_path, "scontrol", f"kill -TERM $PPID $$; kill -USR2 $$; echo $1 >> {tmp_path}/calls; echo '{PREEMPTED}'"
     )
     script = "\n".join((REQUEUE, "srun python"))
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "9"}
     assert subprocess.run(["bash", "-c", script], env=environment, check=False).returncode == 75
     assert (tmp_path / "calls").read_text() == "show\nrequeue\n"
+
+
+def test_setup_may_leave_options_of_the_shell_and_an_alias(tmp_path: Path) -> None:
+    setup = "shopt -s expand_aliases extdebug failglob; alias srun='srun --mpi=none'; IFS=0; set -Eaeufo pipefail"
+    code, asked, _ = shell_of_job(tmp_path, f'echo "$*" > {tmp_path}/called; exit 76', setup=setup)
+    assert (code, asked) == (76, ["requeue 9"])
+    assert (tmp_path / "called").read_text() == "--mpi=none --output x python -m worker\n"
+
+
+LATE_SIGNALS = """
+import os, signal, sys
+from pathlib import Path
+
+import submitit
+from slurm import array_task
+
+
+class Library:
+    def __del__(self, kill=os.kill, process=os.getpid(), signals=(signal.SIGTERM, signal.SIGUSR2)):
+        for number in signals:
+            kill(process, number)
+
+
+sys.ends_last = Library()
+for number in (signal.SIGTERM, signal.SIGUSR2):
+    signal.signal(number, lambda *_: None)  # as submitit does
+array_task._guarded = lambda *_: 75
+submitit.JobEnvironment = type("Environment", (), {"global_rank": int(sys.argv[1])})
+array_task.ArrayTask(Path("/nowhere"))()
+"""
+
+
+@pytest.mark.parametrize(("rank", "code"), [("0", 75), ("1", 0)])
+def test_a_signal_while_its_libraries_end_does_not_change_how_a_worker_ends(rank: str, code: int) -> None:
+    done = subprocess.run([sys.executable, "-c", LATE_SIGNALS, rank], check=False)
+    assert done.returncode == code
 
 
 def test_what_is_not_requeued_is_said(tmp_path: Path) -> None:
