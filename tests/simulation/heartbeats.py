@@ -59,9 +59,8 @@ class Heartbeats:
         )
         patch.setattr(lock_module, "_seen", Seen())
         patch.setattr(lock_module, "_this_process", _this_process)
-        patch.setattr(
-            lock_module, "_start_time", lambda _: STARTED
-        )  # or each would take its own locks for those of one dead
+        # Or each would take its own locks for those of a dead process.
+        patch.setattr(lock_module, "_start_time", lambda _: STARTED)
         if self._lazily:
             patch.setattr(lock_module, "_read", self._reading(lock_module._read))
 
