@@ -41,7 +41,9 @@ ENDS = [
     pytest.param("exit 76", NOT_PREEMPTED, {"SLURM_RESTART_COUNT": "500"}, True, id="asks for it for weeks"),
     pytest.param("kill -TERM $PPID; exit 76", OUT_OF_TIME, {}, True, id="asks for it too late"),
     pytest.param("kill -TERM $PPID; exit 76", NOT_PREEMPTED, {}, False, id="asks for it, and is cancelled"),
-    pytest.param("kill -USR2 $PPID; exit 76", NOT_PREEMPTED, {}, True, id="asks for it, as all processes are signalled"),
+    pytest.param(
+        "kill -USR2 $PPID; exit 76", NOT_PREEMPTED, {}, True, id="asks for it, as all processes are signalled"
+    ),
     pytest.param("exit 75", PREEMPTED, {}, True, id="preempted, and the shell is not signalled"),
     pytest.param("kill -TERM $PPID; exit 75", PREEMPTED, {}, True, id="preempted"),
     pytest.param("kill -TERM $PPID; exit 75", CANCELLED_IN_GRACE, {}, False, id="preempted, then cancelled"),
