@@ -31,3 +31,19 @@ def test_two_signals_80_ms_apart_are_one_with_one_checkpoint(
     assert work.log().count("checkpoint written") == 1
     assert work.sessions(work.status()[0]["id"])[1]["resumed_from"]["epoch"] > 1
     same_as_uninterrupted(work, cluster, sessions=[2])
+
+
+def test_a_worker_cancelled_just_after_the_signal_ahead_of_its_limit_stays_away(work: Work, cluster: Cluster) -> None:
+    work.write({**LONG, **recipe(8)})
+    work.submit()
+    cluster.wait(lambda: work.status()[0]["epoch"] > 0, 90, "an epoch")
+    (task,) = work.tasks(cluster)
+    cluster.run("scancel", "--signal=USR2", f"{task}.0")
+    time.sleep(0.08)
+    cluster.run("scancel", task)
+    cluster.wait(lambda: not cluster.run("squeue", "--noheader"), 60, "it has ended, and nothing is queued")
+    assert work.tasks(cluster)[task] == "CANCELLED"
+    assert "back to the queue" not in work.log()
+    work.submit()
+    cluster.wait(done(work), 240, "done")
+    same_as_uninterrupted(work, cluster, sessions=[2])
