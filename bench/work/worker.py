@@ -14,10 +14,12 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import takewhile
+from math import inf
 from pathlib import Path
 from typing import Literal, assert_never
 
 from bench.errors import UserError
+from bench.evaluation.sets import OwnSet
 from bench.store.files import PASSING
 from bench.store.lock import LockLostError, RunLock, RunLockedError, has_moved, is_live
 from bench.store.logits import ensemble_folder
@@ -91,7 +93,8 @@ class Worker:
         self._peers = Peers(context.store)
         self._tried: set[Item] = set()
         self._sleeps = 1  # before it looks again
-        self._workers = 1  # those that evaluated when runs were last shared out
+        self._workers = 1.0  # those that evaluated when runs were last shared out
+        self._trained: RunWork | None = None  # whose own sets are next
         self._runs = sum(isinstance(item, TrainRun) for item in self._items)
 
     def work(self) -> int:
@@ -118,8 +121,11 @@ class Worker:
                 self._sleep()
                 continue
             self._sleeps = 1
-            if self._take(items) == "failed" and ranks.size > 1:
+            outcome = self._take(items)
+            if outcome == "failed" and ranks.size > 1:
                 return 1  # the group is no more
+            if outcome == "done" and isinstance(items[0], TrainRun):
+                self._trained = items[0].run
         if self._context.stop.received is not None:
             return EXIT_INTERRUPTED
         if ranks.first:
@@ -162,6 +168,9 @@ class Worker:
         """Return the first item that may start, with those that are best done along with it; nothing at the end."""
         self._require_store()
         view = StoreView(self._context.store)
+        if self._trained is not None and (own := self._own_sets(self._trained, view)):
+            return own
+        self._trained = None
         left: list[Item] = []
         first: Item | None = None
         for place, item in enumerate(self._items):
@@ -186,6 +195,23 @@ class Worker:
         all_alive = all(has_moved(folder / "lock") for folder in view.held)
         leaves = self._leaves and all_alive and not self._gets_a_share(view)
         return WAIT if view.held and not leaves else ()
+
+    def _own_sets(self, run: RunWork, view: StoreView) -> Sequence[Item]:
+        """Return the sets that follow the training of a run, which nobody else is as near to.
+
+        Hundreds of workers would look for what others have just trained, and for whose images are read along with it:
+        each would ask for files of every run in progress, to find that another was faster.
+        """
+        own = [
+            item
+            for item in self._items
+            if isinstance(item, EvaluateRun) and item.run is run and isinstance(item.asked, OwnSet)
+            if item not in self._tried and view.may_start(item).now
+        ]
+        if own:
+            self._peers.join()
+            self._workers = inf  # nothing of it is shared out
+        return own if self._context.ranks.size == 1 else own[:1]
 
     def _require_store(self) -> None:
         """UserError if the store was moved or deleted: nobody looks for what is trained at its old place."""

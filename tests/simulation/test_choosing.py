@@ -61,6 +61,35 @@ def test_runs_that_nobody_has_begun_cost_a_choice_nothing(tmp_path: Path) -> Non
     assert costs[1:] == costs[1:2] * 3
 
 
+def test_own_sets_follow_training_and_ask_nothing_of_other_runs(tmp_path: Path) -> None:
+    StoredLogits.of_run(finished_run(tmp_path)).forget(["validation"])  # somebody left it behind
+    mine = finished_run(tmp_path, seed=19)
+    StoredLogits.of_run(mine).forget(["validation", "test"])
+    costs = []
+    for others in (1, 1, 20):  # the first makes a folder of workers
+        work = work_of(2 + others)
+        worker = worker_on(Store(tmp_path), work)
+        worker._trained = work.runs[1]
+
+        def choose(worker: Worker = worker) -> None:
+            items = worker._next()
+            assert isinstance(items, list)
+            assert [(item.run.id, item.name) for item in items] == [(mine.path.name, n) for n in ("test", "validation")]
+            worker._peers.leave()
+
+        with ExitStack() as locks:
+            for run in work.runs[2:]:
+                locks.enter_context(RunLock(tmp_path / "runs" / run.id / "lock"))
+            costs.append(asked(tmp_path, choose))
+    assert costs[1] == costs[2]
+
+    worker._tried = {item for item in worker._items if item.run.id == mine.path.name}
+    (first,) = worker._next()
+    assert isinstance(first, EvaluateRun)
+    assert first.run.id == run_spec().run_id, "what was left behind is next"
+    worker._peers.leave()
+
+
 def test_what_a_share_finds_done_is_not_looked_at_again(tmp_path: Path) -> None:
     StoredLogits.of_run(finished_run(tmp_path)).forget(["validation"])
     finished_run(tmp_path, seed=19)
