@@ -93,6 +93,7 @@ class Worker:
         self._peers = Peers(context.store)
         self._tried: set[Item] = set()
         self._sleeps = 1  # before it looks again
+        self._look: tuple[StoreView, int] | None = None  # at the store, that found a run to train; the item behind it
         self._workers = 1.0  # those that evaluated when runs were last shared out
         self._trained: RunWork | None = None  # whose own sets are next
         self._runs = sum(isinstance(item, TrainRun) for item in self._items)
@@ -122,6 +123,8 @@ class Worker:
                 continue
             self._sleeps = 1
             outcome = self._take(items)
+            if outcome != "locked":
+                self._look = None
             if outcome == "failed" and ranks.size > 1:
                 return 1  # the group is no more
             if outcome == "done" and isinstance(items[0], TrainRun):
@@ -165,24 +168,33 @@ class Worker:
     # -- choosing ------------------------------------------------------------------------------------------------------
 
     def _next(self) -> Sequence[Item] | Literal["wait"]:
-        """Return the first item that may start, with those that are best done along with it; nothing at the end."""
+        """Return the first item that may start, with those that are best done along with it; nothing at the end.
+
+        Where another was faster to take a run, the look goes on behind it. From the first item on, a hundred workers
+        that begin at once would ask for files of every run in progress, for each run that one of them gets.
+        """
         self._require_store()
-        view = StoreView(self._context.store)
+        view, begin = self._look or (StoreView(self._context.store), 0)
+        self._look = None
         if self._trained is not None and (own := self._own_sets(self._trained, view)):
             return own
         self._trained = None
-        left: list[Item] = []
+        left = self._items[:begin]
         first: Item | None = None
-        for place, item in enumerate(self._items):
+        for place, item in enumerate(self._items[begin:], start=begin):
             readiness = view.may_start(item)
             if readiness.state == "done":
                 continue
             left.append(item)
             if readiness.now and item not in self._tried:
                 first = item
+                if isinstance(item, TrainRun):
+                    self._look = view, len(left)
                 left += self._items[place + 1 :]
                 break
         self._items = left
+        if first is None and begin:
+            return self._next()  # what was passed over may have been left behind meanwhile
         if isinstance(first, EvaluateRun):
             return self._evaluated_with(first, left, view)
         if first is not None:

@@ -61,6 +61,28 @@ def test_runs_that_nobody_has_begun_cost_a_choice_nothing(tmp_path: Path) -> Non
     assert costs[1:] == costs[1:2] * 3
 
 
+def test_where_another_was_faster_the_next_run_costs_no_look_at_those_in_progress(tmp_path: Path) -> None:
+    costs = []
+    for others in (1, 20):
+        store, work = tmp_path / str(others), work_of(others + 3)
+        worker = worker_on(Store(store), work)
+        with ExitStack() as locks:
+            for run in work.runs[:others]:
+                locks.enter_context(RunLock(store / "runs" / run.id / "lock"))
+            for run in work.runs[others:]:
+                found: list[Any] = []
+                costs.append(asked(store, lambda worker=worker, found=found: found.extend(worker._next())))
+                assert [(type(item), item.run) for item in found] == [(TrainRun, run)]
+                locks.enter_context(RunLock(store / "runs" / run.id / "lock"))
+                assert worker._take(found) == "locked"
+            assert worker._next() == WAIT, "none is left, and all are looked at"
+        assert [item.run for item in worker._next()] == [work.runs[0]], "the others have left all behind"
+        worker._peers.leave()
+    first, second, third, *of_many = costs
+    assert [second, third] == of_many[1:] == [second] * 2
+    assert second < first < of_many[0]
+
+
 def test_own_sets_follow_training_and_ask_nothing_of_other_runs(tmp_path: Path) -> None:
     StoredLogits.of_run(finished_run(tmp_path)).forget(["validation"])  # somebody left it behind
     mine = finished_run(tmp_path, seed=19)
