@@ -12,7 +12,7 @@ from tests.grid_text import REPOSITORY
 
 PACKAGES = ("bench", "analysis", "slurm", "paper_configs")
 MODULES = ("freetickets.py", "reproduce.py")
-DATA = (".yaml", ".csv", ".json", ".txt", ".css", ".js")
+DATA = (".yaml", ".csv", ".json", ".txt", ".css", ".js", ".sh")
 
 
 @pytest.fixture(scope="module")

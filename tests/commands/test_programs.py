@@ -73,7 +73,7 @@ def test_what_the_programs_read_is_installed_with_them() -> None:
     setup = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     for package, patterns in setup["package-data"].items():
         assert f"{package}*" in setup["packages"]["find"]["include"]
-        kinds = (".yaml", ".csv", ".json", ".txt", ".css", ".js")
+        kinds = (".yaml", ".csv", ".json", ".txt", ".css", ".js", ".sh")
         files = {path for path in (REPOSITORY / package).rglob("*") if path.suffix in kinds}
         assert files
         assert files == {path for pattern in patterns for path in (REPOSITORY / package).glob(pattern)}
