@@ -8,9 +8,7 @@ worker politely, with exit code 75.
 import errno
 import logging
 import signal
-import socket
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import takewhile
@@ -23,14 +21,12 @@ from bench.evaluation.sets import OwnSet
 from bench.store.files import PASSING
 from bench.store.lock import LockLostError, RunLock, RunLockedError, has_moved, is_live
 from bench.store.logits import ensemble_folder
-from bench.store.records import Failure
-from bench.store.run_folder import RunFolder
 from bench.store.store import Store
 from bench.training.ranks import ALONE, RankFailedError, Ranks, lost_connection
-from bench.work import provenance
 from bench.work.attempts import was_begun
 from bench.work.context import Context
 from bench.work.evaluate import Evaluator
+from bench.work.failure import record_failure
 from bench.work.items import AttackEnsemble, EvaluateRun, Item, RunWork, TrainRun, Work
 from bench.work.options import Options
 from bench.work.peers import Peers
@@ -42,7 +38,6 @@ from bench.work.weights import BlockedRunError
 
 log = logging.getLogger(__name__)
 
-TRACEBACK_LINES = 30
 # How long a worker that waits for others sleeps before it looks again.
 POLL_SECONDS = 2.0
 # It sleeps twice as often each time before it looks again, this many times at most: a look asks for files of every run.
@@ -351,7 +346,7 @@ class Worker:
                     return "failed"
                 log.error("%s: failed%s: %s: %s", title, on, type(error).__name__, error)
                 if first:
-                    _record_failure(folder, error, ranks.rank if ranks.size > 1 else None)
+                    record_failure(folder, error, ranks.rank if ranks.size > 1 else None)
             finally:
                 ranks.abandon()
             return "failed"
@@ -378,26 +373,6 @@ def _folder(item: Item) -> str:
             return ensemble.ensemble.id
         case _:
             assert_never(item)
-
-
-def _record_failure(folder: RunFolder, error: Exception, rank: int | None) -> None:
-    try:
-        attempt = len(folder.sessions())
-    except UserError:
-        attempt = 0
-    failure = Failure(
-        type=type(error).__name__,
-        message=str(error),
-        traceback=tuple("".join(traceback.format_exception(error)).splitlines()[-TRACEBACK_LINES:]),
-        host=socket.gethostname(),
-        rank=rank,
-        attempt=max(attempt, 1),
-        time=provenance.now(),
-    )
-    try:
-        folder.write_failure(failure)
-    except OSError as unwritten:
-        log.error("%s: %s; the failure above could not be recorded", folder.path, unwritten.strerror)
 
 
 def _lost(ranks: Ranks, error: Exception) -> str:
