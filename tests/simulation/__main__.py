@@ -12,8 +12,8 @@ from pathlib import Path
 from tests.simulation.cluster import Cluster
 from tests.simulation.outcome import HOUR, Conditions, Outcome
 
-# Those of docs/slurm.md: seconds of one core for the first four, 4 and 15 minutes for the others.
-ROWS = ("1000x32@1", "1000x128@1", "1000x128@5", "1000x128@20", "2000x512@5", "10000x512@1")
+# Those of docs/slurm.md without options: seconds of one core for the first four, then 1.5, 3 and 8 minutes.
+ROWS = ("1000x32@1", "1000x128@1", "1000x128@5", "1000x128@20", "2000x512@5", "5000x512@1", "10000x512@1")
 HEAD = ("runs", "workers", "ms", "runs/h", "of ideal", "idle", "claims lost", "calls/min", "a run", "mean/s", "peak/s")
 
 
