@@ -217,8 +217,8 @@ def _idle(workers: Sequence[QueuedWorker]) -> Iterator[str]:
     if never := [worker for worker in workers if not worker.held]:
         reasons = ", ".join(sorted({worker.reason for worker in never}))
         yield (
-            f"{_some(never)} refused a start ({reasons}); `cancel` them, correct the site file and `submit` again, or "
-            "change the jobs with `scontrol update`"
+            f"{_some(never)} refused a start ({reasons}); `cancel`, correct the site file and `submit` again, or use "
+            "`scontrol update`"
         )
 
 

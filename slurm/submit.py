@@ -131,7 +131,7 @@ def _submit(
     console.print(
         f"{counted(runs, 'run')} of {len(work.runs):,} {'has' if runs == 1 else 'have'} work left; "
         f"{counted(sum(working.values()), 'worker')} queued or running"
-        + (f", of which {idle} will not start by themselves: `status` says why" if idle else ""),
+        + (f", of which {idle} {'waits' if idle == 1 else 'wait'} for you: `status` says why" if idle else ""),
         soft_wrap=True,
     )
     for left in left_of(given[0].plans, {run.id for run in work.runs}):

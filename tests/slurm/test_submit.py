@@ -15,8 +15,10 @@ from bench.plan import make_plan
 from bench.store.lock import RunLock
 from bench.store.records import Failure
 from bench.work.attempts import begin_attempt
+from slurm.queue import QueuedWorker
 from slurm.records import submissions
 from slurm.share import workers_wanted
+from slurm.status import _idle
 from tests.slurm.fakes import FakeSlurm
 from tests.slurm.place import GRID, RUNS, Place
 from tests.store.runs import epoch
@@ -300,6 +302,21 @@ def test_status_without_an_answer_of_slurm_still_tells_of_the_store(place: Place
     assert out.splitlines()[-2].startswith("Whether anything more happens by itself is not known")
 
 
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("JobHeldUser", "1 worker is held; `scontrol release` frees it"),
+        (
+            "PartitionTimeLimit",
+            "1 worker is refused a start (PartitionTimeLimit); `cancel`, correct the site file and `submit` again, "
+            "or use `scontrol update`",
+        ),
+    ],
+)
+def test_what_to_do_for_one_worker_is_said_of_one(reason: str, said: str) -> None:
+    assert list(_idle([QueuedWorker("a", None, "1_0", "PENDING", reason, "")])) == [said]
+
+
 def test_status_ends_in_what_will_happen_by_itself(place: Place, slurm: FakeSlurm) -> None:
     place.submit()
     workers = "The work that is left goes on by itself: 3 workers are queued or running."
@@ -340,7 +357,7 @@ def test_workers_that_do_not_start_by_themselves_are_said_and_are_the_user_s_to_
     found, out = place.on_store("status")
     assert out.splitlines()[-1].startswith(last)
     assert found == code
-    assert ("of which 3 will not start by themselves: `status` says why\n" in place.submit()[1]) == bool(code)
+    assert ("of which 3 wait for you: `status` says why\n" in place.submit()[1]) == bool(code)
     slurm.set("100_0", "RUNNING")
     assert place.on_store("status")[0] == 0
 
