@@ -20,7 +20,7 @@ TEMPORARY = ".tmp-"
 # A file server that is away for a moment answers with these.
 PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 TRIES = 3
-FULL = 2**20  # bytes free on what counts as a full disk
+FULL = 2**20  # bytes that do not fit on what counts as a full disk
 MOST_DEPTH = 64  # of a stored YAML document
 # Safe, and where PyYAML was built with libyaml ten times faster.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -43,12 +43,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _flush_folder(path.parent)
     except Exception as error:
-        # torch and safetensors report a full disk as errors of their own.
-        if not isinstance(error, OSError) and shutil.disk_usage(path.parent).free < FULL:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        # torch and safetensors report a full disk, or quota, as errors of their own.
+        if not isinstance(error, OSError):
+            _require_room(temporary, error)
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _require_room(unfinished: Path, error: Exception) -> None:
+    """Raise OSError from an error if what could not be written has no room to grow, by the disk or the user's quota."""
+    try:
+        with unfinished.open("ab") as stream:
+            stream.write(bytes(FULL))
+            os.fsync(stream.fileno())
+    except OSError as refused:
+        if refused.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(refused.errno, os.strerror(refused.errno), str(unfinished)) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,10 +4,10 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import shutil
 import signal
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -324,19 +324,27 @@ def test_a_gpu_that_is_not_there_is_a_clear_error() -> None:
         find_device("cuda")
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("[enforce fail] unexpected pos")]
-)
+@pytest.mark.parametrize("full", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("own", [False, True])
 def test_a_full_disk_ends_everything_with_one_message(
-    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    full: int, own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """torch.save says RuntimeError when the disk is full; that nothing is free tells the two apart."""
+    """torch.save says RuntimeError when a disk or quota is full; that no more can be written tells it apart."""
+    fsync = os.fsync
 
-    def full(*_: object) -> None:
-        raise error
+    def save(_: object, path: Path) -> None:
+        path.write_bytes(b"the first bytes")
+        if not own:
+            raise OSError(full, os.strerror(full))
+        raise RuntimeError("[enforce fail] unexpected pos")
 
-    monkeypatch.setattr(torch, "save", full)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    def flush(number: int) -> None:
+        if Path(f"/proc/self/fd/{number}").readlink().name.endswith("checkpoint.pt"):
+            raise OSError(full, os.strerror(full))
+        fsync(number)
+
+    monkeypatch.setattr(torch, "save", save)
+    monkeypatch.setattr(os, "fsync", flush)
     with pytest.raises(UserError, match="disk is full"):
         do([GOOD], Store(tmp_path))
 
