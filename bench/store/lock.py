@@ -63,8 +63,11 @@ class RunLock:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        if self._is_mine():
-            self.path.unlink(missing_ok=True)
+        try:
+            if self._is_mine():
+                self.path.unlink(missing_ok=True)
+        except OSError as error:  # what was done under it is done; without heartbeats the lock is stale soon
+            log.warning("%s: not removed: %s", self.path, error)
 
     def _is_mine(self) -> bool:
         return _read(self.path).get("token") == self._token

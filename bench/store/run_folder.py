@@ -70,9 +70,9 @@ class RunFolder:
         try:
             if (self.path / "result.json").exists():
                 return "damaged" if self.damaged_files(deep=False) else "done"
-            if is_live(self.path / "lock"):
-                return "running"
-            return "failed" if (self.path / "error.json").exists() else "missing"
+            if (self.path / "error.json").exists():  # written by whoever has the lock, or had it
+                return "failed"
+            return "running" if is_live(self.path / "lock") else "missing"
         except OSError:
             return "damaged"
 

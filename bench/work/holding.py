@@ -10,7 +10,7 @@ from bench.errors import UserError
 from bench.store.files import PASSING, remove_temporaries
 from bench.store.lock import LockLostError, RunLock, RunLockedError
 from bench.store.logits import StoredLogits
-from bench.work.attempts import begin_attempt, forget_attempts
+from bench.work.attempts import begin_attempt, forget_attempts, given_up
 from bench.work.signals import InterruptedRunError
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,9 @@ class Holding:
             with ExitStack() as releasing:
                 releasing.push(self._lock)
                 remove_temporaries(self._folder)
-                self.missing = self.read().missing(names)  # another process may have made some in the meantime
+                # Other processes may have made some in the meantime, or died of them too often.
+                lacking = self.read().missing(names)
+                self.missing = [name for name in lacking if not given_up(self._folder, name)]
                 self.open = bool(self.missing)
                 if self.open:
                     held.push(releasing.pop_all())

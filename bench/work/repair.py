@@ -40,9 +40,13 @@ def _alone_in(folder: Path, clear: Callable[[], None]) -> None:
     """Clear a folder, if there is one, under its lock; what its file system refuses is said and keeps no other back."""
     try:
         if os.path.lexists(folder):
-            with suppress(RunLockedError), RunLock(folder / "lock"):
+            with RunLock(folder / "lock"):
                 clear()
                 forget_attempts(folder)
+    except RunLockedError as locked:
+        # Its process has just recorded the failure, or died then on another machine.
+        if os.path.lexists(folder / "error.json"):
+            log.warning("%s: failed, and not tried again now: %s", folder, locked)
     except OSError as refused:
         log.error("%s: cannot be mended: %s", folder, refused)
 

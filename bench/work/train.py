@@ -29,7 +29,7 @@ from bench.store.run_folder import RunFolder
 from bench.training.checkpoint import load_checkpoint, save_checkpoint
 from bench.training.trainer import Trainer
 from bench.work import provenance
-from bench.work.attempts import begin_attempt, forget_attempts
+from bench.work.attempts import GIVEN_UP, begin_attempt, forget_attempts, given_up
 from bench.work.claims import check_density, check_layers
 from bench.work.context import Context
 from bench.work.items import RunWork
@@ -43,11 +43,11 @@ from bench.work.weights import BlockedRunError, StoreParent, StoreWriter, damage
 log = logging.getLogger(__name__)
 
 
-def train_run(run: RunWork, context: Context, title: str) -> None:
-    """Bring one run to its tickets.
+def train_run(run: RunWork, context: Context, title: str, held: ExitStack) -> None:
+    """Bring one run to its tickets; its lock stays taken for as long as `held`, so that the caller records an error.
 
     RunLockedError if another process has it; InterruptedRunError after a signal; BlockedRunError while its parent is
-    not done; other exceptions are the run's own.
+    not done, and if it failed elsewhere before the lock was taken; other exceptions are the run's own.
     """
     ranks = context.ranks
     folder = context.store.run(run.id)
@@ -55,39 +55,46 @@ def train_run(run: RunWork, context: Context, title: str) -> None:
     ranks.from_first(lambda: bool(context.images.load(run.spec.data)))
     split = context.images.load(run.spec.data)
     lock = RunLock(folder.path / "lock")  # rank 0 takes it; as the others see it, it is never lost
-    with ExitStack() as held:
-        log_of_rank_0: list[SessionLog] = []
-        begun = ranks.from_first(lambda: _begin(run.spec, folder, context, held, lock, log_of_rank_0))
-        if begun is None:
-            return  # another process did it in the meantime
-        (state,) = begun
-        trainer = _trainer(run.spec, split, folder, context, lock, held, resumes=state is not None)
-        check_layers(run.spec, trainer.masking.sparse.masks if trainer.masking.sparse else ())
-        if state is not None:
-            trainer.load_state_dict(state)
-        for session in log_of_rank_0:
-            session.resumed(_resumed(trainer, folder, from_checkpoint=state is not None))
-        del begun, state  # weights and momenta, which the trainer now has
-        try:
-            _train(trainer, folder, context, lock, log_of_rank_0, title)
-        except Exception as error:
-            for session in () if lock.lost else log_of_rank_0:
-                session.ended()
-            if isinstance(error, InterruptedRunError):
-                ranks.from_first(lambda: forget_attempts(folder.path, "train"))
-            raise
-        initial = trainer.initial_weights() if trainer.masking.sparse else None
-        ranks.from_first(lambda: _check(trainer, folder, initial))
-        ranks.from_first(lambda: _finish(trainer, folder, context, lock, log_of_rank_0[0]))
+    log_of_rank_0: list[SessionLog] = []
+    begun = ranks.from_first(lambda: _begin(run.spec, folder, context, held, lock, log_of_rank_0))
+    if begun is None:
+        return  # another process did it in the meantime
+    (state,) = begun
+    trainer = _trainer(run.spec, split, folder, context, lock, held, resumes=state is not None)
+    check_layers(run.spec, trainer.masking.sparse.masks if trainer.masking.sparse else ())
+    if state is not None:
+        trainer.load_state_dict(state)
+    for session in log_of_rank_0:
+        session.resumed(_resumed(trainer, folder, from_checkpoint=state is not None))
+    del begun, state  # weights and momenta, which the trainer now has
+    try:
+        _train(trainer, folder, context, lock, log_of_rank_0, title)
+    except Exception as error:
+        for session in () if lock.lost else log_of_rank_0:
+            session.ended()
+        if isinstance(error, InterruptedRunError):
+            ranks.from_first(lambda: forget_attempts(folder.path, "train"))
+        raise
+    initial = trainer.initial_weights() if trainer.masking.sparse else None
+    ranks.from_first(lambda: _check(trainer, folder, initial))
+    ranks.from_first(lambda: _finish(trainer, folder, context, lock, log_of_rank_0[0]))
 
 
 def _begin(
     spec: RunSpec, folder: RunFolder, context: Context, held: ExitStack, lock: RunLock, sessions: list[SessionLog]
 ) -> tuple[dict[str, Any] | None] | None:
-    """Take the lock and begin a session; return the checkpoint, or None in it. None if the run is done."""
+    """Take the lock and begin a session; return the checkpoint, or None in it. None if the run is done.
+
+    Whoever had the lock before may have done the run since this process found that it may start, or failed in it.
+    """
     held.enter_context(lock)
-    if context.store.status(spec) == "done":
+    status = context.store.status(spec)
+    if status == "done":
         return None
+    if status in ("failed", "damaged"):
+        raise BlockedRunError(f"another process left it {status} meanwhile")
+    if given_up(folder.path, "train"):
+        raise BlockedRunError(f"other processes {GIVEN_UP}")
     remove_temporaries(folder.path)
     folder.write_spec(spec)
     state = _checkpoint(spec, folder, context.device)

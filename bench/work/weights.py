@@ -14,7 +14,7 @@ from bench.training.weights import ParentLostError
 
 
 class BlockedRunError(ParentLostError):
-    """The run waits for its parent, or its parent's weights cannot be read; the message says which and why."""
+    """The run cannot be trained now, for its parent mostly; the message says which and why."""
 
 
 class StoreWriter:

@@ -10,7 +10,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import takewhile
 from math import inf
 from pathlib import Path
@@ -278,7 +278,8 @@ class Worker:
             match first:
                 case TrainRun():
                     self._peers.leave()
-                    return self._train(first)
+                    with ExitStack() as held:  # a failure is on record before anybody else can take the run
+                        return self._train(first, held)
                 case EvaluateRun():
                     if self._context.ranks.first:
                         asked = [item for item in items if isinstance(item, EvaluateRun)]
@@ -298,7 +299,7 @@ class Worker:
             return "interrupted"
         return "done"
 
-    def _train(self, item: TrainRun) -> Outcome:
+    def _train(self, item: TrainRun, held: ExitStack) -> Outcome:
         """Train one run, record and return how it ended; UserError if no run could do better.
 
         All ranks return the same. The first that fails records why; of a lost connection nobody does, since whoever is
@@ -308,7 +309,7 @@ class Worker:
         title = f"[{self._place(item)}/{self._runs}] {run.cell} {run.id[:8]}"
         started = time.monotonic()
         try:
-            train_run(run, context, title)
+            train_run(run, context, title, held)
             seconds = time.monotonic() - started
             left = f"; left: {said}" if ranks.first and (said := self._say_left()) else ""
             log.log(_level(ranks, logging.INFO), "%s: done in %.0f s%s", title, seconds, left)

@@ -73,32 +73,31 @@ class Training:
         seconds = self._conditions.seconds * drawn.lognormvariate(-0.5 * 0.3**2, 0.3)
         return seconds, drawn.random() < self._conditions.failures
 
-    def train(self, run: RunWork, context: Context, _: str) -> None:
+    def train(self, run: RunWork, context: Context, _: str, held: ExitStack) -> None:
         """Do as bench.work.train.train_run."""
         process = current()
         assert process is not None
         folder = context.store.run(run.id)
         lock = RunLock(folder.path / "lock")
-        with ExitStack() as held:
-            sessions: list[Any] = []
-            self._outcome.claims += 1
-            try:
-                begun = train._begin(run.spec, folder, context, held, lock, sessions)
-            except RunLockedError:
-                self._outcome.lost += 1
-                raise
-            if begun is None:
-                self._outcome.lost += 1
-                return
-            try:
-                self._train(process, run.id, folder, lock, begun[0])
-            except InterruptedRunError:
-                sessions[0].ended()
-                forget_attempts(folder.path, "train")
-                raise
+        sessions: list[Any] = []
+        self._outcome.claims += 1
+        try:
+            begun = train._begin(run.spec, folder, context, held, lock, sessions)
+        except RunLockedError:
+            self._outcome.lost += 1
+            raise
+        if begun is None:
+            self._outcome.lost += 1
+            return
+        try:
+            self._train(process, run.id, folder, lock, begun[0])
+        except InterruptedRunError:
             sessions[0].ended()
-            lock.check()
-            self._finish(run, folder)
+            forget_attempts(folder.path, "train")
+            raise
+        sessions[0].ended()
+        lock.check()
+        self._finish(run, folder)
 
     def _train(
         self, process: Process, run: str, folder: RunFolder, lock: RunLock, state: Mapping[str, float] | None

@@ -147,6 +147,29 @@ class TestHolding:
             assert eventually(lambda: content(path)["heartbeat"] > before["heartbeat"])
             lock.check()
 
+    @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+    def test_a_lock_that_cannot_be_removed_costs_nothing_that_was_done_under_it_and_goes_stale(
+        self,
+        number: int,
+        path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        clock: Callable[[float], None],
+    ) -> None:
+        unlink = Path.unlink
+
+        def refused(file: Path, *, missing_ok: bool = False) -> None:
+            if file == path:
+                raise OSError(number, os.strerror(number))
+            unlink(file, missing_ok=missing_ok)
+
+        with monkeypatch.context() as patch, caplog.at_level(logging.WARNING), RunLock(path):
+            patch.setattr(Path, "unlink", refused)
+        assert f"{path}: not removed: [Errno {number}]" in caplog.text
+        assert is_live(path)
+        clock(bench.store.lock.STALE_SECONDS)
+        assert not is_live(path)
+
 
 class TestRaces:
     ROUNDS, PROCESSES = 30, 3
