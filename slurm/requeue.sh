@@ -4,9 +4,12 @@
 # more, and of several processes srun ends all when one is killed. This function takes the place of srun, and not a trap
 # that of EXIT, so that `setup` can have traps of its own but for TERM, USR1 and USR2. An alias of srun stays, too.
 MOST_RESTARTS=30
+# How often it asks a controller that does not answer, and the seconds between: a restart takes minutes at most.
+MOST_REQUESTS=20
+BETWEEN_REQUESTS=15
 
 function srun {
-    local code=0 terminated="" job="" cancelled="" why=""
+    local code=0 terminated="" job="" cancelled="" why="" answer="" requests=1
     local task="${SLURM_ARRAY_TASK_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"
     trap 'terminated=yes' TERM
     trap : USR1 USR2 # for the worker, but `scancel --full` sends it to this shell, too
@@ -39,7 +42,16 @@ function srun {
     fi
     if [ -n "$why" ]; then
         echo "back to the queue: $why"
-        scontrol requeue "$task" || echo "not put back into the queue; \`python -m slurm submit\` goes on with its work"
+        until answer=$(scontrol requeue "$task" 2>&1); do
+            if [[ $answer =~ contact\ slurm\ controller|timed\ out|Zero\ Bytes ]] && [ "$requests" -lt "$MOST_REQUESTS" ]; then
+                requests=$((requests + 1))
+                sleep "$BETWEEN_REQUESTS"
+                job=$(scontrol show job --oneliner "$task" 2>&1) || continue
+                [[ $job =~ JobState=RUNNING|Reason=TimeLimit ]] && continue # else it was cancelled meanwhile
+            fi
+            echo "not put back into the queue; \`python -m slurm submit\` goes on with its work. $answer"
+            break
+        done
     fi
     return "$code"
 }

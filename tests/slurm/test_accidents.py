@@ -1,13 +1,16 @@
 """Accidents of clusters, each on the private one: nothing is trained twice, nothing is lost, and no bit changes."""
 
+import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from bench.store.lock import holder
 from slurm import __main__ as command_line
 from tests.slurm.cluster import Cluster
 from tests.slurm.work import (
@@ -71,7 +74,7 @@ def test_a_full_queue_takes_what_fits_and_the_next_call_sends_the_rest(work: Wor
 
 
 def test_controller_and_accounts_go_and_come_back_while_workers_run(work: Work, cluster: Cluster) -> None:
-    work.write({**LONG, **recipe(12), "members": 2})
+    work.write({**LONG, **recipe(30), "members": 2})
     work.submit()
     cluster.wait(lambda: work.states() == ["running", "running"], 60, "running")
     cluster.stop_slurmdbd()
@@ -83,6 +86,20 @@ def test_controller_and_accounts_go_and_come_back_while_workers_run(work: Work, 
     cluster.start_slurmctld()
     cluster.wait(done(work), 120, "done")
     same_as_uninterrupted(work, cluster, sessions=[1, 1])
+
+
+def test_a_worker_killed_while_the_controller_is_away_comes_back_with_it(work: Work, cluster: Cluster) -> None:
+    work.write({**LONG, **recipe(20)})
+    work.submit("--checkpoint-seconds", "1")
+    cluster.wait(lambda: bool(work.checkpoints()), 60, "a checkpoint")
+    (run,) = work.status()
+    cluster.stop_slurmctld()
+    os.kill(holder(work.store / "runs" / run["id"] / "lock")["pid"], signal.SIGKILL)
+    cluster.wait(lambda: "a process was killed" in work.log(), 60, "the shell of the job asks")
+    cluster.start_slurmctld()
+    cluster.wait(done(work), 180, "done")
+    assert "not put back" not in work.log()
+    same_as_uninterrupted(work, cluster, sessions=[2])
 
 
 def test_a_drained_node_ends_its_worker_s_work_and_takes_no_other(work: Work, cluster: Cluster) -> None:

@@ -144,3 +144,42 @@ def test_what_is_not_requeued_is_said(tmp_path: Path) -> None:
     shell = subprocess.run(["/bin/bash", tmp_path / "script"], env=environment, capture_output=True, check=False)
     assert shell.returncode == 76
     assert b"not put back into the queue; `python -m slurm submit` goes on with its work" in shell.stdout
+
+
+AWAY = "slurm_requeue error: Unable to contact slurm controller (connect failure)"
+BUSY = "slurm_requeue error: Socket timed out on send/recv operation"
+RUNS = "JobId=9 JobState=RUNNING Reason=None PreemptTime=None"
+
+
+@pytest.mark.parametrize(
+    ("answers", "tries", "shown", "comes_back"),
+    [
+        ([AWAY, BUSY, ""], 3, RUNS, True),
+        ([AWAY, ""], 2, OUT_OF_TIME, True),
+        ([AWAY] * 30, 20, RUNS, False),
+        (["Requested operation is presently disabled"] * 2, 1, RUNS, False),
+        ([AWAY, AWAY], 1, NOT_PREEMPTED, False),
+    ],
+    ids=["away for a while", "away at the time limit", "away for long", "refused", "cancelled as it is back"],
+)
+def test_a_controller_that_does_not_answer_is_asked_again(
+    tmp_path: Path, answers: list[str], tries: int, shown: str, comes_back: bool
+) -> None:
+    (tmp_path / "answers").write_text("".join(f"{answer}\n" for answer in answers))
+    lines = (
+        f'if [ "$1" = show ]; then echo "{shown}"; exit; fi',
+        f"echo $1 >> {tmp_path}/asked",
+        f"answer=$(head -1 {tmp_path}/answers); sed -i 1d {tmp_path}/answers",
+        '[ -z "$answer" ] || { echo "$answer" >&2; exit 1; }',
+    )
+    program(tmp_path, "srun", "exit 137")
+    program(tmp_path, "scontrol", "\n".join(lines))
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "9"}
+    script = "\n".join(
+        ("set -euo pipefail", REQUEUE.replace("BETWEEN_REQUESTS=15", "BETWEEN_REQUESTS=0"), "srun python")
+    )
+    shell = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert shell.returncode == 137
+    assert (tmp_path / "asked").read_text() == "requeue\n" * tries
+    said = f"not put back into the queue; `python -m slurm submit` goes on with its work. {answers[tries - 1]}"
+    assert (said in shell.stdout) == (not comes_back)
