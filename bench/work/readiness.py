@@ -116,9 +116,7 @@ class StoreView:
                     "damaged", _damage([str(f.relative_to(folder.path)) for f in folder.damaged_files(deep=False)])
                 )
             case "missing":
-                if given_up(folder.path, "train"):
-                    return Readiness("failed", GIVEN_UP)
-                return self._after_parent(spec)
+                return self._given_up(folder.path, "train") or self._after_parent(spec)
 
     def _after_parent(self, spec: RunSpec) -> Readiness:
         begun = (self.store.run(spec.run_id).path / "checkpoint.pt").exists()
@@ -174,7 +172,7 @@ class StoreView:
                 )
             if folder in self.held or is_live(folder / "lock"):
                 return self._held_by(folder)
-            return Readiness("failed", GIVEN_UP) if given_up(folder, name) else MAY_START
+            return self._given_up(folder, name) or MAY_START
         except OSError as refused:
             return Readiness("damaged", f"{folder}: {refused.strerror}")
 
@@ -187,6 +185,12 @@ class StoreView:
             except UserError as error:
                 self._logits[folder] = error
         return self._logits[folder]
+
+    def _given_up(self, folder: Path, name: str) -> Readiness | None:
+        """Return that an item was given up, None if not; its last attempt may have begun since its lock was free."""
+        if not given_up(folder, name):
+            return None
+        return self._held_by(folder) if is_live(folder / "lock") else Readiness("failed", GIVEN_UP)
 
     def _held_by(self, folder: Path) -> Readiness:
         self.held.add(folder)

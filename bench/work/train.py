@@ -60,20 +60,21 @@ def train_run(run: RunWork, context: Context, title: str, held: ExitStack) -> No
     if begun is None:
         return  # another process did it in the meantime
     (state,) = begun
-    trainer = _trainer(run.spec, split, folder, context, lock, held, resumes=state is not None)
-    check_layers(run.spec, trainer.masking.sparse.masks if trainer.masking.sparse else ())
-    if state is not None:
-        trainer.load_state_dict(state)
-    for session in log_of_rank_0:
-        session.resumed(_resumed(trainer, folder, from_checkpoint=state is not None))
-    del begun, state  # weights and momenta, which the trainer now has
     try:
+        trainer = _trainer(run.spec, split, folder, context, lock, held, resumes=state is not None)
+        check_layers(run.spec, trainer.masking.sparse.masks if trainer.masking.sparse else ())
+        if state is not None:
+            trainer.load_state_dict(state)
+        for session in log_of_rank_0:
+            session.resumed(_resumed(trainer, folder, from_checkpoint=state is not None))
+        del begun, state  # weights and momenta, which the trainer now has
         _train(trainer, folder, context, lock, log_of_rank_0, title)
     except Exception as error:
-        for session in () if lock.lost else log_of_rank_0:
-            session.ended()
-        if isinstance(error, InterruptedRunError):
+        if isinstance(error, InterruptedRunError | BlockedRunError):  # on all ranks
             ranks.from_first(lambda: forget_attempts(folder.path, "train"))
+        for session in log_of_rank_0:
+            lock.check()  # that the run failed is for whoever has it to say
+            session.ended()
         raise
     initial = trainer.initial_weights() if trainer.masking.sparse else None
     ranks.from_first(lambda: _check(trainer, folder, initial))

@@ -8,6 +8,7 @@ import torch
 from bench.errors import UserError
 from bench.store.files import sha256_of
 from bench.store.lock import RunLock
+from bench.store.records import Result
 from bench.store.run_folder import Array, RunFolder
 from bench.training.ranks import Ranks
 from bench.training.weights import ParentLostError
@@ -42,7 +43,7 @@ class StoreParent:
 
     def checksums(self) -> dict[str, str]:
         """Return the SHA-256 of every file that a child may take weights from."""
-        files = self._ranks.from_first(lambda: dict(self._folder.result().files))
+        files = self._ranks.from_first(lambda: dict(self._result().files))
         return {name: file.sha256 for name, file in files.items() if name.startswith(("tickets/", "kept/"))}
 
     def tickets(self) -> list[dict[str, torch.Tensor]]:
@@ -56,11 +57,17 @@ class StoreParent:
         return [{name: torch.from_numpy(array).to(self._device) for name, array in arrays.items()} for arrays in read]
 
     def _weights(self, kind: Literal["tickets", "kept"]) -> list[dict[str, Array]]:
-        result = self._folder.result()
+        result = self._result()
         listed = result.tickets if kind == "tickets" else result.kept
         try:
             return [self._folder.weights(kind, record.index) for record in listed]
         except UserError as damage:  # of another run: no reason to stop the others
+            raise BlockedRunError(f"its parent is damaged: {damage}") from None
+
+    def _result(self) -> Result:
+        try:
+            return self._folder.result()
+        except UserError as damage:  # since this run found it done
             raise BlockedRunError(f"its parent is damaged: {damage}") from None
 
 

@@ -181,6 +181,8 @@ class Worker:
             if readiness.state == "done":
                 continue
             left.append(item)
+            if readiness.state in ("failed", "damaged", "blocked", "waiting"):
+                self._tried.discard(item)  # who sees to that, such as by --retry, may leave it to this worker
             if readiness.now and item not in self._tried:
                 first = item
                 if isinstance(item, TrainRun):
@@ -346,7 +348,7 @@ class Worker:
                     self._tried.discard(item)
                     return "failed"
                 log.error("%s: failed%s: %s: %s", title, on, type(error).__name__, error)
-                if first:
+                if first or (ranks.first and folder.error() is None):  # before rank 0 gives the lock back
                     record_failure(folder, error, ranks.rank if ranks.size > 1 else None)
             finally:
                 ranks.abandon()
