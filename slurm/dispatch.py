@@ -12,7 +12,7 @@ import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -253,6 +253,8 @@ def _accepted(folder: SubmissionFolder, said: str) -> bool:
     except UserError:  # the same command finds out later
         return False
     if not any(words in said.lower() for words in MAYBE_ACCEPTED):
+        with suppress(OSError):  # first, so that nobody takes what is left for a submission
+            (folder.path / "submission.json").unlink()
         shutil.rmtree(folder.path, ignore_errors=True)
     return False
 

@@ -6,7 +6,8 @@ job's name, by which SLURM is asked about it; no job id is kept.
 """
 
 import errno
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -92,7 +93,7 @@ class SubmissionFolder:
         """The work that its workers share."""
         return _read(Work, self.path / "work.json")
 
-    @property
+    @cached_property
     def owner(self) -> int:
         """The user, by number, who submitted it; UserError if it is gone."""
         try:
@@ -127,7 +128,27 @@ class SubmissionFolder:
 def submissions(store: Store) -> list[SubmissionFolder]:
     """Return the submissions of a store, oldest first; those of another version of the suite are not read."""
     found = [SubmissionFolder(path.parent) for path in (store.root / "slurm").glob("*/submission.json")]
+    found = still_there(found, lambda folder: folder.submission)
     return sorted(found, key=lambda folder: (folder.submission.created, folder.submission.name))
+
+
+def still_there(
+    folders: Iterable[SubmissionFolder], read: Callable[[SubmissionFolder], object]
+) -> list[SubmissionFolder]:
+    """Return the submissions of which something can be read, without those that sbatch refused since they were listed.
+
+    What was read is kept. UserError for one that is damaged.
+    """
+    found = []
+    for folder in folders:
+        try:
+            read(folder)
+        except UserError:
+            if os.path.lexists(folder.path / "submission.json"):
+                raise
+        else:
+            found.append(folder)
+    return found
 
 
 def require_submissions(store: Store) -> list[SubmissionFolder]:

@@ -13,7 +13,7 @@ from bench.errors import counted
 from bench.plan import Plan
 from bench.store.store import Store
 from bench.work.items import AttackEnsemble, Work
-from bench.work.readiness import StoreView
+from bench.work.readiness import SILENT, StoreView
 from slurm.options import memory_limit_gb
 from slurm.resources import GPU_BASE_BYTES, memory_bytes
 from slurm.site import Site
@@ -118,12 +118,16 @@ def _memory_of(given: SiteWork) -> str:
 
 
 def open_folders(work: Work, store: Store) -> set[str]:
-    """Return the ids of runs and ensembles in which an item may start, now or when what it waits for is done."""
+    """Return the ids of runs and ensembles in which an item may start, now or when what it waits for is done.
+
+    What a process has that has been silent for long is among them: a worker that sees it stay so takes over.
+    """
     view = StoreView(store)
+    found = ((item, view.may_start(item)) for item in work.items())
     return {
         item.ensemble.ensemble.id if isinstance(item, AttackEnsemble) else item.run.id
-        for item in work.items()
-        if view.may_start(item).state in ("missing", "waiting")
+        for item, readiness in found
+        if readiness.state in ("missing", "waiting") or (readiness.state == "running" and SILENT in readiness.reason)
     }
 
 

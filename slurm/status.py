@@ -15,7 +15,7 @@ from bench.store.store import Store
 from bench.work.items import AttackEnsemble, Item, RunWork, TrainRun
 from bench.work.readiness import SILENT, State, StoreView
 from slurm.queue import QueuedWorker, queued_workers
-from slurm.records import SubmissionFolder
+from slurm.records import SubmissionFolder, still_there
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,6 +83,7 @@ def overview(folders: Sequence[SubmissionFolder], store: Store) -> Overview:
     """Return how everything stands that was submitted."""
     complaint = None
     workers: list[QueuedWorker] = []
+    folders = still_there(folders, lambda folder: (folder.owner, folder.work))
     try:
         workers = queued_workers(folders)
     except UserError as silent:

@@ -262,6 +262,7 @@ def cancel_workers(store: Path, grids: Sequence[str], *, console: "Console", con
         if not confirm(f"Cancel {counted(len(workers), 'worker')}? Running ones write a checkpoint first."):
             console.print("Nothing was cancelled.")
             return
+        workers = queued_workers(folders)  # a process may have ended meanwhile, and its number be another's
         schedulers = {folder.submission.name: folder.submission.scheduler for folder in folders}
         for scheduler in ("slurm", "local"):
             chosen: list[QueuedWorker] = [worker for worker in workers if schedulers[worker.submission] == scheduler]

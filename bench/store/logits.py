@@ -37,7 +37,7 @@ class StoredLogits:
         self, path: Path, made_with: Mapping[str, str], recorded: Mapping[str, EvaluationRecord] | None = None
     ) -> None:
         self.path = path
-        self._made_with = dict(made_with)
+        self.made_with = dict(made_with)
         self._recorded = dict(recorded or {})
         self._known: dict[str, EvaluationRecord] | None = None
 
@@ -75,7 +75,7 @@ class StoredLogits:
     def has(self, name: str, *, deep: bool = False) -> bool:
         """Whether a set is there, whole (`deep`: by its SHA-256 too) and made with the tickets of now."""
         record = self.records().get(name)
-        if record is None or record.tickets != self._made_with:
+        if record is None or record.tickets != self.made_with:
             return False
         file = self.file(name)
         if size_of(file) != record.bytes:
@@ -109,7 +109,7 @@ class StoredLogits:
 
         file = self.file(name)
         record = self.records().get(name)
-        if record is None or record.tickets != self._made_with:
+        if record is None or record.tickets != self.made_with:
             raise UserError(f"{file}: missing from the store, or made with other tickets; `bench run` makes it")
         content = file.read_bytes() if file.is_file() else b""
         if hashlib.sha256(content).hexdigest() != record.sha256:
@@ -161,7 +161,7 @@ class StoredLogits:
         record = EvaluationRecord(
             bytes=file.stat().st_size,
             sha256=sha256_of(file),
-            tickets=self._made_with,
+            tickets=self.made_with,
             count=len(labels),
             nonfinite=nonfinite,
             **facts,

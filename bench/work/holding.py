@@ -27,6 +27,7 @@ class Holding:
     def __init__(self, folder: Path, title: str, read: Callable[[], StoredLogits]) -> None:
         self.title, self.open, self.passing = title, False, False
         self.missing: list[str] = []
+        self._made_with: dict[str, str] = {}
         self.read = read
         self._folder, self._lock = folder, RunLock(folder / "lock")
 
@@ -45,7 +46,9 @@ class Holding:
                 releasing.push(self._lock)
                 remove_temporaries(self._folder)
                 # Other processes may have made some in the meantime, or died of them too often.
-                lacking = self.read().missing(names)
+                logits = self.read()
+                self._made_with = logits.made_with
+                lacking = logits.missing(names)
                 self.missing = [name for name in lacking if not given_up(self._folder, name)]
                 self.open = bool(self.missing)
                 if self.open:
@@ -70,7 +73,10 @@ class Holding:
     def to_write(self) -> StoredLogits:
         """Return the sets, of which one is to be written; LockLostError if the lock is another process's by now."""
         self._lock.check()
-        return self.read()
+        logits = self.read()
+        if logits.made_with != self._made_with:  # the runs of an ensemble have locks of their own
+            raise UserError(f"{self._folder}: a run of it was made again meanwhile; the same command goes on")
+        return logits
 
     @contextmanager
     def guarded(self) -> Iterator[None]:

@@ -3,22 +3,28 @@
 import json
 import os
 import shlex
+import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.commands.options import make_console
+from bench.errors import UserError
 from bench.grid import load_grid
 from bench.plan import make_plan
 from bench.store.lock import RunLock
 from bench.store.records import Failure
 from bench.work.attempts import begin_attempt
+from slurm.dispatch import _accepted
 from slurm.queue import QueuedWorker
-from slurm.records import submissions
+from slurm.records import SubmissionFolder, still_there, submissions
 from slurm.share import workers_wanted
-from slurm.status import _idle
+from slurm.status import _idle, overview
+from slurm.submit import cancel_workers
 from tests.slurm.fakes import FakeSlurm
 from tests.slurm.place import GRID, RUNS, Place
 from tests.store.runs import epoch
@@ -108,6 +114,21 @@ def test_retry_clears_failures_and_what_was_given_up(place: Place, slurm: FakeSl
     assert len(slurm.queue()) == 3
 
 
+@pytest.mark.usefixtures("slurm")
+def test_what_a_dead_worker_on_another_machine_evaluated_wants_a_worker(place: Place) -> None:
+    plan = make_plan(load_grid(place.grid), "paper", place.store)
+    assert do([run.spec for run in plan.runs], place.store) == 0
+    folder = place.store.run(place.ids()[0])
+    (folder.path / "evaluations.json").unlink()
+    lock = folder.path / "lock"
+    with RunLock(lock):
+        content = json.loads(lock.read_text())
+    for age, said in ((0, "Nothing to submit."), (600, "submitted 1 worker ")):
+        lock.write_text(json.dumps({**content, "host": "n1", "heartbeat": content["heartbeat"] - age}))
+        assert said in place.submit()[1]
+    assert "Nothing to submit." in place.submit()[1]
+
+
 # -- what is asked for -------------------------------------------------------------------------------------------------
 
 
@@ -182,6 +203,29 @@ def test_what_sbatch_refuses_is_one_line_and_leaves_nothing(place: Place, slurm:
     assert "did you mean 'main'?" in out
     assert "Traceback" not in out
     assert submissions(place.store) == []
+
+
+@pytest.mark.usefixtures("slurm")
+def test_status_of_a_submission_that_is_refused_and_removed_meanwhile_is_that_of_the_others(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.submit()
+    (kept,) = submissions(place.store)
+    refused = SubmissionFolder.create(place.store, kept.submission.model_copy(update={"name": "refused"}), kept.work)
+    found, rmtree = submissions(place.store), shutil.rmtree
+    assert len(found) == 2
+
+    def removing(path: Path, **options: Any) -> None:
+        assert not (path / "submission.json").exists()
+        rmtree(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", removing)
+    assert not _accepted(refused, "sbatch: error: invalid partition")
+    assert [run.state for run in overview(found, place.store).runs] == ["missing", "waiting"] * 2
+    assert still_there([SubmissionFolder(refused.path)], lambda folder: folder.submission) == []
+    (kept.path / "work.json").unlink()
+    with pytest.raises(UserError, match="gone, though a submission wrote it"):
+        overview(submissions(place.store), place.store)
 
 
 def test_a_job_that_was_accepted_after_all_is_not_submitted_twice(place: Place, slurm: FakeSlurm) -> None:
@@ -439,6 +483,21 @@ def test_cancel_asks_and_names_the_grid(place: Place, slurm: FakeSlurm) -> None:
     assert code == 0
     assert "cancelled 3 workers" in out
     assert set(slurm.queue().values()) == {"CANCELLED"}
+
+
+def test_a_worker_that_ends_while_the_user_thinks_is_not_cancelled(place: Place, slurm: FakeSlurm) -> None:
+    place.submit()
+    first, *others = slurm.queue()
+
+    def thinks(question: str) -> bool:
+        assert question.startswith("Cancel 3 workers?")
+        slurm.set(first, "COMPLETED")
+        return True
+
+    cancel_workers(place.store.root, [], console=make_console(), confirm=thinks)
+    (call,) = slurm.calls("scancel")
+    assert call[-2:] == others
+    assert first not in call
 
 
 def test_logs_of_a_run_nobody_has_trained(place: Place, slurm: FakeSlurm) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -205,6 +206,28 @@ def test_a_process_that_lost_its_lock_writes_nothing(
         assert evaluate(plan, store) == 1
     assert "left to another process" in caplog.text
     assert logits_files(store) == {}
+
+
+def test_an_attack_on_tickets_that_are_no_longer_there_is_not_kept(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = finished(tmp_path, store)
+    ensemble, attack = plan.ensembles[0].ensemble, module.attack_ensemble
+
+    def made_again_meanwhile(*arguments: Any, **options: Any) -> object:
+        monkeypatch.setattr(module, "attack_ensemble", attack)
+        made = attack(*arguments, **options)
+        folder = store.run(ensemble.runs[0])
+        weights = folder.ticket(0)
+        folder.write_ticket(0, {name: tensor + 1 for name, tensor in weights.items()}, {})
+        folder.record_again("tickets/0.safetensors")
+        return made
+
+    monkeypatch.setattr(module, "attack_ensemble", made_again_meanwhile)
+    with caplog.at_level(logging.ERROR):
+        assert evaluate(plan, store) == 1
+    assert "a run of it was made again meanwhile" in caplog.text
+    assert ensemble_logits(store, ensemble).records() == {}
 
 
 # -- damage ------------------------------------------------------------------------------------------------------------
