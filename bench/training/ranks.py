@@ -227,7 +227,10 @@ class _Joined(Ranks):
         dist.broadcast_object_list(message, src=0, group=self._control)
         failure = failure or message[1]
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:  # a frame and the error it raises would keep each other, and with them what the run has in memory
+                del failure, message
         result: T = message[0]
         return result
 

@@ -277,6 +277,14 @@ def test_a_rank_that_fails_takes_the_other_along_and_says_why(together: Path) ->
     assert folder.status() == "failed"
 
 
+def test_a_group_goes_on_after_a_run_that_others_failed_in_and_one_whose_lock_it_lost(together: Path) -> None:
+    assert of_ranks(together, "on") == [[0, 0], [0, 0]]  # exit codes, and trainers that hold memory yet
+    store, failed, lost = Store(together / "on"), SPECS["dst"](), SPECS["dense"]()
+    assert (store.run(failed.run_id).status(), store.run(failed.run_id).sessions()) == ("failed", ())
+    assert store.run(lost.run_id).status() == "done"
+    assert [session.processes for session in store.run(lost.run_id).sessions()] == [2, 2]
+
+
 def test_ranks_that_fail_alike_are_one_failure_and_a_killed_one_is_an_attempt(tmp_path: Path) -> None:
     assert wait(start("diverge and die", tmp_path)) == [1, -signal.SIGKILL]
     assert of_ranks(tmp_path, "diverged") == [1, 1]

@@ -3,6 +3,7 @@
 A job's results are compared by tests.training.test_ranks with those of a process alone, which calls the same functions.
 """
 
+import gc
 import logging
 import os
 import signal
@@ -25,11 +26,14 @@ import bench.training.validation
 from bench.data.augment import DeviceImages
 from bench.data.catalog import DATASETS
 from bench.data.dataset import LabelledImages
+from bench.data.loading import ImageLoader
 from bench.recipes import RELEASED, STANDARD, Semantics, Setting
 from bench.recipes.dynamic import dst, edst
 from bench.recipes.fixed import step_decay
 from bench.recipes.pruning import gradual_pruning, lottery_rewinding
 from bench.spec.run import BatchEnsemble, Execution, McDropout, ModelSpec, RunSpec, TreeNet
+from bench.store.lock import RunLock
+from bench.store.records import Failure
 from bench.store.store import Store
 from bench.training.checkpoint import load_checkpoint, save_checkpoint
 from bench.training.ranks import ALONE, RankFailedError, Ranks, RanksDifferError
@@ -348,6 +352,34 @@ def execute_all(ranks: Ranks, folder: Path) -> None:
     torch.save(codes, folder / f"codes-{ranks.rank}.pt")
 
 
+def go_on(ranks: Ranks, folder: Path) -> None:
+    """Find a run that another process failed in meanwhile; lose the lock of the next one once, and train it."""
+    store, failed, lost = Store(folder / "on"), SPECS["dst"](), SPECS["dense"]()
+    load, step = ImageLoader.load, Trainer._step
+
+    def loads(*arguments: Any) -> Any:
+        ImageLoader.load = load  # type: ignore[method-assign]
+        if ranks.first:
+            with RunLock(store.run(failed.run_id).path / "lock"):
+                store.run(failed.run_id).write_failure(Failure(type="ValueError", message="elsewhere", attempt=1))
+        return load(*arguments)
+
+    def stepping(self: Trainer, images: Tensor, labels: Tensor) -> None:
+        if self.at.steps == 2:
+            Trainer._step = step  # type: ignore[method-assign]
+            if ranks.first:
+                (store.run(lost.run_id).path / "lock").unlink()
+        step(self, images, labels)
+
+    ImageLoader.load, Trainer._step = loads, stepping  # type: ignore[assignment, method-assign]
+    gc.collect()
+    gc.disable()
+    code = run_worker(work_of([failed, lost]), store, Options(device="cpu", checkpoint_seconds=0), ranks)
+    alive = sum(isinstance(something, Trainer) for something in gc.get_objects())
+    gc.enable()
+    torch.save([code, alive], folder / f"on-{ranks.rank}.pt")
+
+
 def execute_but(ranks: Ranks, folder: Path, act: Callable[[], None]) -> int:
     """Train a run in which rank 1 does something instead of the 6th step."""
     step = Trainer._step
@@ -376,7 +408,7 @@ def join() -> AbstractContextManager[Ranks]:
 def work_and_fail(folder: Path) -> int:
     """Do all of the above; last, rank 1 fails in a run."""
     with join() as ranks:
-        for job in (train_all, normalise_all, validate_all, differ, decide, execute_all):
+        for job in (train_all, normalise_all, validate_all, differ, decide, execute_all, go_on):
             job(ranks, folder)
         return execute_but(ranks, folder / "failed", fail)
 
