@@ -62,3 +62,12 @@ def no_log_handler_outlives_its_file() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_log_handler_outlives_its_test() -> Iterator[None]:
     yield from _remove_new_log_handlers()
+
+
+@pytest.fixture
+def slower(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file: before it is removed, no run of a network of tests.training.slow is done."""
+    file = tmp_path_factory.mktemp("slower") / "slower"
+    file.touch()
+    monkeypatch.setenv("FREETICKETS_TESTS_SLOWER", str(file))  # as tests.training.slow has it, which imports torch
+    return file

@@ -19,7 +19,7 @@ GRID = """
 replicates: 1
 base:
   data: {name: imagenet, image_size: 32, train_images: 100, validation_images: 20, test_images: 12}
-  model: {name: wide_resnet, depth: 10, width: 1}
+  model: {name: "tests.training.slow:slow"}
   batch_size: 20
   semantics: standard
 cells:
@@ -81,7 +81,7 @@ def test_tars_give_the_same_weights(grid: Path, photographs: Path, expected: dic
 
 @pytest.mark.slow
 def test_kills_and_signals_within_epochs_cost_no_bit(
-    grid: Path, photographs: Path, expected: dict[str, bytes], tmp_path: Path
+    grid: Path, photographs: Path, expected: dict[str, bytes], tmp_path: Path, slower: Path
 ) -> None:
     store, ends = tmp_path / "store", []
     command = [sys.executable, "-m", "bench", *arguments(grid, store, photographs, decoders=1)]
@@ -97,6 +97,7 @@ def test_kills_and_signals_within_epochs_cost_no_bit(
             os.killpg(process.pid, number)  # as SLURM does: to the decoders too
         ends.append(process.wait(300))
     assert ends == [75, -signal.SIGKILL]
+    slower.unlink()
     assert run(grid, store, photographs) == 0
     assert tensors(store) == expected
 

@@ -30,6 +30,7 @@ from bench.work.summary import summarise
 from tests.grid_text import PAPER_CONFIGS
 from tests.store.runs import epoch
 from tests.training.runs import dense_spec, do, edst_spec, outcome, run_spec, work_of
+from tests.training.slow import SLOW
 
 # A worker takes seconds to start, so the runs take as little as they can.
 DATA = DataSpec(name="digits", train_images=64, validation_images=32, test_images=32)
@@ -42,7 +43,7 @@ def child_of(parent: RunSpec) -> RunSpec:
 
 PARENT, BAD = dense_spec(data=DATA), dense_spec(learning_rate=1e4, data=DATA)
 CHILD, BAD_CHILD = child_of(PARENT), child_of(BAD)
-LONG, OTHER = edst_spec(data=DATA), edst_spec(seed=19, data=DATA)
+LONG, OTHER = edst_spec(data=DATA, model=SLOW), edst_spec(seed=19, data=DATA, model=SLOW)
 GOOD = [LONG, OTHER, PARENT, CHILD]
 
 
@@ -116,7 +117,7 @@ def meanwhile(ready: Callable[[], bool], act: Callable[[], None]) -> Iterator[No
 
 @pytest.mark.slow
 def test_a_worker_is_killed_and_another_goes_on_from_its_checkpoint_to_the_same_bits(
-    tmp_path: Path, sequential: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, sequential: Path, slower: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One long test, for each call takes as long as its workers need to start."""
     killed = 0
@@ -124,7 +125,9 @@ def test_a_worker_is_killed_and_another_goes_on_from_its_checkpoint_to_the_same_
     def kill() -> None:
         nonlocal killed
         killed = trains(tmp_path, LONG)
+        assert killed, "0 would be the processes of the tests"
         os.kill(killed, signal.SIGKILL)
+        slower.unlink()
 
     with meanwhile(lambda: past_an_epoch(tmp_path, LONG), kill), caplog.at_level(logging.WARNING):
         assert two(tmp_path, [BAD, BAD_CHILD, *GOOD]) == 1
@@ -163,7 +166,9 @@ def test_a_mistake_ends_everything_and_the_others_save_what_they_have(tmp_path: 
 
 
 @pytest.mark.slow
-def test_signals_stop_all_with_checkpoints_and_the_same_command_continues(tmp_path: Path, sequential: Path) -> None:
+def test_signals_stop_all_with_checkpoints_and_the_same_command_continues(
+    tmp_path: Path, sequential: Path, slower: Path
+) -> None:
     """As a batch system and an impatient person do: Ctrl-C at a terminal reaches the workers as well."""
     runs = [LONG, OTHER]
 
@@ -176,6 +181,7 @@ def test_signals_stop_all_with_checkpoints_and_the_same_command_continues(tmp_pa
         assert two(tmp_path, runs) == EXIT_INTERRUPTED
     assert (folder(tmp_path, LONG) / "checkpoint.pt").exists()
     assert not [spec for spec in runs if (folder(tmp_path, spec) / "lock").exists()]
+    slower.unlink()
     assert do(runs, Store(tmp_path)) == 0
     for spec in runs:
         assert outcome(tmp_path, spec) == outcome(sequential, spec)
@@ -187,7 +193,7 @@ def test_signals_stop_all_with_checkpoints_and_the_same_command_continues(tmp_pa
 
 
 @pytest.mark.slow
-def test_workers_whose_parent_is_killed_save_and_end(tmp_path: Path, sequential: Path) -> None:
+def test_workers_whose_parent_is_killed_save_and_end(tmp_path: Path, sequential: Path, slower: Path) -> None:
     parent = get_context("fork").Process(target=two, args=(tmp_path, [LONG, OTHER]))
     parent.start()
     try:
@@ -200,6 +206,7 @@ def test_workers_whose_parent_is_killed_save_and_end(tmp_path: Path, sequential:
     wait_until(lambda: not any(alive(int(pid)) for pid in children))
     assert (folder(tmp_path, LONG) / "checkpoint.pt").exists()
     assert not (folder(tmp_path, LONG) / "lock").exists()
+    slower.unlink()
     assert do([LONG], Store(tmp_path)) == 0
     assert outcome(tmp_path, LONG) == outcome(sequential, LONG)
 
