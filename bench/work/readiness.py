@@ -194,7 +194,10 @@ class StoreView:
 
     def _held_by(self, folder: Path) -> Readiness:
         self.held.add(folder)
-        process = holder(folder / "lock")
+        try:
+            process = holder(folder / "lock")
+        except OSError as refused:  # away for a moment, and read a moment ago
+            return Readiness("running", f"{folder}: {refused.strerror}")
         return Readiness("running", f"process {process.get('pid')} on {process.get('host')}{_silence(process)}")
 
 

@@ -135,9 +135,10 @@ class Worker:
         """Remove the locks that killed processes left on what is given up: other machines take them for live ones."""
         for folder in {self._path(item) for item in self._work.items()}:
             lock = folder / "lock"
-            if lock.exists() and not is_live(lock):
-                with suppress(RunLockedError, OSError), RunLock(lock):
-                    pass
+            with suppress(RunLockedError, OSError):
+                if lock.exists() and not is_live(lock):
+                    with RunLock(lock):
+                        pass
 
     def _path(self, item: Item) -> Path:
         if isinstance(item, AttackEnsemble):

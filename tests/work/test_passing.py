@@ -9,9 +9,10 @@ import pytest
 
 from bench.plan import work_of
 from bench.store.files import regular_bytes
+from bench.store.lock import RunLock
 from bench.store.logits import StoredLogits
 from bench.store.store import Store
-from bench.work import train, worker
+from bench.work import readiness, train, worker
 from bench.work.readiness import StoreView
 from tests.training.runs import dense_spec, do, outcome
 from tests.work.test_evaluate import finished, plan_of
@@ -69,6 +70,44 @@ def test_a_checkpoint_that_could_not_be_written_once_costs_no_run_and_no_bit(
     first, second = store.run(RUN.run_id).sessions()
     assert first.ended is not None
     assert second.resumed_from is not None
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_look_at_the_run_under_its_lock_that_fails_once_costs_no_run(
+    times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    lock, enter, exists, left = store.run(RUN.run_id).path / "lock", RunLock.__enter__, Path.exists, [times]
+
+    def away(path: Path, **options: Any) -> bool:
+        if path == lock.with_name("result.json") and left[0]:
+            left[0] -= 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return exists(path, **options)
+
+    def entered(self: RunLock) -> RunLock:
+        taken = enter(self)
+        if self.path == lock:
+            monkeypatch.setattr(Path, "exists", away)
+        return taken
+
+    monkeypatch.setattr(RunLock, "__enter__", entered)
+    assert do([RUN], store) == 0
+    assert left == [0]
+
+
+def test_a_lock_that_cannot_be_read_for_a_moment_ends_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    lock = store.run(RUN.run_id).path / "lock"
+    with RunLock(lock):
+        monkeypatch.setattr(readiness, "holder", Away(readiness.holder, 1, errno.EIO))
+        assert [StoreView(store).run(RUN).state for _ in range(2)] == ["running", "running"]
+    assert do([RUN], store) == 0
+    lock.write_text("of one that was killed")
+    live = Away(worker.is_live, 1, errno.EIO)
+    monkeypatch.setattr(worker, "is_live", live)
+    assert do([RUN], store) == 0
+    assert live.left == 0
 
 
 def test_a_file_system_that_never_takes_a_checkpoint_ends_after_three_attempts(
