@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -167,16 +167,23 @@ def is_live(path: Path, stale_after: float = STALE_SECONDS) -> bool:
 
 
 def has_moved(path: Path) -> bool:
-    """Return whether a lock that `is_live` looked at has since changed before this process's eyes."""
+    """Return whether a lock that `is_live` looked at changed between two looks that were not far apart.
+
+    A change since a look of an hour ago does not say that its holder was alive in the last two minutes.
+    """
     return path in _seen and _seen[path].moved
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """In which state this process last saw another one's file, since when by its own clock, and whether it changed."""
+    """In which state this process last saw another one's file, since when and until when by its own clock.
+
+    moved   whether it was in another state less than STALE_SECONDS before
+    """
 
     state: object
     since: float
+    until: float
     moved: bool
 
 
@@ -188,7 +195,9 @@ def _seconds_unchanged(path: Path, state: object) -> float:
     now = time.monotonic()
     before = _seen.get(path)
     if before is None or before.state != state:
-        _seen[path] = _Seen(state, now, moved=before is not None)
+        _seen[path] = _Seen(state, now, now, moved=before is not None and now - before.until < STALE_SECONDS)
+    else:
+        _seen[path] = replace(before, until=now)
     return now - _seen[path].since
 
 

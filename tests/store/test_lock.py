@@ -15,7 +15,7 @@ import pytest
 
 import bench.store.lock
 from bench.store.files import remove_temporaries
-from bench.store.lock import LockLostError, RunLock, RunLockedError, is_live
+from bench.store.lock import LockLostError, RunLock, RunLockedError, has_moved, is_live
 from bench.store.run_folder import RunFolder
 from tests.store.processes import CONTENDER, HOLDER, Process
 
@@ -279,6 +279,17 @@ class TestTakeover:
             assert is_live(path)
             clock(bench.store.lock.STALE_SECONDS * 0.9)
         assert is_live(path)
+
+    def test_a_lock_that_changed_since_a_look_of_long_ago_is_not_known_to_move(
+        self, path: Path, clock: Callable[[float], None]
+    ) -> None:
+        seen = []
+        for beat, passed in enumerate((0, 15, 3600, 15, bench.store.lock.STALE_SECONDS - 1)):
+            clock(passed)
+            foreign_lock(path, ahead=beat)
+            assert is_live(path)
+            seen.append(has_moved(path))
+        assert seen == [False, True, False, True, True]
 
     def test_a_pid_that_now_belongs_to_another_process_is_taken_over(
         self, path: Path, caplog: pytest.LogCaptureFixture
