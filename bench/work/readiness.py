@@ -13,6 +13,7 @@ from typing import Any, Literal, assert_never
 from bench.errors import UserError
 from bench.evaluation.sets import AttackSet, TicketSet
 from bench.spec.run import RunSpec
+from bench.store.files import PASSING
 from bench.store.lock import STALE_SECONDS, holder, is_live
 from bench.store.logits import Ensemble, StoredLogits, ensemble_folder, ensemble_logits
 from bench.store.run_folder import NO_WEIGHTS
@@ -47,12 +48,14 @@ DONE, MAY_START = Readiness("done"), Readiness("missing")
 class StoreView:
     """What a store says at one moment: every run is looked at once, however many items need it.
 
-    `held` collects the locks of live processes that were met.
+    held   the folders with locks of live processes that were met
+    away   whether something looked damaged since its file system did not answer, perhaps for a moment only
     """
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.held: set[Path] = set()
+        self.away = False
         self._runs: dict[str, Readiness] = {}
         self._logits: dict[Path, StoredLogits | UserError] = {}
 
@@ -72,7 +75,10 @@ class StoreView:
         """Return whether training a run may start."""
         run_id = spec.run_id
         if run_id not in self._runs:
-            self._runs[run_id] = self._look(spec)
+            try:
+                self._runs[run_id] = self._look(spec)
+            except OSError as refused:
+                self._runs[run_id] = self._refused(self.store.run(run_id).path, refused)
         return self._runs[run_id]
 
     def warnings(self, spec: RunSpec) -> tuple[str, ...]:
@@ -112,6 +118,8 @@ class StoreView:
                 error = folder.error()
                 return Readiness("failed", f"{error.type}: {error.message}" if error else "")
             case "damaged":
+                if not (folder.path / "result.json").exists():  # it was not seen damaged, but not seen
+                    self.away = True
                 return Readiness(
                     "damaged", _damage([str(f.relative_to(folder.path)) for f in folder.damaged_files(deep=False)])
                 )
@@ -174,7 +182,11 @@ class StoreView:
                 return self._held_by(folder)
             return self._given_up(folder, name) or MAY_START
         except OSError as refused:
-            return Readiness("damaged", f"{folder}: {refused.strerror}")
+            return self._refused(folder, refused)
+
+    def _refused(self, folder: Path, refused: OSError) -> Readiness:
+        self.away = self.away or refused.errno in PASSING
+        return Readiness("damaged", f"{folder}: {refused.strerror}")
 
     def _read(self, folder: Path, read: Callable[[], StoredLogits]) -> StoredLogits | UserError:
         if folder not in self._logits:

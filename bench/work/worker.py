@@ -18,7 +18,7 @@ from typing import Literal, assert_never
 
 from bench.errors import UserError
 from bench.evaluation.sets import OwnSet
-from bench.store.files import PASSING
+from bench.store.files import PASSING, TRIES
 from bench.store.lock import LockLostError, RunLock, RunLockedError, has_moved, is_live
 from bench.store.logits import ensemble_folder
 from bench.store.store import Store
@@ -88,6 +88,7 @@ class Worker:
         self._peers = Peers(context.store)
         self._tried: set[Item] = set()
         self._sleeps = 1  # before it looks again
+        self._doubts = 0  # how often it did so since the file system was away
         self._look: tuple[StoreView, int] | None = None  # at the store, that found a run to train; the item behind it
         self._workers = 1.0  # those that evaluated when runs were last shared out
         self._trained: RunWork | None = None  # whose own sets are next
@@ -116,7 +117,7 @@ class Worker:
             if items == WAIT:
                 self._sleep()
                 continue
-            self._sleeps = 1
+            self._sleeps, self._doubts = 1, 0
             outcome = self._take(items)
             if outcome != "locked":
                 self._look = None
@@ -204,6 +205,9 @@ class Worker:
         # The lock of a process that was killed on another node looks alive until its heartbeat is old.
         all_alive = all(has_moved(folder / "lock") for folder in view.held)
         leaves = self._leaves and all_alive and not self._gets_a_share(view)
+        if view.away and self._doubts < TRIES:
+            self._doubts += 1
+            return WAIT
         return WAIT if view.held and not leaves else ()
 
     def _own_sets(self, run: RunWork, view: StoreView) -> Sequence[Item]:

@@ -96,6 +96,29 @@ def test_a_look_at_the_run_under_its_lock_that_fails_once_costs_no_run(
     assert left == [0]
 
 
+@pytest.mark.parametrize(
+    ("times", "number", "code"),
+    [(1, errno.EIO, 0), (2, errno.ETIMEDOUT, 0), (5, errno.EIO, 0), (1000, errno.EIO, 1), (1000, errno.EACCES, 1)],
+)
+def test_a_worker_does_not_end_for_a_look_at_a_file_system_that_is_away(
+    times: int, number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    exists, left, waits = Path.exists, [times], []
+
+    def away(path: Path, **options: Any) -> bool:
+        if path.name == "result.json" and left[0]:
+            left[0] -= 1
+            raise OSError(number, os.strerror(number))
+        return exists(path, **options)
+
+    monkeypatch.setattr(Path, "exists", away)
+    monkeypatch.setattr(worker.time, "sleep", waits.append)
+    assert do([RUN], store) == code
+    assert len(waits) <= 1 + 2 + 4
+    assert (number == errno.EACCES) == (not waits)
+
+
 def test_a_lock_that_cannot_be_read_for_a_moment_ends_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
     lock = store.run(RUN.run_id).path / "lock"
