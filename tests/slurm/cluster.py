@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import getpass
 import os
+import random
 import re
 import secrets
 import shutil
@@ -119,6 +120,11 @@ class Cluster:
         """Return what SLURM knows of a job or array element ("7", "7_0"), by the names of `scontrol show job`."""
         line = self.run("scontrol", "show", "job", "--oneliner", job_id).splitlines()[0]
         return dict(re.findall(r"(\S+?)=(.*?)(?= [A-Z]\S*=|\s*$)", line))
+
+    def seconds(self, job_id: str) -> int:
+        """Return for how long a job or array element has run since it last started, less than a day."""
+        hours, minutes, seconds = map(int, self.job(job_id)["RunTime"].split(":"))
+        return 3600 * hours + 60 * minutes + seconds
 
     def output(self, job_id: str) -> str:
         """Return what a job or array element has printed so far."""
@@ -371,8 +377,12 @@ def _session(pid: int) -> int | None:
 
 
 def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Return ports that are free, and that no client gets for its own end while a daemon is away (from 32768 on)."""
+    free: list[int] = []
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 1_000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            free.append(port)
+        if len(free) == count:
+            break
+    return free

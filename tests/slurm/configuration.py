@@ -57,8 +57,8 @@ PartitionName=main Nodes=n1 Default=YES
 PartitionName=short Nodes=n1 MaxTime=30 DefaultTime=5
 PartitionName=both Nodes=n1,n2
 PartitionName=strict Nodes=n1
-PartitionName=scavenge Nodes=n1 PreemptMode=REQUEUE GraceTime=10
-PartitionName=spare Nodes=n1,n2 MaxCPUsPerNode=3 PreemptMode=REQUEUE GraceTime=10
+PartitionName=scavenge Nodes=n1 PreemptMode=REQUEUE GraceTime=20
+PartitionName=spare Nodes=n1,n2 MaxCPUsPerNode=3 PreemptMode=REQUEUE GraceTime=20
 PartitionName=urgent Nodes=n1 PriorityTier=10
 """
 

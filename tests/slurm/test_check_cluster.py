@@ -17,9 +17,11 @@ def test_a_right_site_is_found_to_work(work: Work, cluster: Cluster) -> None:
     code, out = checked(work, str(work.grid), "--minutes", "0.05")
     assert code == 0, out
     assert "0 wrong" in out
-    well = [line.removeprefix("ok ").strip() for line in out.splitlines() if line.startswith("ok ")]
+    rows = [line.split(maxsplit=1) for line in out.splitlines()]
     for name in ("python", "store", "CPU cores", "requeue", "data digits", "clocks", "dense"):
-        assert any(line.startswith(name) for line in well), (name, out)
+        found = [row[0] for row in rows if len(row) == 2 and row[1].startswith(name)]
+        # A disk and steps are judged by their speed, too, and others use this machine.
+        assert found in ([["ok"], ["slow"]] if name in ("store", "dense") else [["ok"]]), (name, out)
     assert "running on n1: " in out
     assert ": dense" not in out.partition("running on")[0]  # nothing is checked by a job that is still queued
     assert list(work.store.glob("measured/*.json"))  # from which plan and submit take memory and hours

@@ -100,8 +100,10 @@ def test_a_failed_job_is_known_by_its_exit_code(cluster: Cluster) -> None:
 
 
 def test_an_array_runs_no_more_at_once_than_its_throttle(cluster: Cluster, tmp_path: Path) -> None:
-    script = (
-        f"touch {tmp_path}/$SLURM_ARRAY_TASK_ID; ls {tmp_path} | wc -l; sleep 1; rm {tmp_path}/$SLURM_ARRAY_TASK_ID"
+    script = (  # the first one counts when it is not alone
+        f"cd {tmp_path}; touch $SLURM_ARRAY_TASK_ID; "
+        "until count=$(ls | wc -l); [ $SLURM_ARRAY_TASK_ID != 0 ] || [ $count -gt 1 ]; do sleep 0.1; done; "
+        "echo $count; sleep 1; rm $SLURM_ARRAY_TASK_ID"
     )
     array = cluster.submit(script, "--array=0-4%2")
     elements = [f"{array}_{index}" for index in range(5)]

@@ -19,8 +19,12 @@ def of_rank(cluster: Cluster, rank: int) -> int:
 
     def has(pid: int) -> bool:
         process = Path(f"/proc/{pid}")
-        lines = process.joinpath("environ").read_bytes().split(b"\0")
-        return process.joinpath("comm").read_text().startswith("python") and f"SLURM_PROCID={rank}".encode() in lines
+        try:
+            lines = process.joinpath("environ").read_bytes().split(b"\0")
+            python = process.joinpath("comm").read_text().startswith("python")
+        except OSError:  # it has ended
+            return False
+        return python and f"SLURM_PROCID={rank}".encode() in lines
 
     (pid,) = [pid for pid in cluster.processes() if has(pid)]
     return pid
@@ -45,7 +49,7 @@ def test_a_process_of_two_that_is_killed_costs_an_attempt_and_the_worker_comes_b
         )
         os.kill(of_rank(cluster, rank), signal.SIGKILL)
         (task,) = work.tasks(cluster)
-        cluster.wait_for("PENDING", task)
+        cluster.wait(lambda times=sessions: work.log().count("back to the queue") == times, 60, "its worker goes back")
         assert "failed" not in work.states()
     cluster.wait(done(work), 240, "done")
     assert list(work.tasks(cluster)) == [task]
