@@ -11,7 +11,7 @@ import pytest
 from tests.slurm.cluster import Cluster, missing_programs, separate_nodes_refused
 from tests.slurm.fakes import FakeSlurm
 from tests.slurm.place import Place
-from tests.slurm.work import MODULE, NETWORKS, Work
+from tests.slurm.work import FLAG, MODULE, NETWORKS, SLOWER, Work
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +68,8 @@ def place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Place:
 def work(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
     folder = tmp_path / "with a space"
     folder.mkdir()
-    (folder / f"{MODULE}.py").write_text(NETWORKS.format(flag=str(folder / "flag")))
+    networks = NETWORKS.format(flag=str(folder / FLAG), slower=str(folder / SLOWER))
+    (folder / f"{MODULE}.py").write_text(networks)
     monkeypatch.setenv("PYTHONPATH", str(folder))  # which jobs take over
     monkeypatch.syspath_prepend(str(folder))
     yield Work(folder, capsys)

@@ -33,13 +33,14 @@ ROOT = Path(command_line.__file__).parent.parent
 
 
 def test_a_worker_preempted_with_grace_comes_back_by_itself(work: Work, cluster: Cluster) -> None:
-    work.write({**LONG, **recipe(25)}, site={"partition": "scavenge"})
-    work.submit()
-    cluster.wait(lambda: work.status()[0]["epoch"] > 0, 60, "an epoch")
-    (task,) = work.tasks(cluster)
-    urgent = cluster.submit("true", *WHOLE)
+    work.write({**LONG, **recipe(12)}, site={"partition": "scavenge"})
+    with work.slower():
+        work.submit()
+        cluster.wait(lambda: work.status()[0]["epoch"] > 0, 60, "an epoch")
+        (task,) = work.tasks(cluster)
+        urgent = cluster.submit("true", *WHOLE)
+        cluster.wait(lambda: "back to the queue" in work.log(), 60, "it makes room")
     cluster.wait_for("COMPLETED", urgent, timeout=60)
-    assert "back to the queue" in work.log()
     assert work.tasks(cluster)[task] in ("PENDING", "RUNNING")
     cluster.wait(done(work), 120, "done")
     (run,) = work.status()
@@ -74,27 +75,29 @@ def test_a_full_queue_takes_what_fits_and_the_next_call_sends_the_rest(work: Wor
 
 
 def test_controller_and_accounts_go_and_come_back_while_workers_run(work: Work, cluster: Cluster) -> None:
-    work.write({**LONG, **recipe(30), "members": 2})
-    work.submit()
-    cluster.wait(lambda: work.states() == ["running", "running"], 60, "running")
-    cluster.stop_slurmdbd()
-    cluster.stop_slurmctld()
-    code, out = work.call("status", *work.at_store)
-    assert code == 1
-    assert "Whether anything more happens by itself is not known" in out
-    cluster.start_slurmdbd()  # without which the controller does not start
-    cluster.start_slurmctld()
+    work.write({**LONG, **recipe(12), "members": 2})
+    with work.slower():
+        work.submit()
+        cluster.wait(lambda: work.states() == ["running", "running"], 60, "running")
+        cluster.stop_slurmdbd()
+        cluster.stop_slurmctld()
+        code, out = work.call("status", *work.at_store)
+        assert code == 1
+        assert "Whether anything more happens by itself is not known" in out
+        cluster.start_slurmdbd()  # without which the controller does not start
+        cluster.start_slurmctld()
     cluster.wait(done(work), 120, "done")
     same_as_uninterrupted(work, cluster, sessions=[1, 1])
 
 
 def test_a_worker_killed_while_the_controller_is_away_comes_back_with_it(work: Work, cluster: Cluster) -> None:
-    work.write({**LONG, **recipe(20)})
-    work.submit("--checkpoint-seconds", "1")
-    cluster.wait(lambda: bool(work.checkpoints()), 60, "a checkpoint")
-    (run,) = work.status()
-    cluster.stop_slurmctld()
-    os.kill(holder(work.store / "runs" / run["id"] / "lock")["pid"], signal.SIGKILL)
+    work.write({**LONG, **recipe(12)})
+    with work.slower():
+        work.submit("--checkpoint-seconds", "1")
+        cluster.wait(lambda: bool(work.checkpoints()), 60, "a checkpoint")
+        (run,) = work.status()
+        cluster.stop_slurmctld()
+        os.kill(holder(work.store / "runs" / run["id"] / "lock")["pid"], signal.SIGKILL)
     cluster.wait(lambda: "a process was killed" in work.log(), 60, "the shell of the job asks")
     cluster.start_slurmctld()
     cluster.wait(done(work), 180, "done")
@@ -106,7 +109,8 @@ def test_a_drained_node_ends_its_worker_s_work_and_takes_no_other(work: Work, cl
     work.write({**LONG, **recipe(8), "members": 2}, site={"partition": "both", "max_jobs": 1})
     work.submit()
     cluster.wait(lambda: "running" in work.states(), 60, "running")
-    node = str(next(run["host"] for run in work.status() if run["state"] == "running"))
+    (task,) = work.tasks(cluster)
+    node = cluster.job(task)["NodeList"]  # also between its two runs
     cluster.run("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
     try:
         other = cluster.submit("hostname", "--partition=both", "--no-requeue")
@@ -120,11 +124,12 @@ def test_a_drained_node_ends_its_worker_s_work_and_takes_no_other(work: Work, cl
 
 def test_an_array_cancelled_in_part_leaves_its_work_to_the_others(work: Work, cluster: Cluster) -> None:
     work.write({**LONG, **recipe(12), "members": 2})
-    work.submit("--checkpoint-seconds", "1")
-    cluster.wait(lambda: len(work.checkpoints()) == 2, 60, "checkpoints")
-    cancelled, other = (work.trainer(run["id"]) for run in work.status())
-    cluster.run("scancel", cancelled)
-    cluster.wait(lambda: work.tasks(cluster)[cancelled] == "CANCELLED", 60, "cancelled")
+    with work.slower():
+        work.submit("--checkpoint-seconds", "1")
+        cluster.wait(lambda: len(work.checkpoints()) == 2, 60, "checkpoints")
+        cancelled, other = (work.trainer(run["id"]) for run in work.status())
+        cluster.run("scancel", cancelled)
+        cluster.wait(lambda: work.tasks(cluster)[cancelled] == "CANCELLED", 60, "cancelled")
     cluster.wait(done(work), 120, "the other does both")
     first, second = work.sessions(work.status()[0]["id"])
     assert (first["job"], second["job"]) == (cancelled, other)
@@ -167,10 +172,11 @@ def test_without_scontrol_on_the_node_a_worker_near_its_limit_says_what_goes_on(
     for name in ("srun", "bash", "sh", "env", "uname", "cat"):
         (programs / name).symlink_to(str(shutil.which(name)))
     work.write({**LONG, **recipe(12)}, site={"setup": [f"export PATH='{programs}'"]})
-    work.submit()
-    cluster.wait(lambda: work.status()[0]["epoch"] > 0, 60, "an epoch")
-    (task,) = work.tasks(cluster)
-    cluster.run("scancel", "--signal=USR2", f"{task}.0")
+    with work.slower():
+        work.submit()
+        cluster.wait(lambda: work.status()[0]["epoch"] > 0, 60, "an epoch")
+        (task,) = work.tasks(cluster)
+        cluster.run("scancel", "--signal=USR2", f"{task}.0")
     ended_with_work_left(work, cluster, task, "76:0")
     assert "not put back into the queue; `python -m slurm submit` goes on with its work" in work.log()
     work.submit()

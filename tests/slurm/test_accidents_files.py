@@ -1,7 +1,7 @@
 """Accidents of file systems on the private cluster: nothing is trained twice, nothing is lost, and no bit changes."""
 
 import contextlib
-import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,12 +34,13 @@ def test_a_full_disk_ends_workers_and_the_same_command_goes_on_when_there_is_roo
 ) -> None:
     work.store = small_disk / "results"
     work.write({**LONG, **recipe(8)})
-    work.submit("--checkpoint-seconds", "1")
-    cluster.wait(lambda: bool(work.checkpoints()), 90, "a checkpoint")
-    (task,) = work.tasks(cluster)
-    with filled(small_disk):
-        ended_with_work_left(work, cluster, task, "2:0")
-        assert "the disk is full; free some space, then run the same command" in work.log()
+    with work.slower():
+        work.submit("--checkpoint-seconds", "1")
+        cluster.wait(lambda: bool(work.checkpoints()), 90, "a checkpoint")
+        (task,) = work.tasks(cluster)
+        with filled(small_disk):
+            ended_with_work_left(work, cluster, task, "2:0")
+            assert "the disk is full; free some space, then run the same command" in work.log()
     work.submit()
     cluster.wait(done(work), 180, "done")
     second = work.sessions(work.status()[0]["id"])[-1]
@@ -65,26 +66,34 @@ def test_a_log_folder_that_the_node_cannot_write_fails_workers_and_says_so(work:
 
 @contextlib.contextmanager
 def filled(disk: Path) -> Iterator[None]:
-    """Fill a disk to its last block, for as long as this is entered."""
-    ballast = disk / "ballast"
-    try:
+    """Fill a disk to its last block, also that which others leave, for as long as this is entered."""
+    ballast, over = disk / "ballast", threading.Event()
+
+    def fill() -> None:
         with ballast.open("wb", buffering=0) as stream:
-            for size in (2**16, 2**12, 1):
-                with contextlib.suppress(OSError):
-                    while True:
-                        stream.write(b"\0" * size)
-        assert shutil.disk_usage(disk).free == 0
+            while not over.wait(0.01):
+                for size in (2**16, 2**12, 1):
+                    with contextlib.suppress(OSError):
+                        while True:
+                            stream.write(b"\0" * size)
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    try:
         yield
     finally:
+        over.set()
+        thread.join()
         ballast.unlink()
 
 
 def test_a_store_that_is_moved_ends_its_workers_and_goes_on_at_its_new_place(work: Work, cluster: Cluster) -> None:
     work.write({**LONG, **recipe(8), "members": 2}, site={"gpus": 0})
-    work.submit("--checkpoint-seconds", "1")
-    cluster.wait(lambda: len(work.checkpoints()) == 2, 120, "checkpoints")
-    tasks, old = work.tasks(cluster), work.store
-    work.store = old.rename(work.folder / "moved")
+    with work.slower():
+        work.submit("--checkpoint-seconds", "1")
+        cluster.wait(lambda: len(work.checkpoints()) == 2, 120, "checkpoints")
+        tasks, old = work.tasks(cluster), work.store
+        work.store = old.rename(work.folder / "moved")
     ended = dict.fromkeys(tasks, ("FAILED", "2:0"))
     cluster.wait(lambda: cluster.accounted(*tasks) == ended, 90, "the workers end with 2")
     assert "submission.json: gone, as somebody moved or deleted it" in work.log()

@@ -16,15 +16,16 @@ def test_a_node_whose_clock_is_three_minutes_ahead_leaves_its_run_to_another(wor
     plant(work.folder, WRONG_CLOCK)
     # A worker for each node; one that is killed does not come back.
     work.write({**LONG, **recipe(8), "members": 2}, site={"partition": "both", "gpus": 2, "requeue": False})
-    work.submit("--checkpoint-seconds", "1")
-    two_nodes.wait(lambda: len(work.checkpoints()) == 2, 120, "checkpoints")
-    hosts = {str(run["host"]): run["id"] for run in work.status() if run["state"] == "running"}
-    assert set(hosts) == {"n1", "n2"}
-    ahead = hosts["n2"]
-    lock = json.loads((work.store / "runs" / ahead / "lock").read_text())
-    assert 120 < lock["heartbeat"] - time.time() < 200
-    task = work.trainer(ahead)
-    two_nodes.run("scancel", "--signal=KILL", f"{task}.0")  # its lock stays, and its last heartbeat is in the future
+    with work.slower():
+        work.submit("--checkpoint-seconds", "1")
+        two_nodes.wait(lambda: len(work.checkpoints()) == 2, 120, "checkpoints")
+        hosts = {str(run["host"]): run["id"] for run in work.status() if run["state"] == "running"}
+        assert set(hosts) == {"n1", "n2"}
+        ahead = hosts["n2"]
+        lock = json.loads((work.store / "runs" / ahead / "lock").read_text())
+        assert 120 < lock["heartbeat"] - time.time() < 200
+        task = work.trainer(ahead)
+        two_nodes.run("scancel", "--signal=KILL", f"{task}.0")  # its lock stays, its last heartbeat is in the future
     two_nodes.wait(lambda: work.tasks(two_nodes)[task] == "FAILED", 60, "killed")
     two_nodes.wait(done(work), 240, "the other waits until the lock has not moved for two minutes, and does both")
     _, after = work.sessions(ahead)

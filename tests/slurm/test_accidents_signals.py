@@ -14,10 +14,12 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("in
 def test_two_signals_80_ms_apart_are_one_with_one_checkpoint(
     work: Work, cluster: Cluster, first: str, second: str
 ) -> None:
-    work.write({**LONG, **recipe(8)})
-    work.submit()
-    cluster.wait(lambda: work.status()[0]["epoch"] > 0, 90, "an epoch")
-    (task,) = work.tasks(cluster)
+    work.write({**LONG, **recipe(12)})
+    with work.slower():
+        work.submit()
+        cluster.wait(lambda: work.status()[0]["epoch"] > 0, 90, "an epoch")
+        (task,) = work.tasks(cluster)
+    time.sleep(0.5)  # then a step takes as long as what is between the signals
     cluster.run("scancel", f"--signal={first}", f"{task}.0")
     time.sleep(0.08)
     cluster.run("scancel", f"--signal={second}", f"{task}.0")
@@ -34,10 +36,12 @@ def test_two_signals_80_ms_apart_are_one_with_one_checkpoint(
 
 
 def test_a_worker_cancelled_just_after_the_signal_ahead_of_its_limit_stays_away(work: Work, cluster: Cluster) -> None:
-    work.write({**LONG, **recipe(8)})
-    work.submit()
-    cluster.wait(lambda: work.status()[0]["epoch"] > 0, 90, "an epoch")
-    (task,) = work.tasks(cluster)
+    work.write({**LONG, **recipe(12)})
+    with work.slower():
+        work.submit()
+        cluster.wait(lambda: work.status()[0]["epoch"] > 0, 90, "an epoch")
+        (task,) = work.tasks(cluster)
+    time.sleep(0.5)  # then a step takes as long as what is between the signals
     cluster.run("scancel", "--signal=USR2", f"{task}.0")
     time.sleep(0.08)
     cluster.run("scancel", task)

@@ -145,8 +145,11 @@ def test_each_node_trains_from_a_copy_of_its_own(work: Work, two_nodes: Cluster,
         site = {"partition": "both", "processes": 4, "nodes": 2, "gpus": 0, "setup": ["export GLOO_SOCKET_IFNAME=lo"]}
     cell = {**LONG, **recipe(4, update_every=5), "members": 1 if together else 2, "data": DATA, "batch_size": 10}
     work.write(cell, site={**site, **scratch})
-    work.submit("--data", str(images))
+    with work.slower():  # the first of two workers leaves the second its run
+        work.submit("--data", str(images))
+        two_nodes.wait(lambda: set(work.states()) == {"running"}, 120, "all runs are begun")
     two_nodes.wait(done(work), 240, "done")
+    two_nodes.wait(lambda: set(work.tasks(two_nodes).values()) == {"COMPLETED"}, 60, "completed")
     assert copied(work, two_nodes) == ["n1", "n2"]
     read = re.findall(rf"imagenet is read from its copy {two_nodes.folder}/scratch/", work.log())
     assert len(read) == (4 if together else 2)
@@ -156,7 +159,6 @@ def test_each_node_trains_from_a_copy_of_its_own(work: Work, two_nodes: Cluster,
     with_copies = results(work.store)
     if together:
         assert work.sessions(work.status()[0]["id"])[0]["processes"] == 4
-        two_nodes.wait(lambda: set(work.tasks(two_nodes).values()) == {"COMPLETED"}, 60, "completed")
         work.store = work.folder / "shared"
         work.write(cell, site=site)
         work.submit("--data", str(images))

@@ -22,17 +22,18 @@ def lean(cluster: Cluster) -> Iterator[str]:
 
 
 def test_workers_over_a_limit_wait_with_its_name_and_go_on_without_it(work: Work, cluster: Cluster, lean: str) -> None:
-    work.write({**LONG, **recipe(20), "members": 3}, site={"qos": lean, "max_jobs": 3})
-    work.submit()
-    shows(work, cluster, "1 running, 2 queued (2 QOSMaxJobsPerUserLimit)")
-    cluster.limit(MaxJobs=1)
-    try:
-        cluster.run("sacctmgr", "-i", "modify", "qos", lean, "set", "MaxJobsPerUser=-1")
-        shows(work, cluster, "1 running, 2 queued (2 AssocMaxJobsLimit)")
-        cluster.limit(MaxJobs=-1, GrpTRES="cpu=2")
-        shows(work, cluster, "2 running, 1 queued (1 AssocGrpCpuLimit)")
-    finally:
-        cluster.limit(MaxJobs=-1, GrpTRES="cpu=-1")
+    work.write({**LONG, **recipe(12), "members": 3}, site={"qos": lean, "max_jobs": 3})
+    with work.slower():
+        work.submit()
+        shows(work, cluster, "1 running, 2 queued (2 QOSMaxJobsPerUserLimit)")
+        cluster.limit(MaxJobs=1)
+        try:
+            cluster.run("sacctmgr", "-i", "modify", "qos", lean, "set", "MaxJobsPerUser=-1")
+            shows(work, cluster, "1 running, 2 queued (2 AssocMaxJobsLimit)")
+            cluster.limit(MaxJobs=-1, GrpTRES="cpu=2")
+            shows(work, cluster, "2 running, 1 queued (1 AssocGrpCpuLimit)")
+        finally:
+            cluster.limit(MaxJobs=-1, GrpTRES="cpu=-1")
     cluster.wait(done(work), 120, "done")
     same_as_uninterrupted(work, cluster, sessions=[1, 1, 1])
 

@@ -7,7 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,10 @@ PF = {
     "sparsity": 0.8,
     "recipe": {"dense_epochs": 3, "epochs": 2},
 }
-# Networks in a module beside the grid. In a job `slow` takes its time, a second an epoch, and computes the same as
-# elsewhere; `fragile` cannot be built before a file is there: a failure that goes away.
+# Networks in a module beside the grid. In a job `slow` takes its time, a second an epoch (five while a file is there),
+# and computes the same as elsewhere; `fragile` cannot be built in a job before another file is there.
 MODULE = "cluster_networks"
+FLAG, SLOWER = "flag", "slower"
 NETWORKS = """
 import os
 import time
@@ -49,7 +51,7 @@ from torch import nn
 class Slow(nn.Sequential):
     def forward(self, x):
         if "SLURM_JOB_ID" in os.environ and self.training:
-            time.sleep(0.08)
+            time.sleep(0.5 if os.path.exists({slower!r}) else 0.08)
         return super().forward(x)
 
 
@@ -59,7 +61,7 @@ def slow(classes: int):
 
 
 def fragile(classes: int):
-    if not os.path.exists({flag!r}):
+    if "SLURM_JOB_ID" in os.environ and not os.path.exists({flag!r}):
         raise RuntimeError("first line\\nthe flag is not there")
     return slow(classes)
 """
@@ -99,6 +101,16 @@ class Work:
             code = int(ended.code or 0)
         out, err = self._capsys.readouterr()
         return code, out + err
+
+    @contextmanager
+    def slower(self) -> Iterator[None]:
+        """Let an epoch of `slow` take five seconds: no run ends before a test has done what takes a while."""
+        file = self.folder / SLOWER
+        file.touch()
+        try:
+            yield
+        finally:
+            file.unlink()
 
     @property
     def at_store(self) -> tuple[str, str]:
@@ -179,7 +191,7 @@ def uninterrupted(work: Work, *options: str) -> dict[str, dict[str, str]]:
 def ended_with_work_left(work: Work, cluster: Cluster, task: str, exit_code: str) -> None:
     """Wait until a worker has ended with an exit code, of which SLURM and `status` say the same: nobody goes on."""
     cluster.wait(lambda: cluster.accounted(task) == {task: ("FAILED", exit_code)}, 90, f"it ends with {exit_code}")
-    assert work.tasks(cluster)[task] == "FAILED"
+    cluster.wait(lambda: work.tasks(cluster)[task] == "FAILED", 30, "its job has completed, too")
     code, out = work.call("status", *work.at_store)
     assert code == 1
     assert out.splitlines()[-1].startswith("Work is left and no worker is queued or running")
