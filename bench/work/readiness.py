@@ -118,8 +118,8 @@ class StoreView:
                 error = folder.error()
                 return Readiness("failed", f"{error.type}: {error.message}" if error else "")
             case "damaged":
-                if not (folder.path / "result.json").exists():  # it was not seen damaged, but not seen
-                    self.away = True
+                if folder.look() != "damaged" and not self.store.is_stale(spec):
+                    self.away = True  # it was not seen damaged, but not seen
                 return Readiness(
                     "damaged", _damage([str(f.relative_to(folder.path)) for f in folder.damaged_files(deep=False)])
                 )

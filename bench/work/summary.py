@@ -45,4 +45,5 @@ def is_finished(work: Work, store: Store) -> bool:
     view = StoreView(store)
     # From the end of the plan, where work is left: a worker asks in its last seconds, of thousands of finished runs.
     items = reversed([*work.items()])
-    return not any(view.may_start(item).state in ("missing", "running", "waiting") for item in items)
+    left = any(view.may_start(item).state in ("missing", "running", "waiting") for item in items)
+    return not left and not view.away  # else nobody knows, and a worker at its time limit had better come back

@@ -92,8 +92,8 @@ def _begin(
     status = context.store.status(spec)
     if status == "done":
         return None
-    # Damaged is also what a file system that is away for a moment looks like: then the look at the file is an error.
-    if status == "failed" or (status == "damaged" and (folder.path / "result.json").exists()):
+    # Damaged is also what a file system that is away for a moment looks like; if it still is, the look is an error.
+    if status == "failed" or (status == "damaged" and folder.look() in ("done", "damaged", "failed")):
         raise BlockedRunError(f"another process left it {status} meanwhile")
     if given_up(folder.path, "train"):
         raise BlockedRunError(f"other processes {GIVEN_UP}")

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from bench.plan import work_of
+from bench.plan import work_of as work_of_plan
 from bench.store.files import regular_bytes
 from bench.store.lock import RunLock
 from bench.store.logits import StoredLogits
 from bench.store.store import Store
 from bench.work import readiness, train, worker
 from bench.work.readiness import StoreView
-from tests.training.runs import dense_spec, do, outcome
+from bench.work.summary import is_finished
+from tests.training.runs import dense_spec, do, outcome, work_of
 from tests.work.test_evaluate import finished, plan_of
 
 RUN = dense_spec(epochs=4)
@@ -119,6 +120,18 @@ def test_a_worker_does_not_end_for_a_look_at_a_file_system_that_is_away(
     assert (number == errno.EACCES) == (not waits)
 
 
+@pytest.mark.parametrize(("times", "number"), [(0, 0), (1, errno.EIO), (1000, errno.EIO), (1000, errno.EACCES)])
+@pytest.mark.parametrize("made", [False, True], ids=["missing", "done"])
+def test_what_a_file_system_that_is_away_holds_is_not_finished(
+    made: bool, times: int, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, exists = Store(tmp_path), Away(Path.exists, times, number)
+    if made:
+        assert do([RUN], store) == 0
+    monkeypatch.setattr(Path, "exists", lambda path, **options: exists(path, **options))
+    assert is_finished(work_of([RUN]), store) == ((made and not times) or number == errno.EACCES)
+
+
 def test_a_lock_that_cannot_be_read_for_a_moment_ends_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
     lock = store.run(RUN.run_id).path / "lock"
@@ -152,7 +165,7 @@ def test_a_set_that_could_not_be_written_once_is_made_by_the_same_worker(
     plan = finished(tmp_path, store, ASKED)
     away = Away(StoredLogits.write, 1)
     monkeypatch.setattr(StoredLogits, "write", lambda *arguments, **options: away(*arguments, **options))
-    do(work_of(plan, plan.runs), store)
+    do(work_of_plan(plan, plan.runs), store)
     after = plan_of(tmp_path, store, ASKED)
     assert [run.lacking for run in after.runs] == [()] * len(after.runs)
 
@@ -164,5 +177,5 @@ def test_sets_that_can_never_be_written_end_after_three_attempts(
     plan = finished(tmp_path, store, ASKED)
     away = Away(None, 1000)
     monkeypatch.setattr(StoredLogits, "write", away)
-    do(work_of(plan, plan.runs), store)
-    assert 1000 - away.left <= 3 * sum(len(run.evaluations) for run in work_of(plan, plan.runs).runs)
+    do(work_of_plan(plan, plan.runs), store)
+    assert 1000 - away.left <= 3 * sum(len(run.evaluations) for run in work_of_plan(plan, plan.runs).runs)
