@@ -25,6 +25,7 @@ def test_a_node_whose_clock_is_three_minutes_ahead_leaves_its_run_to_another(wor
         lock = json.loads((work.store / "runs" / ahead / "lock").read_text())
         assert 120 < lock["heartbeat"] - time.time() < 200
         task = work.trainer(ahead)
+        # Before its first heartbeat, 15 s after it began: one that moved between two looks would be taken for alive.
         two_nodes.run("scancel", "--signal=KILL", f"{task}.0")  # its lock stays, its last heartbeat is in the future
     two_nodes.wait(lambda: work.tasks(two_nodes)[task] == "FAILED", 60, "killed")
     two_nodes.wait(done(work), 240, "the other waits until the lock has not moved for two minutes, and does both")
