@@ -304,8 +304,9 @@ class Trainer:
         if self._parent is None or self.spec.parent is None:
             raise ValueError("a run without a parent has no weights to start from")
         tickets = self.spec.parent.tickets if self._ranks.first else 0
-        tensors = inherited(self._parent, action.weights, tickets)
+        # First, so that a parent that is made again in between is seen to be another one.
         self.at.inherited = self._parent.checksums()
+        tensors = inherited(self._parent, action.weights, tickets)
         self.model.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(MASK_PREFIX)})
         if self.masking.sparse is not None:
             self.masking.sparse.apply()

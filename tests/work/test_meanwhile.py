@@ -23,6 +23,7 @@ from bench.work.items import RunWork
 from bench.work.options import Options
 from bench.work.readiness import StoreView
 from bench.work.repair import clear_failures
+from bench.work.weights import StoreParent
 from tests.training.runs import SETTING, child_spec, dense_spec, do, with_parent, work_of
 
 RUN = dense_spec(epochs=4)
@@ -243,6 +244,23 @@ def test_a_parent_that_is_made_again_meanwhile_blocks_its_child_and_stops_no_oth
         assert do([PARENT, CHILD, RUN], store) == 1
     assert "blocked, its parent is damaged" in caplog.text
     assert store.run(RUN.run_id).status() == "done"
+
+
+def test_a_child_of_a_parent_that_is_finished_anew_while_it_reads_the_weights_is_made_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tickets, parent = StoreParent.tickets, store.run(PARENT.run_id)
+
+    def finished_anew(self: StoreParent) -> Any:
+        monkeypatch.setattr(StoreParent, "tickets", tickets)
+        read = tickets(self)
+        parent.write_ticket(0, {name: tensor + 1 for name, tensor in parent.ticket(0).items()}, {})
+        parent.record_again("tickets/0.safetensors")
+        return read
+
+    monkeypatch.setattr(StoreParent, "tickets", finished_anew)
+    assert do([PARENT, CHILD], store) == 1
+    assert store.status(CHILD) == "damaged"
 
 
 def test_a_child_that_is_blocked_again_and_again_is_not_given_up(store: Store) -> None:
