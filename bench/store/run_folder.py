@@ -76,9 +76,9 @@ class RunFolder:
         """Return the state as `status` does; OSError if the file system refuses the folder."""
         if (self.path / "result.json").exists():
             return "damaged" if self.damaged_files(deep=False) else "done"
-        if (self.path / "error.json").exists():  # written by whoever has the lock, or had it
-            return "failed"
-        return "running" if is_live(self.path / "lock") else "missing"
+        if is_live(self.path / "lock"):
+            return "running"
+        return "failed" if (self.path / "error.json").exists() else "missing"
 
     def damaged_files(self, *, deep: bool) -> list[Path]:
         """Return the files of a finished run that are gone or differ from result.json; `deep` compares SHA-256 too.

@@ -88,13 +88,14 @@ def _begin(
 
     Whoever had the lock before may have done the run since this process found that it may start, or failed in it.
     """
+    _require_no_failure(folder)  # nor would it look like running while this process has its lock
     held.enter_context(lock)
-    status = context.store.status(spec)
-    if status == "done":
+    found = folder.look()
+    if found == "done" and not context.store.is_stale(spec):
         return None
-    # Damaged is also what a file system that is away for a moment looks like; if it still is, the look is an error.
-    if status == "failed" or (status == "damaged" and folder.look() in ("done", "damaged", "failed")):
-        raise BlockedRunError(f"another process left it {status} meanwhile")
+    if found in ("done", "damaged"):
+        raise BlockedRunError("another process left it damaged meanwhile")
+    _require_no_failure(folder)
     if given_up(folder.path, "train"):
         raise BlockedRunError(f"other processes {GIVEN_UP}")
     remove_temporaries(folder.path)
@@ -109,6 +110,11 @@ def _begin(
     # Written whatever becomes of it: it names the job, and so the log.
     sessions.append(SessionLog(folder, _sessions(folder), session, Meter(context.device)))
     return (state,)
+
+
+def _require_no_failure(folder: RunFolder) -> None:
+    if folder.error() is not None:
+        raise BlockedRunError("another process left it failed meanwhile")
 
 
 def _trainer(

@@ -126,6 +126,7 @@ def test_a_failed_run_is_reported_blocks_its_child_and_retry_makes_both(work: Wo
     cluster.wait(lambda: set(work.tasks(cluster).values()) == {"COMPLETED"}, 60, "no worker waits for nothing")
     parent = work.status()[0]
     assert parent["reason"].endswith("the flag is not there")
+    assert len(work.sessions(parent["id"])) == 1, "one worker of two that begin at once trained it"
     code, shown = work.call("status", "--store", str(work.store))
     assert code == 1
     assert "the flag is not there" in shown

@@ -122,7 +122,7 @@ class TestStatus:
         assert folder.error() is None
         assert list(tmp_path.iterdir()) == []
 
-    def test_an_error_is_failed_whoever_looks_at_the_run_and_gone_when_it_is_done(self, tmp_path: Path) -> None:
+    def test_an_error_is_failed_until_the_run_is_locked_again_and_gone_when_it_is_done(self, tmp_path: Path) -> None:
         folder = unfinished(tmp_path)
         report = {"status": "failed", "type": "DivergedError", "message": "loss is nan", "host": "a", "attempt": 1}
         write_json(folder.path / "error.json", report)
@@ -130,7 +130,8 @@ class TestStatus:
         assert folder.status() == "failed"
         assert (folder.error() or Failure(type="", message="")).type == "DivergedError"
         with RunLock(folder.path / "lock"):
-            assert folder.status() == "failed"
+            assert folder.status() == "running"
+        assert folder.status() == "failed"
         folder.finish(**RESULT)
         assert folder.status() == "done"
         assert folder.error() is None

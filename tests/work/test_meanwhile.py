@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -54,6 +54,11 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> Non
         return load(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ImageLoader, "load", loads)
+
+
+class NeverTaken(RunLock):
+    def __enter__(self) -> NoReturn:
+        pytest.fail("taken")
 
 
 def fail(folder: RunFolder) -> None:
@@ -122,11 +127,30 @@ def test_a_failure_is_on_record_before_anybody_else_can_take_the_run(
     assert not (folder.path / "lock").exists()
 
 
-def test_a_failed_run_stays_failed_while_somebody_takes_its_lock_to_see_that(store: Store) -> None:
+def test_a_worker_that_comes_too_late_does_not_make_a_failed_run_look_like_running(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = store.run(RUN.run_id)
-    fail(folder)
-    with RunLock(folder.path / "lock"):
-        assert StoreView(store).run(RUN).state == "failed"
+    meanwhile(monkeypatch, lambda: fail(folder))
+    monkeypatch.setattr(train, "RunLock", NeverTaken)
+    assert do([RUN], store) == 1
+    assert StoreView(store).run(RUN).state == "failed"
+
+
+def test_a_run_that_fails_as_its_lock_is_about_to_be_taken_is_not_trained_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, enter = store.run(RUN.run_id), RunLock.__enter__
+
+    def fails_first(lock: RunLock) -> RunLock:
+        monkeypatch.setattr(RunLock, "__enter__", enter)
+        fail(folder)
+        return enter(lock)
+
+    monkeypatch.setattr(train, "begin_attempt", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(RunLock, "__enter__", fails_first)
+    assert do([RUN], store) == 1
+    assert StoreView(store).run(RUN).state == "failed"
 
 
 def test_retry_says_which_failed_run_it_leaves_to_another_process(
@@ -135,7 +159,7 @@ def test_retry_says_which_failed_run_it_leaves_to_another_process(
     folder, running = store.run(RUN.run_id), store.run(BAD.run_id)
     fail(folder)
     with RunLock(folder.path / "lock"), RunLock(running.path / "lock"), caplog.at_level(logging.WARNING):
-        assert do([RUN], store, retry=True) == 1
+        clear_failures(work_of([RUN, BAD]), store)
     assert f"{folder.path}: failed, and not tried again now: " in caplog.text
     assert str(running.path) not in caplog.text
     assert do([RUN], store, retry=True) == 0
