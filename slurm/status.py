@@ -193,6 +193,9 @@ def outlook(found: Overview) -> str:
         return "All is done: nothing more happens by itself."
     if found.complaint is not None:
         return "Whether anything more happens by itself is not known, as SLURM does not answer: ask again later."
+    stuck = [state for state in found.left if state in STUCK]
+    if len(stuck) == len(found.left):
+        return "What is left has failed or waits for what failed, so nothing more happens by itself: `submit --retry`."
     if not found.workers:
         return (
             "Work is left and no worker is queued or running, so nothing more happens by itself: `submit` again "
@@ -204,9 +207,6 @@ def outlook(found: Overview) -> str:
         return (
             f"{_some(found.will_work)} suspended, and nothing more happens until SLURM, or `scontrol resume`, goes on."
         )
-    stuck = [state for state in found.left if state in STUCK]
-    if len(stuck) == len(found.left):
-        return "What is left has failed or waits for what failed, so nothing more happens by itself: `submit --retry`."
     rest = "; what has failed, or waits for that, needs `submit --retry`" if stuck else ""
     return f"The work that is left goes on by itself: {_some(found.workers)} queued or running{rest}."
 

@@ -16,6 +16,7 @@ from bench.plan.total import left_of
 from bench.store.lock import RunLock, RunLockedError
 from bench.store.store import Store
 from bench.work.items import EnsembleWork, RunWork, TrainRun, Work
+from bench.work.readiness import StoreView
 from bench.work.repair import clear_failures
 from slurm.checks import lacks_gpu, refusals, warnings
 from slurm.dispatch import asks, cluster_of, make_submission, script_text, submit_what_fits
@@ -23,6 +24,7 @@ from slurm.queue import QueuedWorker, cancel, max_array_size, queued_workers
 from slurm.records import SubmissionFolder, require_submissions, submissions, writing
 from slurm.share import SiteWork, divided, open_folders, shares, workers_wanted
 from slurm.site import Site, load_site, site_path
+from slurm.status import STUCK
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -155,7 +157,12 @@ def _submit(
             raise UserError(f"{refused}{_despite(queued, store)}") from None
         queued.append(f"{counted(sent, 'worker')} of {one.name}")
     if not queued:
-        console.print("Nothing to submit.")
+        view = StoreView(store)
+        stuck = sum(view.run(run.spec).state in STUCK for run in work.runs)
+        hint = (
+            f" {counted(stuck, 'run')} failed, or cannot start for what failed: --retry tries again." if stuck else ""
+        )
+        console.print(f"Nothing to submit.{hint}", soft_wrap=True)
     elif not request.dry_run:
         command = f"python -m slurm status --store {shlex.quote(str(store.root))}"
         console.print(f"{command} says how they stand; logs and work are in {store.root / 'slurm'}", soft_wrap=True)

@@ -10,16 +10,22 @@ from tests.slurm.work import LONG, Work, done, ended_with_work_left, recipe, sam
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("installed", "cluster")]
 
 
-@pytest.mark.parametrize(("first", "second"), [("USR2", "TERM"), ("TERM", "USR2")])
-def test_two_signals_80_ms_apart_are_one_with_one_checkpoint(
-    work: Work, cluster: Cluster, first: str, second: str
-) -> None:
+def in_training(work: Work, cluster: Cluster) -> str:
+    """Return the array task of a worker that has trained an epoch, and whose steps are as long as 80 ms."""
     work.write({**LONG, **recipe(12)})
     with work.slower():
         work.submit()
         cluster.wait(lambda: work.status()[0]["epoch"] > 0, 90, "an epoch")
         (task,) = work.tasks(cluster)
-    time.sleep(0.5)  # then a step takes as long as what is between the signals
+    time.sleep(0.5)  # the step that began meanwhile is over
+    return task
+
+
+@pytest.mark.parametrize(("first", "second"), [("USR2", "TERM"), ("TERM", "USR2")])
+def test_two_signals_80_ms_apart_are_one_with_one_checkpoint(
+    work: Work, cluster: Cluster, first: str, second: str
+) -> None:
+    task = in_training(work, cluster)
     cluster.run("scancel", f"--signal={first}", f"{task}.0")
     time.sleep(0.08)
     cluster.run("scancel", f"--signal={second}", f"{task}.0")
@@ -36,12 +42,7 @@ def test_two_signals_80_ms_apart_are_one_with_one_checkpoint(
 
 
 def test_a_worker_cancelled_just_after_the_signal_ahead_of_its_limit_stays_away(work: Work, cluster: Cluster) -> None:
-    work.write({**LONG, **recipe(12)})
-    with work.slower():
-        work.submit()
-        cluster.wait(lambda: work.status()[0]["epoch"] > 0, 90, "an epoch")
-        (task,) = work.tasks(cluster)
-    time.sleep(0.5)  # then a step takes as long as what is between the signals
+    task = in_training(work, cluster)
     cluster.run("scancel", "--signal=USR2", f"{task}.0")
     time.sleep(0.08)
     cluster.run("scancel", task)

@@ -108,7 +108,9 @@ def test_retry_clears_failures_and_what_was_given_up(place: Place, slurm: FakeSl
     place.store.run(failed).write_failure(Failure(type="ValueError", message="no"))
     for _ in range(3):
         begin_attempt(place.store.run(given_up).path, "train")
-    assert "Nothing to submit." in place.submit()[1]  # both parents failed, and their children are blocked
+    # Both parents failed, and their children are blocked.
+    hint = "Nothing to submit. 4 runs failed, or cannot start for what failed: --retry tries again."
+    assert hint in place.submit()[1]
     assert "submitted 3 workers" in place.submit("--retry")[1]
     assert place.store.run(failed).status() == "missing"
     assert len(slurm.queue()) == 3
@@ -374,8 +376,10 @@ def test_status_ends_in_what_will_happen_by_itself(place: Place, slurm: FakeSlur
     assert place.on_store("status")[1].splitlines()[-1] == workers
     for run in place.ids():
         place.store.run(run).write_failure(Failure(type="ValueError", message="diverged"))
-    _, out = place.on_store("status")
-    assert out.splitlines()[-1].startswith("What is left has failed or waits for what failed")
+    stuck = "What is left has failed or waits for what failed, so nothing more happens by itself: `submit --retry`."
+    assert place.on_store("status")[1].splitlines()[-1] == stuck
+    slurm.forget()
+    assert place.on_store("status")[1].splitlines()[-1] == stuck
 
 
 @pytest.mark.parametrize(
